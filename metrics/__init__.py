@@ -1,0 +1,1 @@
+"""Segmentation metrics whose state is a sum: update, merge, compute."""

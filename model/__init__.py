@@ -1,0 +1,1 @@
+"""Networks of the Panoptic-DeepLab family, their checkpoints, and post-processing."""

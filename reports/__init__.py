@@ -1,0 +1,1 @@
+"""Tables and verdicts, from run records alone."""

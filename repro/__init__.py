@@ -1,0 +1,1 @@
+"""Data sets, the evaluation run, the official scripts, and the run record."""

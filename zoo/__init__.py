@@ -1,0 +1,1 @@
+"""Model zoo and reproduction harness for Panoptic-DeepLab."""

@@ -1,0 +1,1 @@
+"""Bundled archives; the registry refers to them with package:// addresses."""

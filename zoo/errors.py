@@ -1,0 +1,50 @@
+"""Errors meant for a person: one line each, no traceback, and an exit code."""
+
+from __future__ import annotations
+
+
+class ZooError(Exception):
+    """Something could not be done: what, where, expected, found, what to do next.
+
+    The command line prints the message as one line and exits with `exit_code`.
+    """
+
+    exit_code = 3
+
+
+class UsageError(ZooError):
+    """The call itself is wrong: an unknown name, a bad option, an invalid registry file."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that matches no entry, or more than one."""
+
+
+class RegistryError(UsageError):
+    """A registry file that does not follow the schema: file, line, key, expected, found."""
+
+
+class DownloadError(ZooError):
+    """A file could not be fetched."""
+
+
+class VerificationError(ZooError):
+    """A file differs from what was declared, pinned, or seen before."""
+
+
+class ArchiveError(ZooError):
+    """An archive that is corrupt, unsafe, or not of the published form."""
+
+
+class CheckpointError(ZooError):
+    """A checkpoint that does not restore the whole network."""
+
+
+class DataError(ZooError):
+    """A data set that is incomplete or not of the expected layout."""
+
+
+class EvaluationError(ZooError):
+    """An official script or a run that could not finish."""
