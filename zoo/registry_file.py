@@ -1,0 +1,197 @@
+"""Reads one registry file: YAML with decimals as printed, no key twice, and local paths made into URLs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.errors import RegistryError
+
+KeyPath = tuple[str | int, ...]
+
+# Keys whose value is a file; a relative path starts at the folder of the registry file.
+FILE_KEYS = frozenset({"checkpoint", "saved_model", "archive"})
+
+_SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _RegistryLoader(_SafeLoader):  # type: ignore[valid-type,misc]
+    """Safe YAML, but numbers keep their printed decimals, dates stay text, and a key may stand only once."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the name and type are PyYAML's)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in _SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_printed_number(self, node: yaml.ScalarNode) -> Decimal | float:
+        try:
+            return Decimal(node.value.replace("_", ""))
+        except InvalidOperation:
+            return self.construct_yaml_float(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first_lines: dict[str, int] = {}
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if key in first_lines:
+                reason = f"the key {key!r} stands twice in one mapping, first on line {first_lines[key]}"
+                raise yaml.constructor.ConstructorError(None, None, reason, key_node.start_mark)
+            first_lines[key] = line
+        return super().construct_mapping(node, deep)
+
+
+_RegistryLoader.add_constructor("tag:yaml.org,2002:float", _RegistryLoader.construct_printed_number)
+
+
+@dataclass(frozen=True)
+class RegistryFile:
+    """One registry file, parsed but not yet checked against the schema.
+
+    Attributes:
+        label: How error messages call the file.
+        text: The file as it stands; lines are looked up in it only when there is an error to report.
+        content: The parsed mapping.
+    """
+
+    label: str
+    text: str
+    content: dict[str, Any]
+
+    def contains(self, path: KeyPath) -> bool:
+        """Whether the file itself has a value at `path`."""
+        value: Any = self.content
+        for part in path:
+            in_mapping = isinstance(value, dict) and part in value
+            in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+            if not in_mapping and not in_list:
+                return False
+            value = value[part]
+        return True
+
+    def line(self, path: KeyPath) -> int:
+        """Line (from 1) of the key at `path`, or of the deepest part of it that the file has."""
+        node = yaml.compose(self.text, Loader=_RegistryLoader)
+        line = 1
+        for part in path:
+            step: tuple[yaml.Node, yaml.Node] | None = None
+            if isinstance(node, yaml.MappingNode):
+                step = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                step = (node.value[part], node.value[part])
+            if step is None:
+                break
+            line, node = step[0].start_mark.line + 1, step[1]
+        return line
+
+    def error(self, path: KeyPath, message: str) -> RegistryError:
+        """The error `message` about the value at `path`, with file, line and key path."""
+        where = f"{self.label}:{self.line(path)}"
+        return RegistryError(
+            f"{where}: {'.'.join(map(str, path))}: {message}" if path else f"{where}: {message}"
+        )
+
+
+def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
+    """Parses the text of a registry file.
+
+    Args:
+        text: YAML.
+        label: How error messages call the file.
+        folder: Where relative paths start; None where the file must not have any.
+
+    Raises:
+        RegistryError: The text is not YAML, a key stands twice, or there is no mapping at the top.
+    """
+    try:
+        content = yaml.load(text, Loader=_RegistryLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        reason = ", ".join(" ".join(part.split()) for part in (error.problem, error.context) if part)
+        raise RegistryError(f"{label}:{line}: expected YAML, found a fault: {reason}") from None
+    except yaml.YAMLError as error:
+        raise RegistryError(
+            f"{label}:1: expected YAML, found a fault: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(content, dict):
+        message = f"expected a mapping with entries, datasets or templates, found {describe(content)}"
+        raise RegistryError(f"{label}:1: {message}")
+    if folder is None:
+        return RegistryFile(label, text, content)
+    try:
+        return RegistryFile(label, text, _with_urls(content, folder))
+    except RecursionError:
+        raise RegistryError(f"{label}:1: expected YAML, found an alias inside its own anchor") from None
+
+
+def read(path: str | os.PathLike[str]) -> RegistryFile:
+    """Reads a registry file of the user's.
+
+    Raises:
+        RegistryError: The file cannot be read, or see `parse`.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RegistryError(
+            f"{file}: expected a registry file, found none to read: {error.strerror}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise RegistryError(
+            f"{file}: expected UTF-8 text, found {error.reason} at byte {error.start}"
+        ) from None
+    return parse(text, str(file), Path(os.path.abspath(file)).parent)
+
+
+def describe(value: Any) -> str:
+    """A value as an error message shows it: short, on one line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return (
+            f"a mapping with {', '.join(map(str, value))}"
+            if 0 < len(value) <= 3
+            else f"a mapping of {len(value)}"
+        )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(describe, value))}]" if len(value) <= 4 else f"a list of {len(value)}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value) if isinstance(value, Decimal) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that `name` may be a misspelling of, best first."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, list(known), n=most, cutoff=0.7)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name; empty where nothing is close."""
+    close = close_matches(name, known, most=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _with_urls(value: Any, folder: Path, is_file: bool = False) -> Any:
+    """Replaces local paths of files by `file://` URLs."""
+    if isinstance(value, dict):
+        return {
+            key: _with_urls(item, folder, key in FILE_KEYS or (is_file and key == "url"))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_urls(item, folder) for item in value]
+    if is_file and isinstance(value, str) and value and "://" not in value:
+        return Path(os.path.abspath(folder / os.path.expanduser(value))).as_uri()
+    return value
