@@ -1,0 +1,340 @@
+"""COCO-style mask AP of panoptic maps, equal to the reference's internal metric.
+
+Sources: deeplab2 `evaluation/coco_instance_ap.py`; matching, accumulation and averages are pycocotools'
+own `COCOeval`. Only the intersections over union come from elsewhere: segments of one label map are disjoint,
+so the counts of `label_overlaps` give the same values as run-length masks, without encoding any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from zoo.metrics.metric import Metric, check_segment_classes
+from zoo.metrics.overlap import LabelOverlaps
+
+
+@dataclass(frozen=True)
+class MaskAPMeans:
+    """The twelve numbers of COCOeval in their order, in percent, unrounded.
+
+    NaN where no ground truth of that size exists (COCOeval's -1); all 0 where nothing was detected at all.
+    Areas in pixels: small up to 32^2, medium 32^2 to 96^2, large from 96^2.
+    """
+
+    ap: float
+    """Average precision, mean over IoU thresholds 0.50 to 0.95 and classes; at most 100 detections."""
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar_1: float
+    """Average recall with at most 1 detection per class and image; likewise `ar_10` and `ar_100`."""
+    ar_10: float
+    ar_100: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+
+
+@dataclass(frozen=True, eq=False)
+class MaskAPResult:
+    """Mask AP of a set of images."""
+
+    means: MaskAPMeans
+    ap_per_class: np.ndarray
+    """[C] float64, percent; AP as in `means.ap`, NaN for a class without (non-crowd) ground truth."""
+
+    @property
+    def ap(self) -> float:
+        """Average precision in percent, `means.ap`."""
+        return self.means.ap
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """Thing segments of one image in order of first appearance, and the overlaps within each class."""
+
+    gt_category: np.ndarray  # [G] int32
+    gt_area: np.ndarray  # [G] int64
+    gt_is_crowd: np.ndarray  # [G] bool
+    dt_category: np.ndarray  # [D] int32
+    dt_area: np.ndarray  # [D] int64
+    dt_score: np.ndarray  # [D] float32
+    overlap_gt: np.ndarray  # [N] int32, position in the G segments
+    overlap_dt: np.ndarray  # [N] int32, position in the D segments
+    overlap_area: np.ndarray  # [N] int64
+
+
+_DTYPES = {
+    "gt_category": np.int32,
+    "gt_area": np.int64,
+    "gt_is_crowd": np.bool_,
+    "dt_category": np.int32,
+    "dt_area": np.int64,
+    "dt_score": np.float32,
+    "overlap_gt": np.int32,
+    "overlap_dt": np.int32,
+    "overlap_area": np.int64,
+}
+_GROUPS = ("gt", "dt", "overlap")
+
+
+class MaskAP(Metric):
+    """COCO-style average precision of the thing segments of panoptic maps.
+
+    State: per image, class, area and crowd flag of the ground-truth segments, class, area and score of the
+    predicted ones, and their intersections. `merge` appends images. COCOeval ranks equal scores by the order
+    of images, so merge shards in the order of their images to get the same result to the last bit.
+
+    Args:
+        num_classes: number of classes, C.
+        ignore_label: class whose segments are dropped; may lie outside 0..C-1.
+        label_divisor: factor between class and instance in a label.
+        thing_class_ids: classes that have instances; segments of the others are dropped.
+
+    >>> import numpy as np
+    >>> from zoo.metrics.overlap import label_overlaps
+    >>> truth = np.array([[0, 0, 1001, 1002]], np.int32)
+    >>> prediction = np.array([[0, 0, 1001, 0]], np.int32)
+    >>> metric = MaskAP(num_classes=2, ignore_label=255, label_divisor=1000, thing_class_ids=[1])
+    >>> metric.update(label_overlaps(truth, prediction), pred_labels=[0, 1001], pred_scores=[0.0, 0.9])
+    >>> result = metric.compute()
+    >>> round(result.ap, 2), round(result.means.ar_100, 2), result.means.ap_large
+    (50.5, 50.0, nan)
+    """
+
+    setting_names = ("num_classes", "ignore_label", "label_divisor", "thing_class_ids")
+
+    def __init__(
+        self, num_classes: int, ignore_label: int, label_divisor: int, thing_class_ids: Collection[int]
+    ) -> None:
+        super().__init__(num_classes, ignore_label)
+        if label_divisor < 1:
+            raise ValueError(f"label_divisor must be at least 1, found {label_divisor}")
+        self.label_divisor = int(label_divisor)
+        self.thing_class_ids = tuple(sorted({int(class_id) for class_id in thing_class_ids}))
+        if not all(0 <= class_id < self.num_classes for class_id in self.thing_class_ids):
+            raise ValueError(
+                f"thing_class_ids: expected classes of 0..{self.num_classes - 1}, "
+                f"found {self.thing_class_ids}"
+            )
+        self._images: list[_Image] = []
+
+    @property
+    def num_images(self) -> int:
+        """How many images the state holds."""
+        return len(self._images)
+
+    def crowd_labels(self, gt_labels: np.ndarray) -> np.ndarray:
+        """Returns those of `gt_labels` that are crowd: a thing class with instance number 0.
+
+        Source: deeplab2 `data/dataset_utils.py`.
+        """
+        gt_labels = np.asarray(gt_labels)
+        is_thing = np.isin(gt_labels // self.label_divisor, self.thing_class_ids)
+        return gt_labels[is_thing & (gt_labels % self.label_divisor == 0)]
+
+    def update(
+        self,
+        overlaps: LabelOverlaps,
+        pred_labels: Collection[int] | np.ndarray,
+        pred_scores: Collection[float] | np.ndarray,
+        crowd_labels: Collection[int] | np.ndarray = (),
+    ) -> None:
+        """Adds one image.
+
+        Args:
+            overlaps: `label_overlaps` of the ground-truth and the predicted panoptic map, both cropped to the
+                image.
+            pred_labels: [S] predicted labels that have a score, in any order; stuff may be among them.
+            pred_scores: [S] their scores, kept as float32.
+            crowd_labels: ground-truth labels that are crowd; those not in the image have no effect.
+
+        Raises:
+            ValueError: `pred_labels` and `pred_scores` differ in length, a label is given twice or is not in
+                the predicted map, or a predicted thing segment has no score or one that is NaN.
+            DataError: a label's class is neither one of the C classes nor the ignore label.
+        """
+        gt_kept, gt_classes = self._kept(overlaps.gt_labels, "ground-truth")
+        dt_kept, dt_classes = self._kept(overlaps.pred_labels, "predicted")
+        scores = self._scores_of(overlaps.pred_labels, dt_kept, pred_labels, pred_scores)
+
+        pair_kept = (
+            gt_kept[overlaps.gt_index]
+            & dt_kept[overlaps.pred_index]
+            & (gt_classes[overlaps.gt_index] == dt_classes[overlaps.pred_index])
+        )
+        gt_position = (np.cumsum(gt_kept) - 1).astype(np.int32)
+        dt_position = (np.cumsum(dt_kept) - 1).astype(np.int32)
+        self._images.append(
+            _Image(
+                gt_category=gt_classes[gt_kept],
+                gt_area=overlaps.gt_areas[gt_kept],
+                gt_is_crowd=np.isin(overlaps.gt_labels[gt_kept], np.asarray(crowd_labels, np.int64)),
+                dt_category=dt_classes[dt_kept],
+                dt_area=overlaps.pred_areas[dt_kept],
+                dt_score=scores[dt_kept],
+                overlap_gt=gt_position[overlaps.gt_index[pair_kept]],
+                overlap_dt=dt_position[overlaps.pred_index[pair_kept]],
+                overlap_area=overlaps.area[pair_kept],
+            )
+        )
+
+    def compute(self) -> MaskAPResult:
+        """Returns the twelve COCO numbers and AP per class."""
+        per_class = np.full(self.num_classes, np.nan)
+        if not any(image.dt_score.size for image in self._images):
+            # The reference reports zeros, whatever the ground truth.
+            return MaskAPResult(MaskAPMeans(*[0.0] * 12), per_class)
+        # COCOeval and COCO report their progress on standard output, which belongs to the caller's data.
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = _OverlapEvaluation(self._images)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        # [threshold, recall, class, area range, detections]: all areas, at most 100 detections.
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]
+        for position, category in enumerate(evaluation.params.catIds):
+            defined = precision[:, :, position]
+            defined = defined[defined > -1]
+            if defined.size:
+                per_class[category] = 100 * float(defined.mean())
+        stats = [100 * float(value) if value > -1 else float("nan") for value in evaluation.stats]
+        return MaskAPResult(MaskAPMeans(*stats), per_class)
+
+    def _kept(self, labels: np.ndarray, of: str) -> tuple[np.ndarray, np.ndarray]:
+        classes = labels // self.label_divisor
+        check_segment_classes(labels, classes, self.num_classes, self.ignore_label, of)
+        return np.isin(classes, self.thing_class_ids) & (classes != self.ignore_label), classes
+
+    @staticmethod
+    def _scores_of(
+        segment_labels: np.ndarray,
+        needed: np.ndarray,
+        pred_labels: Collection[int] | np.ndarray,
+        pred_scores: Collection[float] | np.ndarray,
+    ) -> np.ndarray:
+        labels, scores = np.asarray(pred_labels, np.int64), np.asarray(pred_scores, np.float32)
+        if labels.ndim != 1 or labels.shape != scores.shape:
+            raise ValueError(
+                f"pred_labels and pred_scores: expected two lists of one length, "
+                f"found shapes {labels.shape} and {scores.shape}"
+            )
+        score_of = dict(zip(labels.tolist(), scores, strict=True))
+        if len(score_of) != labels.size:
+            raise ValueError("pred_labels: expected each label once, found one twice")
+        absent = score_of.keys() - set(segment_labels.tolist())
+        if absent:
+            raise ValueError(
+                f"pred_labels: label {min(absent)} has a score but no pixel in the predicted map; "
+                "score the map that was cropped to the image"
+            )
+        found = np.array([score_of.get(label, np.nan) for label in segment_labels.tolist()], np.float32)
+        if np.isnan(found[needed]).any():
+            label = int(segment_labels[needed & np.isnan(found)][0])
+            raise ValueError(
+                f"pred_scores: expected a number for the thing segment {label}, found none or NaN"
+            )
+        return found
+
+    def _add(self, other: Any) -> None:
+        self._images.extend(other._images)
+
+    def _state(self) -> dict[str, np.ndarray]:
+        state = {
+            name: np.concatenate(
+                [getattr(image, name) for image in self._images] or [np.empty(0, dtype)]
+            ).astype(dtype)
+            for name, dtype in _DTYPES.items()
+        }
+        for group in _GROUPS:
+            sizes = [getattr(image, _fields_of(group)[0]).size for image in self._images]
+            state[f"{group}_offsets"] = np.cumsum([0, *sizes], dtype=np.int64)
+        return state
+
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        num_images = max(state["gt_offsets"].size - 1, 0)
+        for group in _GROUPS:
+            offsets = state[f"{group}_offsets"]
+            self._check_shape(f"{group}_offsets", offsets, (num_images + 1,))
+            for name in _fields_of(group):
+                self._check_shape(name, state[name], (int(offsets[-1]),))
+        slices = {group: state[f"{group}_offsets"].tolist() for group in _GROUPS}
+        self._images = [
+            _Image(
+                **{
+                    name: state[name][slices[group][image] : slices[group][image + 1]]
+                    for group in _GROUPS
+                    for name in _fields_of(group)
+                }
+            )
+            for image in range(num_images)
+        ]
+
+
+def _fields_of(group: str) -> list[str]:
+    return [field.name for field in fields(_Image) if field.name.startswith(f"{group}_")]
+
+
+class _OverlapEvaluation(COCOeval):
+    """COCOeval whose intersections over union come from counted overlaps instead of run-length masks."""
+
+    def __init__(self, images: list[_Image]) -> None:
+        self._images = images
+        categories = sorted(
+            {int(c) for image in images for c in np.union1d(image.gt_category, image.dt_category)}
+        )
+        dataset = {
+            "images": [{"id": image_id} for image_id in range(len(images))],
+            "categories": [{"id": category} for category in categories],
+        }
+        ground_truth, detections = COCO(), COCO()
+        ground_truth.dataset = {**dataset, "annotations": self._annotations("gt")}
+        detections.dataset = {**dataset, "annotations": self._annotations("dt")}
+        ground_truth.createIndex()
+        detections.createIndex()
+        # The type "segm" would convert masks, which the annotations do not have; nothing else depends on it.
+        super().__init__(ground_truth, detections, iouType="bbox")
+
+    def _annotations(self, group: str) -> list[dict[str, Any]]:
+        annotations: list[dict[str, Any]] = []
+        for image_id, image in enumerate(self._images):
+            categories, areas = getattr(image, f"{group}_category"), getattr(image, f"{group}_area")
+            for segment, (category, area) in enumerate(zip(categories.tolist(), areas.tolist(), strict=True)):
+                annotation = {
+                    "id": len(annotations) + 1,  # COCOeval takes 0 for "not matched"
+                    "image_id": image_id,
+                    "category_id": category,
+                    "area": area,
+                    "segment": segment,
+                    "iscrowd": int(image.gt_is_crowd[segment]) if group == "gt" else 0,
+                }
+                if group == "dt":
+                    annotation["score"] = float(image.dt_score[segment])
+                annotations.append(annotation)
+        return annotations
+
+    def computeIoU(self, imgId: int, catId: int) -> Any:
+        """Returns IoU [detections by falling score, ground truth]; of crowd, over the detection's area."""
+        gts, dts = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not gts or not dts:
+            return []
+        order = np.argsort([-dt["score"] for dt in dts], kind="mergesort")[: self.params.maxDets[-1]]
+        image = self._images[imgId]
+        intersections = np.zeros((image.dt_area.size, image.gt_area.size), np.int64)
+        intersections[image.overlap_dt, image.overlap_gt] = image.overlap_area
+        dt_segments = np.array([dts[i]["segment"] for i in order])
+        gt_segments = np.array([gt["segment"] for gt in gts])
+        intersections = intersections[np.ix_(dt_segments, gt_segments)]
+        dt_areas, gt_areas = image.dt_area[dt_segments][:, None], image.gt_area[gt_segments][None]
+        unions = np.where(image.gt_is_crowd[gt_segments], dt_areas, dt_areas + gt_areas - intersections)
+        return intersections / unions

@@ -1,0 +1,128 @@
+"""Mean intersection over union of semantic maps, equal to `tf.keras.metrics.MeanIoU` with ignored pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from zoo.errors import DataError
+from zoo.metrics.metric import Metric
+
+
+@dataclass(frozen=True, eq=False)
+class MeanIoUResult:
+    """Mean IoU in percent, unrounded, and its parts."""
+
+    miou: float
+    """Mean over the classes that occur in ground truth or prediction; NaN where none does."""
+    iou_per_class: np.ndarray
+    """[C] float64, percent; NaN for a class that does not occur."""
+    confusion: np.ndarray
+    """Pixels by ground truth (row) and prediction (column), [C, C] int64."""
+
+
+@njit(cache=True, nogil=True)
+def _add_pixels(
+    ground_truth: np.ndarray, prediction: np.ndarray, ignore_label: int, confusion: np.ndarray
+) -> tuple[int, int]:
+    """Adds the pixels to `confusion`; returns the position of the first pixel out of range, or (-1, -1)."""
+    num_classes = confusion.shape[0]
+    height, width = ground_truth.shape
+    for row in range(height):
+        gt_row, pred_row = ground_truth[row], prediction[row]
+        start = 0
+        for end in range(1, width + 1 if width else 0):
+            if end < width and gt_row[end] == gt_row[end - 1] and pred_row[end] == pred_row[end - 1]:
+                continue
+            gt_class, pred_class = gt_row[start], pred_row[start]
+            if gt_class != ignore_label:
+                if not (0 <= gt_class < num_classes and 0 <= pred_class < num_classes):
+                    return row, start
+                confusion[gt_class, pred_class] += end - start
+            start = end
+    return -1, -1
+
+
+class MeanIoU(Metric):
+    """Mean IoU of the semantic prediction over all pixels whose ground truth is not ignored.
+
+    State: the confusion matrix, [C, C] int64; sums are exact, in any order.
+
+    Args:
+        num_classes: number of classes, C.
+        ignore_label: class of the ground truth whose pixels are left out; may lie outside 0..C-1.
+
+    >>> import numpy as np
+    >>> metric = MeanIoU(num_classes=3, ignore_label=255)
+    >>> metric.update(np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 2]], np.uint8))
+    >>> result = metric.compute()
+    >>> result.miou, result.iou_per_class.tolist()
+    (50.0, [50.0, 50.0, nan])
+    """
+
+    setting_names = ("num_classes", "ignore_label")
+
+    def __init__(self, num_classes: int, ignore_label: int) -> None:
+        super().__init__(num_classes, ignore_label)
+        self._confusion = np.zeros((self.num_classes, self.num_classes), np.int64)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Pixels by ground truth (row) and prediction (column), [C, C] int64."""
+        return self._confusion.copy()
+
+    def update(self, gt_semantic: np.ndarray, pred_semantic: np.ndarray) -> None:
+        """Adds one image.
+
+        Args:
+            gt_semantic: [H, W], any integer dtype: classes, or `ignore_label`; crowd pixels with their class.
+            pred_semantic: [H, W], any integer dtype: the semantic head's most probable class.
+
+        Raises:
+            ValueError: a map is not 2-D and integer, or the two shapes differ.
+            DataError: a scored pixel's class is not in 0..C-1; the state is unchanged.
+        """
+        for name, semantic in (("gt_semantic", gt_semantic), ("pred_semantic", pred_semantic)):
+            if semantic.ndim != 2 or semantic.dtype.kind not in "iu":
+                raise ValueError(
+                    f"{name}: expected a 2-D integer map, found {semantic.ndim}-D {semantic.dtype}"
+                )
+        if gt_semantic.shape != pred_semantic.shape:
+            raise ValueError(
+                "semantic maps of different shapes: "
+                f"gt_semantic is {gt_semantic.shape}, pred_semantic is {pred_semantic.shape}; "
+                "crop both to the image"
+            )
+        image_confusion = np.zeros_like(self._confusion)
+        row, column = _add_pixels(gt_semantic, pred_semantic, self.ignore_label, image_confusion)
+        if row >= 0:
+            raise DataError(
+                f"semantic maps, row {row}, column {column}: "
+                f"expected classes of 0..{self.num_classes - 1} (ground truth also {self.ignore_label}), "
+                f"found ground truth {gt_semantic[row, column]} and prediction {pred_semantic[row, column]}; "
+                "convert the labels to train ids"
+            )
+        self._confusion += image_confusion
+
+    def compute(self) -> MeanIoUResult:
+        """Returns mean and per-class IoU in percent; classes in neither map are left out of the mean."""
+        intersections = np.diagonal(self._confusion)
+        unions = self._confusion.sum(axis=0) + self._confusion.sum(axis=1) - intersections
+        occurs = unions > 0
+        iou = 100 * np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=occurs)
+        miou = float(iou[occurs].mean()) if occurs.any() else float("nan")
+        return MeanIoUResult(miou, iou, self.confusion)
+
+    def _add(self, other: Any) -> None:
+        self._confusion += other._confusion
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"confusion": self._confusion}
+
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._check_shape("confusion", state["confusion"], self._confusion.shape)
+        self._confusion = state["confusion"]

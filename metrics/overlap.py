@@ -1,0 +1,185 @@
+"""Overlaps of two label maps, counted in one pass over the pixels.
+
+Both panoptic quality and mask AP follow from these counts: the segments of one label map are disjoint, so
+areas and pairwise intersections give every intersection over union without a mask being cut out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+
+@dataclass(frozen=True, eq=False)
+class LabelOverlaps:
+    """Areas and intersections of the segments of two label maps over the same pixels; areas in pixels.
+
+    Segments are in the order in which their first pixel appears, row by row from the top left; so are the
+    intersections. Only pairs that share a pixel are listed.
+    """
+
+    gt_labels: np.ndarray
+    """Ground-truth labels, [G] int32."""
+    gt_areas: np.ndarray
+    """Pixels of each ground-truth label, [G] int64, at least 1."""
+    pred_labels: np.ndarray
+    """Predicted labels, [P] int32."""
+    pred_areas: np.ndarray
+    """Pixels of each predicted label, [P] int64, at least 1."""
+    gt_index: np.ndarray
+    """Position in `gt_labels` of each intersection, [N] int32."""
+    pred_index: np.ndarray
+    """Position in `pred_labels` of each intersection, [N] int32."""
+    area: np.ndarray
+    """Pixels of each intersection, [N] int64, at least 1."""
+
+
+@njit(cache=True, nogil=True)
+def _find_or_add(keys: np.ndarray, values: np.ndarray, key: np.int64, new_value: int) -> int:
+    """Returns the value at `key` of an open-addressing table; adds `new_value` where there is none."""
+    mask = keys.size - 1
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    slot = np.int64(mixed >> np.uint64(40)) & mask
+    while values[slot] >= 0:
+        if keys[slot] == key:
+            return values[slot]
+        slot = (slot + 1) & mask
+    keys[slot] = key
+    values[slot] = new_value
+    return new_value
+
+
+@njit(cache=True, nogil=True)
+def _twice_as_large(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a table of twice the slots with the same entries."""
+    more_keys = np.zeros(2 * keys.size, np.int64)
+    more_values = np.full(2 * values.size, -1, np.int64)
+    for slot in range(keys.size):
+        if values[slot] >= 0:
+            _find_or_add(more_keys, more_values, keys[slot], values[slot])
+    return more_keys, more_values
+
+
+@njit(cache=True, nogil=True)
+def _index_labels(pair_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct labels in order, and the position of each given label among them."""
+    keys, values = np.zeros(256, np.int64), np.full(256, -1, np.int64)
+    labels = np.empty(pair_labels.size, np.int32)
+    index = np.empty(pair_labels.size, np.int32)
+    count = 0
+    for pair in range(pair_labels.size):
+        position = _find_or_add(keys, values, np.int64(pair_labels[pair]), count)
+        if position == count:
+            labels[count] = pair_labels[pair]
+            count += 1
+            if 2 * count > keys.size:
+                keys, values = _twice_as_large(keys, values)
+        index[pair] = position
+    return labels[:count].copy(), index
+
+
+@njit(cache=True, nogil=True)
+def _count_row(
+    gt_row: np.ndarray,
+    pred_row: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    gt_labels: np.ndarray,
+    pred_labels: np.ndarray,
+    areas: np.ndarray,
+    count: int,
+) -> int:
+    """Adds one row of pixels to the first `count` pairs of labels and returns the new number of pairs."""
+    width = gt_row.size
+    start = 0
+    for end in range(1, width + 1):
+        # Neighbours are mostly equal: the table is asked once per run, not once per pixel.
+        if end < width and gt_row[end] == gt_row[end - 1] and pred_row[end] == pred_row[end - 1]:
+            continue
+        key = (np.int64(gt_row[start]) << 32) | (np.int64(pred_row[start]) & 0xFFFFFFFF)
+        pair = _find_or_add(keys, values, key, count)
+        if pair == count:
+            gt_labels[pair], pred_labels[pair], areas[pair] = gt_row[start], pred_row[start], 0
+            count += 1
+        areas[pair] += end - start
+        start = end
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(
+    ground_truth: np.ndarray, prediction: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns both labels and the pixel count of each pair of labels, in order of first appearance."""
+    height, width = ground_truth.shape
+    capacity = 512
+    keys, values = np.zeros(2 * capacity, np.int64), np.full(2 * capacity, -1, np.int64)
+    gt_labels, pred_labels = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    areas = np.empty(capacity, np.int64)
+    count = 0
+    for row in range(height if width else 0):
+        # Room for a row of pairs never seen before: within a row nothing is allocated.
+        while count + width > capacity:
+            keys, values = _twice_as_large(keys, values)
+            gt_labels = np.concatenate((gt_labels, np.empty(capacity, np.int32)))
+            pred_labels = np.concatenate((pred_labels, np.empty(capacity, np.int32)))
+            areas = np.concatenate((areas, np.empty(capacity, np.int64)))
+            capacity *= 2
+        count = _count_row(
+            ground_truth[row], prediction[row], keys, values, gt_labels, pred_labels, areas, count
+        )
+    return gt_labels[:count].copy(), pred_labels[:count].copy(), areas[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _total_areas(index: np.ndarray, areas: np.ndarray, num_labels: int) -> np.ndarray:
+    totals = np.zeros(num_labels, np.int64)
+    for pair in range(index.size):
+        totals[index[pair]] += areas[pair]
+    return totals
+
+
+def label_overlaps(ground_truth: np.ndarray, prediction: np.ndarray) -> LabelOverlaps:
+    """Counts the pixels of every label and of every pair of labels of two maps.
+
+    Args:
+        ground_truth: [H, W] int32, any labels; views that are not contiguous are read as they are.
+        prediction: [H, W] int32, likewise.
+
+    Returns:
+        Labels, areas and intersections, in order of first appearance.
+
+    Raises:
+        ValueError: a map is not 2-D int32, or the two shapes differ.
+
+    >>> import numpy as np
+    >>> overlaps = label_overlaps(np.array([[7, 7, 8]], np.int32), np.array([[7, 9, 9]], np.int32))
+    >>> overlaps.gt_labels.tolist(), overlaps.gt_areas.tolist()
+    ([7, 8], [2, 1])
+    >>> list(zip(overlaps.gt_index.tolist(), overlaps.pred_index.tolist(), overlaps.area.tolist()))
+    [(0, 0, 1), (0, 1, 1), (1, 1, 1)]
+    """
+    for name, label_map in (("ground_truth", ground_truth), ("prediction", prediction)):
+        if label_map.ndim != 2 or label_map.dtype != np.int32:
+            raise ValueError(
+                f"{name}: expected a 2-D int32 label map, found {label_map.ndim}-D {label_map.dtype}"
+            )
+    if ground_truth.shape != prediction.shape:
+        raise ValueError(
+            "label maps of different shapes: "
+            f"ground_truth is {ground_truth.shape}, prediction is {prediction.shape}; crop both to the image"
+        )
+    pair_gt_labels, pair_pred_labels, area = _count_pairs(ground_truth, prediction)
+    gt_labels, gt_index = _index_labels(pair_gt_labels)
+    pred_labels, pred_index = _index_labels(pair_pred_labels)
+    return LabelOverlaps(
+        gt_labels=gt_labels,
+        gt_areas=_total_areas(gt_index, area, gt_labels.size),
+        pred_labels=pred_labels,
+        pred_areas=_total_areas(pred_index, area, pred_labels.size),
+        gt_index=gt_index,
+        pred_index=pred_index,
+        area=area,
+    )

@@ -1,0 +1,91 @@
+"""Mean IoU against masks of each class, and its state as a sum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.errors import DataError
+from zoo.metrics.mean_iou import MeanIoU
+
+NUM_CLASSES, IGNORE_LABEL = 5, 255
+
+
+def random_maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    ground_truth = np.repeat(generator.choice([0, 1, 2, 3, IGNORE_LABEL], (7, 4)), 3, axis=1)
+    changed = generator.random(ground_truth.shape) < 0.3
+    prediction = np.where(changed | (ground_truth == IGNORE_LABEL), generator.choice(3), ground_truth)
+    return ground_truth.astype(generator.choice([np.uint8, np.int32])), prediction.astype(np.int32)
+
+
+def measured(*maps: tuple[np.ndarray, np.ndarray]) -> MeanIoU:
+    metric = MeanIoU(NUM_CLASSES, IGNORE_LABEL)
+    for ground_truth, prediction in maps:
+        metric.update(ground_truth, prediction)
+    return metric
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.integers(0, 2**32 - 1))
+def test_equals_masks_of_each_class(seed: int) -> None:
+    ground_truth, prediction = random_maps(seed)
+    result = measured((ground_truth, prediction)).compute()
+    valid = ground_truth != IGNORE_LABEL
+    expected = np.full(NUM_CLASSES, np.nan)
+    for class_id in range(NUM_CLASSES):
+        in_truth, in_prediction = valid & (ground_truth == class_id), valid & (prediction == class_id)
+        if (in_truth | in_prediction).any():
+            expected[class_id] = 100 * (in_truth & in_prediction).sum() / (in_truth | in_prediction).sum()
+    np.testing.assert_allclose(result.iou_per_class, expected, rtol=1e-15)
+    assert result.miou == pytest.approx(np.nanmean(expected), rel=1e-14)
+    assert result.confusion.sum() == valid.sum()
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3))
+def test_merge_is_associative_and_a_sum(seeds: list[int]) -> None:
+    maps = [random_maps(seed) for seed in seeds]
+    first, second, third = (measured(pair) for pair in maps)
+    right = measured(maps[1])
+    right.merge(third)
+    left = measured(maps[0])
+    left.merge(second)
+    left.merge(third)
+    first.merge(right)
+    assert first == left == measured(*maps)
+    assert MeanIoU.from_arrays(first.to_arrays()) == first
+
+
+def test_ignored_class_may_be_one_of_the_classes() -> None:
+    metric = MeanIoU(num_classes=3, ignore_label=0)
+    metric.update(np.array([[0, 0, 1, 2]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8))
+    assert metric.confusion.tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert metric.compute().miou == 25
+
+
+def test_nothing_measured_is_nan() -> None:
+    for shape in ((0, 5), (5, 0)):
+        empty = np.empty(shape, np.uint8)
+        assert np.isnan(measured((empty, empty)).compute().miou)
+
+
+def test_refuses_unknown_classes_and_keeps_its_state() -> None:
+    metric = measured(random_maps(0))
+    for ground_truth, prediction in (
+        ([[0, 0], [7, 0]], [[0, 0], [1, 0]]),
+        ([[0, 0], [1, 0]], [[0, 0], [-1, 0]]),
+    ):
+        with pytest.raises(DataError, match=r"row 1, column 0: expected classes of 0\.\.4"):
+            metric.update(np.array(ground_truth, np.int32), np.array(prediction, np.int32))
+    assert metric == measured(random_maps(0))
+
+
+def test_refuses_other_maps() -> None:
+    classes = np.zeros((2, 3), np.uint8)
+    with pytest.raises(ValueError, match="pred_semantic: expected a 2-D integer map, found 2-D float32"):
+        measured((classes, classes.astype(np.float32)))
+    with pytest.raises(ValueError, match=r"gt_semantic is \(2, 3\), pred_semantic is \(3, 2\)"):
+        measured((classes, classes.T))
