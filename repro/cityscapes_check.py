@@ -1,0 +1,150 @@
+"""Says what of a Cityscapes folder is missing or wrong, and what makes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.repro.dataset import decode_id_png, read_bytes
+
+if TYPE_CHECKING:
+    from zoo.repro.cityscapes import CityscapesDataset
+
+_IMAGE_SUFFIX = "_leftImg8bit.png"
+# The official scripts take names apart at underscores, and paths apart at blanks.
+_OFFICIAL_NAME = re.compile(r"[^_\s]+_[^_\s]+_[^_\s]+")
+
+# What makes a missing file from the polygons: programs of the official package, one file at a time.
+_MADE_BY = {
+    "labelIds": "python -m cityscapesscripts.preparation.json2labelImg POLYGONS.json OUTPUT.png",
+    "instanceIds": "python -m cityscapesscripts.preparation.json2instanceImg POLYGONS.json OUTPUT.png",
+}
+_TRAIN_ID_FILES = {"labelIds": "labelTrainIds", "instanceIds": "instanceTrainIds"}
+_MAX_LABEL_ID = 33
+
+
+def find_root(path: Path) -> Path:
+    """Returns the folder that holds `leftImg8bit`: `path`, its one subfolder that does, or its parent.
+
+    Raises:
+      DataError: there is none, or more than one.
+    """
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "does not exist"
+        raise DataError(f"{path}: {what}; expected the folder that holds leftImg8bit and gtFine")
+    if (path / "leftImg8bit").is_dir():
+        return path
+    if path.name in ("leftImg8bit", "gtFine") and (path.parent / "leftImg8bit").is_dir():
+        return path.parent
+    found = sorted(folder for folder in path.iterdir() if (folder / "leftImg8bit").is_dir())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.name for folder in found)
+        raise DataError(f"{path}: more than one data set is in there ({names}); give one of them")
+    raise DataError(
+        f"{path}: has no folder leftImg8bit; expected leftImg8bit/<split>/<city>/*{_IMAGE_SUFFIX} and "
+        "gtFine/<split>/<city>/*_gtFine_{labelIds,instanceIds}.png "
+        "(leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of the Cityscapes download)"
+    )
+
+
+def find_images(root: Path, split: str) -> dict[str, str]:
+    """Returns the city of each image of a split, by the image's name.
+
+    Raises:
+      DataError: there is no such split, it has no images, or it is the test split.
+    """
+    if split == "test":
+        raise DataError(
+            f"{root}: the ground truth of the test split is not public, so it cannot be scored here; use val"
+        )
+    folder = root / "leftImg8bit" / split
+    if not folder.is_dir():
+        splits = sorted(found.name for found in (root / "leftImg8bit").iterdir() if found.is_dir())
+        raise DataError(f"{root}: has no leftImg8bit/{split}; splits found: {', '.join(splits) or 'none'}")
+    cities: dict[str, str] = {}
+    for path in folder.glob(f"*/*{_IMAGE_SUFFIX}"):
+        image_id = path.name[: -len(_IMAGE_SUFFIX)]
+        if image_id in cities:
+            raise DataError(
+                f"{folder}: image {image_id} is there twice, in {cities[image_id]} and {path.parent.name}"
+            )
+        cities[image_id] = path.parent.name
+    if not cities:
+        raise DataError(f"{folder}: no image found; expected <city>/*{_IMAGE_SUFFIX}")
+    return cities
+
+
+def official_obstacle(image_ids: Sequence[str]) -> str | None:
+    """Returns why the official scripts could not tell these images apart, or None."""
+    for image_id in image_ids:
+        if not _OFFICIAL_NAME.fullmatch(image_id):
+            return f"image {image_id}: the official scripts need names of the form <city>_<sequence>_<frame>"
+    # They look for predictions by `<name>*`, so no name may begin another; sorted, such names are neighbours.
+    for image_id, following in pairwise(image_ids):
+        if following.startswith(image_id):
+            return (
+                f"images {image_id}, {following}: the official scripts confuse names that begin with another"
+            )
+    return None
+
+
+def problems(dataset: CityscapesDataset, expected_images: int | None) -> list[str]:
+    """Returns what is missing or wrong in a data set, one line each."""
+    found: list[str] = []
+    total = len(dataset)
+    if expected_images is not None and total != expected_images:
+        found.append(f"leftImg8bit/{dataset.split} has {total} images, expected {expected_images}")
+    present = {
+        str(path.relative_to(dataset.root).as_posix())
+        for path in (dataset.root / "gtFine" / dataset.split).glob("*/*_gtFine_*")
+    }
+    for kind in ("labelIds", "instanceIds"):
+        found += _missing(dataset, kind, present)
+    known = set(dataset.image_ids)
+    suffix = "_gtFine_instanceIds.png"
+    orphans = sorted(
+        name
+        for name in present
+        if name.endswith(suffix) and name.rsplit("/", 1)[1][: -len(suffix)] not in known
+    )
+    if orphans:
+        found.append(
+            f"{len(orphans)} of {len(orphans) + total} leftImg8bit/{dataset.split}/*{_IMAGE_SUFFIX} missing "
+            f"for the ground truth that is there, first: {orphans[0]}"
+        )
+    if not found:
+        found += _wrong_label_ids(dataset)
+    return found
+
+
+def _missing(dataset: CityscapesDataset, kind: str, present: set[str]) -> list[str]:
+    names = [dataset.ground_truth_name(image_id, kind) for image_id in dataset.image_ids]
+    missing = [name for name in names if name not in present]
+    if not missing:
+        return []
+    line = f"{len(missing)} of {len(names)} gtFine/{dataset.split}/*_{kind}.png missing, first: {missing[0]}"
+    polygons = missing[0].replace(f"_{kind}.png", "_polygons.json")
+    train_ids = missing[0].replace(f"_{kind}.png", f"_{_TRAIN_ID_FILES[kind]}.png")
+    if train_ids in present:
+        line += f" (only *_{_TRAIN_ID_FILES[kind]}.png is there, but the original label ids are needed)"
+    if polygons in present:
+        return [f"{line}; `{_MADE_BY[kind]}` makes it from *_polygons.json"]
+    return [f"{line}; it is in gtFine_trainvaltest.zip of the Cityscapes download"]
+
+
+def _wrong_label_ids(dataset: CityscapesDataset) -> list[str]:
+    # One file is enough: who has made label ids from train ids has done so for all of them.
+    name = dataset.ground_truth_name(dataset.image_ids[0], "labelIds")
+    largest = int(np.max(decode_id_png(read_bytes(dataset.root / name), str(dataset.root / name))))
+    if largest <= _MAX_LABEL_ID:
+        return []
+    what = "train ids" if largest == 255 else "no label ids"
+    return [f"{name} holds {what} (found {largest}); expected the original label ids, 0 to {_MAX_LABEL_ID}"]

@@ -1,0 +1,235 @@
+"""What every data set offers to an evaluation run, and how its files are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from zoo.cache import Cache
+
+    CacheOrFolder = Cache | Path | None
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The classes of a data set and how its panoptic maps encode them.
+
+    Attributes:
+      name: name of the data set.
+      num_classes: number of classes that are scored; they are numbered 0 to num_classes - 1 (train ids).
+      class_names: their names, by train id.
+      thing_class_ids: train ids of the classes that have instances.
+      label_divisor: a panoptic label is `class * label_divisor + instance`.
+      ignore_label: the class of void pixels.
+      original_ids: what the original annotations call each class, by train id.
+    """
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    thing_class_ids: tuple[int, ...]
+    label_divisor: int
+    ignore_label: int
+    original_ids: tuple[int, ...]
+
+    @property
+    def void_label(self) -> int:
+        """The panoptic label of void pixels."""
+        return self.ignore_label * self.label_divisor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its ground truth.
+
+    Attributes:
+      image_id: name of the image, unique in its data set.
+      image: [H, W, 3] uint8, RGB.
+      panoptic: [H, W] int32 panoptic labels; things are numbered from 1 in each class, crowd is void.
+      semantic: [H, W] integer, train ids; void is the ignore label.
+      crowd_labels: [K] int32, labels of `panoptic` that stand for crowds; empty where crowd is void.
+    """
+
+    image_id: str
+    image: np.ndarray
+    panoptic: np.ndarray
+    semantic: np.ndarray
+    crowd_labels: np.ndarray
+
+
+class Dataset(Protocol):
+    """Images with ground truth in a fixed order."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The classes."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Names of the images, sorted."""
+        ...
+
+    @property
+    def official_obstacle(self) -> str | None:
+        """Why the official scripts cannot score this data set, or None where they can."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> Sample:
+        """Returns image `index` of `image_ids`; depends on the files alone, and may run in many threads.
+
+        Raises:
+          DataError: a file is missing, broken, or not what its name says.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Returns a SHA-256 over names, sizes and contents of all files that a score depends on."""
+        ...
+
+    def check(self) -> list[str]:
+        """Returns what is missing or wrong, one line each, without reading all contents."""
+        ...
+
+
+def cache_folder(cache: CacheOrFolder, name: str) -> Path:
+    """Returns the folder `name` of a cache, which is the default one where `cache` is None."""
+    if cache is None:
+        from zoo.cache import Cache
+
+        cache = Cache()
+    root = cache if isinstance(cache, Path) else cache.root
+    return root / name
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's contents; an error says which file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Returns an encoded PNG or JPEG as [H, W, 3] uint8, decoded by TensorFlow as the reference does.
+
+    Raises:
+      DataError: TensorFlow cannot decode it.
+    """
+    import tensorflow as tf
+
+    try:
+        with tf.device("/CPU:0"):
+            return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"{name}: is no image that can be decoded: {_reason(error)}") from None
+
+
+def decode_id_png(data: bytes, name: str) -> np.ndarray:
+    """Returns a PNG of ids as [H, W] uint8 or uint16, whichever the file holds.
+
+    Raises:
+      DataError: the PNG is broken, or is not a single channel of 8 or 16 bits.
+    """
+    import tensorflow as tf
+
+    if data[:8] != _PNG_SIGNATURE or len(data) < 33:
+        raise DataError(f"{name}: is no PNG file; download or make it again")
+    # Asked for 16 bits, TensorFlow would stretch an 8-bit PNG to the full range: read the depth first.
+    bits, colour_type = data[24], data[25]
+    if colour_type != 0 or bits not in (8, 16):
+        raise DataError(
+            f"{name}: expected ids in one channel of 8 or 16 bits, "
+            f"found {bits} bits and PNG colour type {colour_type}"
+        )
+    try:
+        with tf.device("/CPU:0"):
+            ids = tf.io.decode_png(data, channels=1, dtype=tf.uint8 if bits == 8 else tf.uint16)
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"{name}: is a broken PNG: {_reason(error)}; download or make it again") from None
+    return ids.numpy()[:, :, 0]
+
+
+def file_digests(root: Path, names: Iterable[str], cache: Path) -> dict[str, tuple[int, str]]:
+    """Returns size and SHA-256 of each file.
+
+    A file whose size and time of change are as they were is not read again: what was found is kept in
+    `cache`, one file for each data set folder.
+
+    Args:
+      root: the data set's folder.
+      names: names of files relative to `root`, with forward slashes.
+      cache: folder for what was found.
+    """
+    names = list(names)
+    memory = cache / (hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:32] + ".json")
+    known = _read_json(memory)
+    found: dict[str, list[object]] = {}
+    changed: list[str] = []
+    for name in names:
+        try:
+            status = (root / name).stat()
+        except OSError as error:
+            raise DataError(f"{root / name}: cannot be read: {error.strerror or error}") from None
+        stamp = [status.st_size, status.st_mtime_ns]
+        entry = known.get(name)
+        if isinstance(entry, list) and len(entry) == 3 and entry[:2] == stamp:
+            found[name] = entry
+        else:
+            found[name] = [*stamp, ""]
+            changed.append(name)
+    if changed:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            digests = threads.map(lambda name: hashlib.sha256(read_bytes(root / name)).hexdigest(), changed)
+            for name, digest in zip(changed, digests, strict=True):
+                found[name][2] = digest
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, json.dumps({**known, **found}).encode())
+    return {name: (int(str(found[name][0])), str(found[name][2])) for name in names}
+
+
+def digest_of_files(digests: Mapping[str, tuple[int, str]], *, about: str = "") -> str:
+    """Returns one SHA-256 over names, sizes and digests of files, in the order of their names."""
+    digest = hashlib.sha256(f"{about}\n".encode())
+    for name in sorted(digests):
+        size, content = digests[name]
+        digest.update(f"{name}\0{size}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    message = str(getattr(error, "message", error)).splitlines()[0]
+    return message.split("}}")[-1].split("[Op:")[0].strip()
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

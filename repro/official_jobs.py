@@ -1,0 +1,173 @@
+"""Starts the official scripts in processes and folders of their own, and says plainly how they ended."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import EvaluationError
+
+PACKAGE = "cityscapesscripts"
+SCRIPTS = {
+    "make_panoptic": f"{PACKAGE}.preparation.createPanopticImgs",
+    "panoptic": f"{PACKAGE}.evaluation.evalPanopticSemanticLabeling",
+    "pixel": f"{PACKAGE}.evaluation.evalPixelLevelSemanticLabeling",
+    "instance": f"{PACKAGE}.evaluation.evalInstanceLevelSemanticLabeling",
+}
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Jobs:
+    """Runs jobs of `zoo.repro.official_process`; `close` ends those that still run."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes the folder in which each job gets a folder of its own."""
+        self._folder = folder
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        name: str,
+        job: Mapping[str, Any],
+        *,
+        environment: Mapping[str, str] | None = None,
+        patience_s: float,
+    ) -> tuple[Path, float]:
+        """Runs one job to its end.
+
+        Args:
+          name: name of the job's working folder; one of an earlier run is removed.
+          job: `kind` and what that kind needs; paths are taken relative to the working folder.
+          environment: variables to set for the script.
+          patience_s: seconds after which the script is given up.
+
+        Returns:
+          The working folder and the seconds that the job took.
+
+        Raises:
+          EvaluationError: the script failed, or took too long; with its last line and where its output is.
+        """
+        work = self._folder / name
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        (work / "job.json").write_text(json.dumps({**job, "parent": os.getpid()}, indent=1), encoding="utf-8")
+        log = work / "log.txt"
+        start = time.perf_counter()
+        with log.open("wb") as output:
+            process = self._start(work, output, environment or {})
+            try:
+                code = process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                raise EvaluationError(
+                    f"{SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}"
+                ) from None
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+        if self._closed:
+            raise EvaluationError(f"{SCRIPTS[job['kind']]}: was ended because the run ended")
+        if code != 0:
+            raise EvaluationError(
+                f"{SCRIPTS[job['kind']]}: ended with code {code}: {_last_line(log)}; its output is in {log}"
+            )
+        return work, time.perf_counter() - start
+
+    def close(self) -> None:
+        """Ends every job that still runs."""
+        with self._lock:
+            self._closed = True
+            running = list(self._running)
+        for process in running:
+            _kill(process)
+
+    def _start(self, work: Path, output: Any, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("CITYSCAPES_")}
+        # One thread each: the scripts' processes share the cores already.
+        variables |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with self._lock:
+            if self._closed:
+                raise EvaluationError(f"{work.name}: not started because the run ended")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "zoo.repro.official_process", "job.json"],
+                cwd=work,
+                env={**variables, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        return process
+
+
+def provenance() -> dict[str, Any]:
+    """Returns the official package's version, and each script's SHA-256 and whether it is as published.
+
+    A script is as published where its digest is the one in the list of files that the package came with.
+    """
+    distribution = importlib.metadata.distribution(PACKAGE)
+    listed = {str(file): file.hash for file in distribution.files or []}
+    scripts: dict[str, Any] = {}
+    for module in SCRIPTS.values():
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise EvaluationError(f"{module}: is not installed; install {PACKAGE} again")
+        digest = hashlib.sha256(Path(spec.origin).read_bytes()).digest()
+        listed_hash = listed.get(module.replace(".", "/") + ".py")
+        encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        as_published = None
+        if listed_hash is not None and listed_hash.mode == "sha256":
+            as_published = listed_hash.value == encoded
+        scripts[module.rsplit(".", 1)[1]] = {"sha256": digest.hex(), "as_published": as_published}
+    return {"package": f"{PACKAGE} {distribution.version}", "scripts": scripts}
+
+
+def available_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def mirror_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Makes a folder of links to files (copies where links are not allowed), by name relative to it."""
+    for name, target in files.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            link.symlink_to(target.resolve())
+        except OSError:
+            shutil.copyfile(target, link)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+
+
+def _last_line(log: Path) -> str:
+    text = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    return lines[-1] if lines else "no output"
