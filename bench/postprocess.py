@@ -1,0 +1,253 @@
+"""Post-processing of one image: the fused CPU path against a plain TensorFlow rendering of the algorithm.
+
+    python bench/postprocess.py [--height 1025 --width 2049 --instances 60 --repeat 5 --graph --xla]
+
+The plain rendering is one `tf.function`: resize, softmax, arg-max, max-pooling, `tf.norm` of all pixels to
+all centers, segment sums. Both must give the same panoptic map, centers and instance scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+THINGS = tuple(range(11, 19))
+CLASSES = 19
+
+
+def scene(height: int, width: int, instances: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Maps [h, w, *] at stride 4 of a street: bands of stuff and elliptic things with centers and offsets."""
+    rng = np.random.default_rng(seed)
+    h, w = (height - 1) // 4 + 1, (width - 1) // 4 + 1
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    wave = h * 0.03 * np.sin(x / w * 9)
+    label = np.digitize((y + wave) / h, np.linspace(0.1, 0.9, 10)).astype(np.int64)
+    nearest = np.full((h, w), -1)
+    centers = np.empty((instances, 2), np.float32)
+    for i in range(instances):
+        ry, rx = rng.uniform(0.03, 0.09) * h, rng.uniform(0.012, 0.035) * w
+        centers[i] = rng.uniform(ry, h - 1 - ry), rng.uniform(rx, w - 1 - rx)
+        inside = ((y - centers[i, 0]) / ry) ** 2 + ((x - centers[i, 1]) / rx) ** 2 < 1
+        nearest[inside] = i
+        label[inside] = THINGS[i % len(THINGS)]
+    logits = rng.normal(0, 0.7, (h, w, CLASSES)).astype(np.float32)
+    np.put_along_axis(logits, label[..., None], 6 + rng.normal(0, 1, (h, w, 1)), axis=-1)
+    offsets = centers[np.maximum(nearest, 0)] - np.stack([y, x], -1) + rng.normal(0, 0.4, (h, w, 2))
+    offsets[nearest < 0] = rng.normal(0, 3, (h, w, 2))[nearest < 0]
+    heatmap = np.zeros((h, w), np.float32)
+    for cy, cx in centers:
+        peak = rng.uniform(0.3, 0.95) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 2.0**2))
+        heatmap = np.maximum(heatmap, peak)
+    return {
+        "semantic_logits": logits,
+        "center_heatmap": heatmap[..., None].astype(np.float32),
+        "offset_map": offsets.astype(np.float32),
+    }
+
+
+def plain_tensorflow(size: tuple[int, int], options) -> Callable:
+    """The same algorithm as one would write it in TensorFlow, for one image [1, h, w, *]."""
+    import tensorflow as tf
+
+    height, width = size
+    divisor, kernel = options.label_divisor, options.nms_kernel
+
+    def resize(maps):
+        channels = maps.shape[-1]
+        maps = tf.transpose(maps, [0, 3, 1, 2])
+        maps = tf.compat.v1.image.resize_bilinear(maps, [channels, height], align_corners=True)
+        maps = tf.transpose(maps, [0, 1, 3, 2])
+        maps = tf.compat.v1.image.resize_bilinear(maps, [channels, width], align_corners=True)
+        return tf.transpose(maps, [0, 3, 2, 1])
+
+    @tf.function
+    def run(semantic_logits, center_heatmap, offset_map):
+        h, w = center_heatmap.shape[1:3]
+        scale = tf.constant([(height - 1) / (h - 1), (width - 1) / (w - 1)], tf.float32)
+        probabilities = tf.nn.softmax(resize(semantic_logits))[0]
+        semantic = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        offsets = resize(offset_map * scale)[0]
+        heatmap = resize(center_heatmap)
+        heatmap = tf.where(heatmap > options.center_score_threshold, heatmap, 0.0)
+        before = (kernel - 1) // 2
+        after = kernel - 1 - before
+        padded = tf.pad(heatmap, [[0, 0], [before, after], [before, after], [0, 0]])
+        pooled = tf.nn.max_pool2d(padded, kernel, 1, "VALID")
+        heatmap = tf.where(pooled == heatmap, heatmap, 0.0)[0, :, :, 0]
+        centers = tf.where(heatmap > 0.0)
+
+        grid_x, grid_y = tf.meshgrid(tf.range(width), tf.range(height))
+        points = tf.cast(tf.stack([grid_y, grid_x], -1), tf.float32) + offsets
+        points = tf.reshape(points, [1, height * width, 2])
+        distances = tf.norm(tf.cast(centers, tf.float32)[:, None] - points, axis=-1)
+        nearest = tf.argmin(distances, axis=0, output_type=tf.int32)
+        is_thing = tf.gather(tf.constant([c in THINGS for c in range(CLASSES)]), semantic)
+        instance = tf.where(is_thing, tf.reshape(nearest, [height, width]) + 1, 0)
+        center_scores = tf.gather_nd(heatmap, centers)
+        score_map = tf.gather(tf.concat([[0.0], center_scores], 0), instance)
+
+        # One row of class counts for each instance; an instance takes the class of most of its pixels.
+        flat_semantic, flat_instance = tf.reshape(semantic, [-1]), tf.reshape(instance, [-1])
+        thing_pixels = tf.where(flat_instance > 0)[:, 0]
+        thing_semantic = tf.gather(flat_semantic, thing_pixels)
+        thing_instance = tf.gather(flat_instance, thing_pixels)
+        ids, index = tf.unique(thing_instance)
+        n = tf.size(ids)
+        counts = tf.math.unsorted_segment_sum(
+            tf.ones_like(index), index * CLASSES + thing_semantic, n * CLASSES
+        )
+        majority = tf.argmax(tf.reshape(counts, [n, CLASSES]), axis=-1, output_type=tf.int32)
+        number = tf.cumsum(tf.one_hot(majority, CLASSES, dtype=tf.int32), axis=0)
+        labels = majority * divisor + tf.gather(number, majority, axis=1, batch_dims=1)
+        stuff = tf.where(flat_instance > 0, CLASSES, flat_semantic)
+        area = tf.math.bincount(stuff, minlength=CLASSES + 1)
+        kept = tf.where(area > options.stuff_area_limit, tf.range(CLASSES + 1), options.void_label)
+        panoptic = tf.tensor_scatter_nd_update(
+            tf.gather(kept, stuff) * divisor, thing_pixels[:, None], tf.gather(labels, index)
+        )
+
+        # Mean probability of the segment's class times mean center score.
+        rows = tf.gather(tf.reshape(probabilities, [-1, CLASSES]), thing_pixels)
+        probability = tf.gather(rows, tf.gather(majority, index), axis=1, batch_dims=1)
+        scores = tf.math.unsorted_segment_mean(probability, index, n) * tf.math.unsorted_segment_mean(
+            tf.gather(tf.reshape(score_map, [-1]), thing_pixels), index, n
+        )
+        return tf.reshape(panoptic, [height, width]), semantic, instance, score_map, scores
+
+    return run
+
+
+def median_ms(function: Callable, repeat: int) -> float:
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def same_segments(one: np.ndarray, other: np.ndarray, divisor: int) -> bool:
+    """Whether two panoptic maps have the same classes and segments; only the numbers may differ."""
+    if (one // divisor != other // divisor).any():
+        return False
+    pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
+    return all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--height", type=int, default=1025)
+    parser.add_argument("--width", type=int, default=2049)
+    parser.add_argument("--instances", type=int, default=60)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--steps", action="store_true", help="time every kernel")
+    parser.add_argument("--graph", action="store_true", help="time the graph operations too")
+    parser.add_argument("--xla", action="store_true", help="compile the graph operations with XLA")
+    arguments = parser.parse_args()
+
+    from zoo.model.postprocess import PostprocessOptions, postprocess
+
+    size = (arguments.height, arguments.width)
+    options = PostprocessOptions(
+        THINGS,
+        label_divisor=1000,
+        void_label=255,
+        center_score_threshold=0.1,
+        nms_kernel=7,
+        stuff_area_limit=2048,
+    )
+    maps = scene(*size, arguments.instances)
+
+    def fused():
+        result = postprocess(*maps.values(), size, options)
+        return result, result.instances((size[0] - 1, size[1] - 1))
+
+    start = time.perf_counter()
+    result, _ = fused()
+    first_ms = 1000 * (time.perf_counter() - start)
+    print(f"first call                 {first_ms:9.1f} ms (compiles, or reads the cache)")
+    instances = result.instances()
+    things = np.isin(result.semantic, THINGS).mean()
+    print(f"{len(result.centers)} centers, {len(instances)} instances, {100 * things:.0f} % thing pixels")
+    fused_ms = median_ms(fused, max(arguments.repeat, 10))
+    maps_ms = median_ms(lambda: postprocess(*maps.values(), size, options), max(arguments.repeat, 10))
+    print(
+        f"fused                      {fused_ms:9.1f} ms ({maps_ms:.1f} maps, {fused_ms - maps_ms:.1f} scores)"
+    )
+    if arguments.steps:
+        time_steps(lambda: fused(), arguments.repeat)
+
+    import tensorflow as tf
+
+    tensors = {name: tf.constant(each[None]) for name, each in maps.items()}
+    plain = plain_tensorflow(size, options)
+    panoptic, semantic, instance, score_map, scores = (each.numpy() for each in plain(**tensors))
+    for name, one, other in (
+        ("semantic", result.semantic, semantic),
+        ("instance", result.instance, instance),
+        ("instance_score_map", result.instance_score_map, score_map),
+    ):
+        assert (one == other).all(), f"{name}: {(one != other).sum()} pixels differ"
+    assert same_segments(result.panoptic, panoptic, options.label_divisor), "panoptic: other segments"
+    # TensorFlow's segment sums add pixel after pixel in float32.
+    assert np.allclose(instances.score, scores, rtol=1e-3, atol=0), abs(instances.score / scores - 1).max()
+    plain_ms = median_ms(lambda: plain(**tensors)[0].numpy(), arguments.repeat)
+    print(f"plain TensorFlow           {plain_ms:9.1f} ms")
+    print(f"ratio                      {plain_ms / fused_ms:9.1f}")
+
+    if arguments.graph or arguments.xla:
+        from zoo.model.postprocess_graph import postprocess_graph
+
+        for jit_compile in [False] * arguments.graph + [True] * arguments.xla:
+
+            @tf.function(jit_compile=jit_compile)
+            def graph(inputs):
+                return postprocess_graph(inputs, size, options)
+
+            differ = (graph(tensors)["panoptic"].numpy()[0] != result.panoptic).sum()
+            graph_ms = median_ms(lambda graph=graph: graph(tensors)["panoptic"].numpy(), arguments.repeat)
+            name = "graph, XLA" if jit_compile else "graph"
+            print(f"{name:27}{graph_ms:9.1f} ms, {differ} pixels differ")
+
+
+def time_steps(function: Callable, repeat: int) -> None:
+    """Prints thread time per kernel: the sum over threads of one call."""
+    from zoo.model import postprocess, postprocess_kernels
+
+    spent: dict[str, float] = {}
+    modules = [postprocess_kernels, postprocess]
+    originals = {
+        (module, name): each
+        for module in modules
+        for name, each in vars(module).items()
+        if (name.endswith("_rows") and name != "for_rows") or name == "candidate_cells"
+    }
+
+    def timed(name: str, function: Callable) -> Callable:
+        def call(*arguments):
+            start = time.thread_time()
+            result = function(*arguments)
+            spent[name] = spent.get(name, 0.0) + time.thread_time() - start
+            return result
+
+        return call
+
+    for (module, name), each in originals.items():
+        setattr(module, name, timed(name, each))
+    for _ in range(repeat):
+        function()
+    for (module, name), each in originals.items():
+        setattr(module, name, each)
+    for name, seconds in spent.items():
+        print(f"  {name:25}{1000 * seconds / repeat:9.1f} ms of threads")
+
+
+if __name__ == "__main__":
+    main()
