@@ -1,1 +1,29 @@
-"""Model zoo and reproduction harness for Panoptic-DeepLab."""
+"""Model zoo and reproduction harness for Panoptic-DeepLab.
+
+`zoo.load(NAME)` gives a ready network, `zoo.build(NAME)` the same network without its checkpoint,
+`zoo.list_entries()` what there is. Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.loading import build as build
+    from zoo.loading import load as load
+    from zoo.registry import list_entries as list_entries
+
+__all__ = ["build", "list_entries", "load"]
+
+_HOME = {"build": "zoo.loading", "load": "zoo.loading", "list_entries": "zoo.registry"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -48,3 +48,9 @@ class DataError(ZooError):
 
 class EvaluationError(ZooError):
     """An official script or a run that could not finish."""
+
+
+class InterruptedRunError(ZooError):
+    """A run stopped by the user; what was computed is kept."""
+
+    exit_code = 130

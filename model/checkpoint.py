@@ -1,0 +1,306 @@
+"""The names of a network's variables in a TensorFlow checkpoint, and a restore that is whole or refused.
+
+A checkpoint is PREFIX.index with PREFIX.data-00000-of-0000N. The published ones were written by
+google-research/deeplab2, whose attribute names are the parts of each key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from zoo.errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT = "/.OPTIMIZER_SLOT/"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_COUNTERS = {"save_counter", "global_step", "step", "iterations", "iter", "epoch"}
+_AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"}
+_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)  # A file cut off is an IndexError.
+_OTHER_ENCODER_PREFIX = "backbone/_encoder/"  # Written by another trainer of the same encoders.
+
+
+def variables(network: keras.Model) -> dict[str, keras.Variable]:
+    """Returns the network's variables by checkpoint key, without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
+
+    Args:
+      network: of `zoo.model.panoptic_deeplab`, not folded.
+
+    Returns:
+      For instance `encoder/_blocks/0/_conv/kernel` -> the kernel of layer `encoder.blocks.0.conv`.
+    """
+    return {
+        _key(layer, variable.name): variable
+        for layer in network.layers
+        for variable in layer.weights
+        if not isinstance(layer, keras.layers.Dropout)
+    }
+
+
+def _key(layer: keras.layers.Layer, variable_name: str) -> str:
+    # All attributes on the way to a variable are private, but for positions in a list and this one.
+    root, *parts = layer.name.split(".")
+    attributes = (p if p.isdigit() or p == "convolution" else f"_{p}" for p in parts)
+    if isinstance(layer, keras.layers.DepthwiseConv2D) and variable_name == "kernel":
+        variable_name = "depthwise_kernel"
+    return "/".join((root, *attributes, variable_name))
+
+
+class ShapeDifference(NamedTuple):
+    """A variable that the checkpoint holds in another shape than the network."""
+
+    key: str
+    expected: Shape
+    found: Shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Receipt:
+    """What a checkpoint gave to a network. Keys are without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
+
+    Attributes:
+      prefix: the checkpoint's path, without `.index`.
+      restored: keys read into the network.
+      missing: keys the network has and the checkpoint lacks.
+      unused: keys the checkpoint has and the network lacks, other than those below.
+      optimizer: optimizer slots and settings.
+      moving_averages: averages of variables, kept by some optimizers.
+      counters: steps and saves.
+      different_shape: variables in both, of different shape.
+      sha256: over key, type, shape and bytes of every restored variable, in the order of keys; None if
+        nothing was read.
+      bytes: sum over the restored variables.
+      archive_sha256: digest of the archive that the checkpoint came in, where there is one.
+    """
+
+    prefix: str
+    restored: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    optimizer: tuple[str, ...] = ()
+    moving_averages: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
+    different_shape: tuple[ShapeDifference, ...] = ()
+    sha256: str | None = None
+    bytes: int = 0
+    archive_sha256: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every variable of the network was restored."""
+        return bool(self.restored) and not self.missing and not self.different_shape
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything as plain JSON values."""
+        different = [
+            {"key": d.key, "expected": list(d.expected), "found": list(d.found)} for d in self.different_shape
+        ]
+        return {**dataclasses.asdict(self), "different_shape": different, "ok": self.ok}
+
+    def __str__(self) -> str:
+        kinds = ("unused", "optimizer", "moving_averages", "counters")
+        apart = ", ".join(f"{kind.replace('_', ' ')} {len(getattr(self, kind))}" for kind in kinds)
+        return (
+            f"{self.prefix}: {'complete' if self.ok else 'incomplete'}\n"
+            f"  restored {len(self.restored)} variables, {self.bytes:,} bytes, sha256 {self.sha256}\n"
+            f"  missing {len(self.missing)}, of another shape {len(self.different_shape)}\n"
+            f"  not read: {apart}"
+        )
+
+
+def restore(network: keras.Model, prefix: str) -> Receipt:
+    """Reads a checkpoint into `network`, tensor by tensor, or refuses it.
+
+    Names, types and shapes are compared before anything is assigned; each tensor's own checksum is checked as
+    it is read, so after an error about the data the network's values are of no use.
+
+    Args:
+      network: of `zoo.model.panoptic_deeplab`, not folded.
+      prefix: path of the checkpoint without `.index`.
+
+    Returns:
+      The receipt of a complete restore.
+
+    Raises:
+      CheckpointError: a variable is missing or has another shape, or a file is absent or corrupt.
+    """
+    reader = _open(prefix)
+    receipt, stored_names = _compare(variables(network), reader, prefix)
+    if not receipt.ok:
+        raise CheckpointError(_refusal(receipt, reader))
+    digest, size_bytes = hashlib.sha256(), 0
+    for key, variable in sorted(variables(network).items()):
+        value = _read(reader, stored_names[key], prefix)
+        digest.update(f"{key} {value.dtype} {value.shape}\n".encode())
+        digest.update(value.data)
+        size_bytes += value.nbytes
+        variable.assign(value)
+    return dataclasses.replace(receipt, sha256=digest.hexdigest(), bytes=size_bytes)
+
+
+def _open(prefix: str) -> Any:
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except tf.errors.NotFoundError as error:
+        raise CheckpointError(f"checkpoint {prefix}: no {prefix}.index with its data files") from error
+    except _READ_ERRORS as error:
+        raise CheckpointError(
+            f"checkpoint {prefix}: {prefix}.index is corrupt ({_first_line(error)}); fetch the archive again"
+        ) from error
+
+
+def _read(reader: Any, stored_name: str, prefix: str) -> Any:
+    try:
+        return reader.get_tensor(stored_name)
+    except _READ_ERRORS as error:
+        files = ", ".join(sorted(glob.glob(f"{glob.escape(prefix)}.data-*"))) or f"{prefix}.data-*"
+        key = stored_name.removesuffix(_SUFFIX)
+        raise CheckpointError(
+            f"checkpoint {prefix}: variable {key} in {files} is corrupt or cut off ({_first_line(error)}); "
+            "fetch the archive again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _compare(
+    expected: Mapping[str, keras.Variable], reader: Any, prefix: str
+) -> tuple[Receipt, dict[str, str]]:
+    """Returns a receipt with nothing read yet, and key -> name as stored."""
+    shapes = reader.get_variable_to_shape_map()
+    types = reader.get_variable_to_dtype_map()
+    stored_names = _keys(shapes)
+    restored, missing, different = [], [], []
+    for key, variable in sorted(expected.items()):
+        if key not in stored_names:
+            missing.append(key)
+            continue
+        name = stored_names[key]
+        shape, found = tuple(variable.shape), tuple(shapes[name])
+        if shape != found:
+            different.append(ShapeDifference(key, shape, found))
+        elif types[name] != tf.float32:
+            raise CheckpointError(
+                f"checkpoint {prefix}: variable {key} is {types[name].name}, expected float32; "
+                "this is not a checkpoint of the published form"
+            )
+        else:
+            restored.append(key)
+    others = [key for key in sorted(stored_names) if key not in expected]
+    kinds = {key: _kind(key) for key in others}
+    apart = {kind: tuple(k for k in others if kinds[k] == kind) for kind in set(kinds.values())}
+    receipt = Receipt(
+        prefix=prefix,
+        restored=tuple(restored),
+        missing=tuple(missing),
+        different_shape=tuple(different),
+        unused=apart.get("unused", ()),
+        optimizer=apart.get("optimizer", ()),
+        moving_averages=apart.get("moving_averages", ()),
+        counters=apart.get("counters", ()),
+    )
+    return receipt, stored_names
+
+
+def _keys(stored_names: Iterable[str]) -> dict[str, str]:
+    """Returns key -> name as stored, with the encoder under `encoder/` whoever wrote it."""
+    keys = {name.removesuffix(_SUFFIX): name for name in stored_names if name != _OBJECT_GRAPH}
+    if not any(key.startswith("encoder/") for key in keys):
+        keys = {
+            f"encoder/{key.removeprefix(_OTHER_ENCODER_PREFIX)}"
+            if key.startswith(_OTHER_ENCODER_PREFIX)
+            else key: name
+            for key, name in keys.items()
+        }
+    return keys
+
+
+def _kind(key: str) -> str:
+    root, leaf = key.split("/", 1)[0], key.rsplit("/", 1)[-1]
+    if leaf in _AVERAGES:
+        return "moving_averages"
+    if _SLOT in key or "optimizer" in root:
+        return "optimizer"
+    return "counters" if leaf in _COUNTERS and "/" not in key else "unused"
+
+
+# --- what to say when a checkpoint is refused -------------------------------------------------------------
+
+
+def _refusal(receipt: Receipt, reader: Any) -> str:
+    different = [
+        f"{d.key}: expected {_text(d.expected)}, found {_text(d.found)}" for d in receipt.different_shape
+    ]
+    counts = [
+        _listed("missing", receipt.missing),
+        _listed("of another shape", different),
+        _listed("unused", receipt.unused),
+    ]
+    shapes = reader.get_variable_to_shape_map()
+    found = {key: tuple(shapes[name]) for key, name in _keys(shapes).items()}
+    hint = _hint(receipt, found)
+    problem = (
+        f"checkpoint {receipt.prefix} does not restore the whole network: {'; '.join(c for c in counts if c)}"
+    )
+    return f"{problem}. {hint}" if hint else problem
+
+
+def _listed(what: str, names: Iterable[str], at_most: int = 3) -> str:
+    names = list(names)
+    if not names:
+        return ""
+    rest = f", and {len(names) - at_most} more" if len(names) > at_most else ""
+    return f"{len(names)} {what} ({', '.join(names[:at_most])}{rest})"
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _hint(receipt: Receipt, found: Mapping[str, Shape]) -> str:
+    """Returns the likely cause of a refusal in one sentence, or nothing."""
+    different = {d.key: d for d in receipt.different_shape}
+    roots = {key.split("/", 1)[0] for key in found}
+    if "encoder" not in roots:
+        return "It has no variables under encoder/: it is not a checkpoint of this family."
+    wrong_encoder = [k for k in (*receipt.missing, *different) if k.startswith("encoder/")]
+    unknown_encoder = [k for k in receipt.unused if k.startswith("encoder/")]
+    if len(wrong_encoder) > 3 and (unknown_encoder or different):
+        return f"Its encoder is {_backbone(found)}: choose the entry of that backbone."
+    if receipt.missing and not any("decoder" in root or "_head" in root for root in roots):
+        return (
+            "It holds an encoder only, as ImageNet checkpoints do; "
+            "expected a trained Panoptic-DeepLab checkpoint."
+        )
+    if not receipt.missing and different and all("/_low_level_conv" in key for key in different):
+        wider = all(d.found[2] > d.expected[2] for d in different.values())
+        other = "depthwise_output" if wider else "block_output"
+        return f"It was trained with the other kind of end points (low_level_endpoints: {other})."
+    if not receipt.missing and different and all(key.startswith("semantic_last_layer/") for key in different):
+        first = next(iter(different.values()))
+        return f"It was trained for {first.found[-1]} classes, the network has {first.expected[-1]}."
+    if len(receipt.missing) == len(receipt.unused) == 1 and not different:
+        return f"Was {receipt.missing[0]} renamed to {receipt.unused[0]}?"
+    return ""
+
+
+def _backbone(found: Mapping[str, Shape]) -> str:
+    """Names the encoder in a checkpoint by what only it has."""
+    last = found.get("encoder/_blocks/12/_conv/kernel"), found.get("encoder/_blocks/16/_conv/kernel")
+    if last[0] is not None:
+        return "MobileNetV3-Small"
+    if last[1] is not None:
+        return "MobileNetV3-Large"
+    if any(key.startswith("encoder/_stage") for key in found):
+        return "one of the residual family"
+    return "of another kind"

@@ -1,0 +1,164 @@
+"""MobileNetV3 encoders: Howard et al., Searching for MobileNetV3 (ICCV 2019).
+
+Only the layers up to the last convolution before pooling are used. They end five levels, `res1` to `res5`, of
+stride 2, 4, 8, 16 and 32; once `output_stride` is reached, atrous rates replace the strides.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import keras
+
+from zoo.model.layers import Activation, Style, conv_bn, depthwise_conv_bn, make_divisible, squeeze_and_excite
+
+
+class Row(NamedTuple):
+    """A row of the paper's table.
+
+    Attributes:
+      kernel_size: of the depthwise convolution, or of the only one.
+      expansion: channels inside the block, relative to those at its input; None for a plain convolution.
+      channels: at the output.
+      squeeze_excite: whether the block has a squeeze-and-excite gate.
+      activation: of all but the block's last convolution.
+      strides: 1 or 2.
+      endpoint: name of the level that ends here.
+    """
+
+    kernel_size: int
+    expansion: float | None
+    channels: int
+    squeeze_excite: bool
+    activation: Activation
+    strides: int
+    endpoint: str | None = None
+
+
+SMALL = (  # Table 2 of the paper.
+    Row(3, None, 16, False, "hard_swish", 2, "res1"),
+    Row(3, 1, 16, True, "relu", 2, "res2"),
+    Row(3, 72 / 16, 24, False, "relu", 2),
+    Row(3, 88 / 24, 24, False, "relu", 1, "res3"),
+    Row(5, 4, 40, True, "hard_swish", 2),
+    Row(5, 6, 40, True, "hard_swish", 1),
+    Row(5, 6, 40, True, "hard_swish", 1),
+    Row(5, 3, 48, True, "hard_swish", 1),
+    Row(5, 3, 48, True, "hard_swish", 1, "res4"),
+    Row(5, 6, 96, True, "hard_swish", 2),
+    Row(5, 6, 96, True, "hard_swish", 1),
+    Row(5, 6, 96, True, "hard_swish", 1),
+    Row(1, None, 576, False, "hard_swish", 1, "res5"),
+)
+
+LARGE = (  # Table 1 of the paper.
+    Row(3, None, 16, False, "hard_swish", 2),
+    Row(3, 1, 16, False, "relu", 1, "res1"),
+    Row(3, 4, 24, False, "relu", 2),
+    Row(3, 3, 24, False, "relu", 1, "res2"),
+    Row(5, 3, 40, True, "relu", 2),
+    Row(5, 3, 40, True, "relu", 1),
+    Row(5, 3, 40, True, "relu", 1, "res3"),
+    Row(3, 6, 80, False, "hard_swish", 2),
+    Row(3, 2.5, 80, False, "hard_swish", 1),
+    Row(3, 2.3, 80, False, "hard_swish", 1),
+    Row(3, 2.3, 80, False, "hard_swish", 1),
+    Row(3, 6, 112, True, "hard_swish", 1),
+    Row(3, 6, 112, True, "hard_swish", 1, "res4"),
+    Row(5, 6, 160, True, "hard_swish", 2),
+    Row(5, 6, 160, True, "hard_swish", 1),
+    Row(5, 6, 160, True, "hard_swish", 1),
+    Row(1, None, 960, False, "hard_swish", 1, "res5"),
+)
+
+VARIANTS = {"mobilenet_v3_small": SMALL, "mobilenet_v3_large": LARGE}
+
+
+class MobileNetV3Settings(Protocol):
+    """What a MobileNetV3 encoder reads of a backbone's settings."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def output_stride(self) -> int: ...  # noqa: D102
+    @property
+    def backbone_width_multiplier(self) -> float: ...  # noqa: D102
+    @property
+    def low_level_endpoints(self) -> str | None: ...  # noqa: D102
+
+
+def mobilenet_v3(
+    images: keras.KerasTensor, backbone: MobileNetV3Settings, style: Style
+) -> dict[str, keras.KerasTensor]:
+    """Builds the encoder on normalised images.
+
+    Args:
+      images: [B, H, W, 3], values -1..1.
+      backbone: its settings. `low_level_endpoints` says what an inverted bottleneck hands out where a level
+        ends: `block_output`, or `depthwise_output`, the wider features after its depthwise convolution.
+      style: batch normalisation and precision.
+
+    Returns:
+      The end points `res1` ... `res5`. `res5`, a plain convolution, is the same for both kinds.
+    """
+    endpoints = {}
+    features, stride, atrous_rate = images, 1, 1
+    for index, row in enumerate(VARIANTS[backbone.name]):
+        name = f"encoder.blocks.{index}"
+        channels = make_divisible(row.channels * backbone.backbone_width_multiplier)
+        # A stride that is not taken becomes an atrous rate of the blocks that follow, not of its own block.
+        keeps_size = stride == backbone.output_stride
+        strides, rate = (1, atrous_rate) if keeps_size else (row.strides, 1)
+        if keeps_size:
+            atrous_rate *= row.strides
+        else:
+            stride *= row.strides
+        if row.expansion is None:
+            features = conv_bn(
+                features, channels, row.kernel_size, style, name, strides=strides, activation=row.activation
+            )
+            endpoint = features
+        else:
+            features, depthwise_output = _inverted_bottleneck(
+                features, row, channels, strides, rate, style, name
+            )
+            endpoint = depthwise_output if backbone.low_level_endpoints == "depthwise_output" else features
+        if row.endpoint is not None:
+            endpoints[row.endpoint] = endpoint
+    return endpoints
+
+
+def _inverted_bottleneck(
+    features: keras.KerasTensor,
+    row: Row,
+    channels: int,
+    strides: int,
+    atrous_rate: int,
+    style: Style,
+    name: str,
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Expand, filter each channel, gate, project; returns (block output, depthwise output)."""
+    shortcut = features
+    assert row.expansion is not None
+    if row.expansion > 1:
+        expanded_channels = make_divisible(shortcut.shape[3] * row.expansion)
+        features = conv_bn(
+            features, expanded_channels, 1, style, f"{name}.conv1_bn_act", activation=row.activation
+        )
+    features = depthwise_output = depthwise_conv_bn(
+        features,
+        row.kernel_size,
+        style,
+        f"{name}.conv2_bn_act",
+        strides=strides,
+        atrous_rate=atrous_rate,
+        activation=row.activation,
+    )
+    if row.squeeze_excite:
+        reduced_channels = make_divisible(max(1, int(features.shape[3] * 0.25)))
+        features = squeeze_and_excite(features, reduced_channels, style, f"{name}.squeeze_excitation")
+    features = conv_bn(features, channels, 1, style, f"{name}.conv3_bn")
+    # A block whose stride became an atrous rate has no shortcut either.
+    if row.strides == 1 and shortcut.shape[3] == channels:
+        features = keras.layers.Add(dtype=style.policy, name=f"{name}.add")([features, shortcut])
+    return features, depthwise_output

@@ -1,0 +1,108 @@
+"""Inference at several scales and mirrored, averaged: maps at the size of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+from zoo.model.layers import resize_bilinear
+from zoo.model.panoptic_deeplab import aspp_window, at_size, scale_size
+
+Maps = dict[str, tf.Tensor]
+
+
+class MultiScaleNetwork:
+    """Averages a network's predictions over scaled and mirrored images.
+
+    Every pass shares the network's variables; the pooling window of ASPP is scaled with the images.
+
+    Attributes:
+      network: the network of scale 1.
+      scales: factors of the image size; corner pixels stay on corner pixels.
+      flip: whether each scale is run on the mirrored images as well.
+      entry: the network's registry entry, where it has one.
+      receipt: what was loaded into the network, where something was.
+
+    Source: multi-scale evaluation of google-research/deeplab2, `model/deeplab.py`.
+    """
+
+    def __init__(self, network: keras.Model, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+        """Prepares a network for each scale.
+
+        Args:
+          network: of `zoo.model.panoptic_deeplab`, folded or not.
+          scales: see the class.
+          flip: see the class.
+
+        Raises:
+          UsageError: no scales, or one that is not positive.
+        """
+        if not scales or min(scales) <= 0:
+            raise UsageError(f"scales: expected at least one, all positive, found {list(scales)}")
+        self.network = network
+        self.scales = tuple(scales)
+        self.flip = flip
+        self.entry: Any = getattr(network, "entry", None)
+        self.receipt: Any = getattr(network, "receipt", None)
+        self._size: tuple[int, int] = tuple(network.input_shape[1:3])
+        window = aspp_window(network)
+        self._scaled_networks = [
+            network if s == 1.0 else at_size(network, scale_size(self._size, s), scale_size(window, s))
+            for s in self.scales
+        ]
+        images = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
+        self._average = tf.function(self._average_passes, input_signature=[images], autograph=False)
+
+    def __call__(self, images: tf.Tensor | np.ndarray) -> Maps:
+        """Predicts.
+
+        Args:
+          images: [B, H, W, 3] uint8 or float32, RGB 0..255, of the network's input size.
+
+        Returns:
+          float32 maps at that size: `semantic_probs` [B, H, W, classes], summing to 1; `center_heatmap`
+          [B, H, W, 1]; `offset_map` [B, H, W, 2], (y, x) in px of the images.
+        """
+        return self._average(tf.cast(images, tf.float32))
+
+    def _average_passes(self, images: tf.Tensor) -> Maps:
+        total: Maps = {}
+        for network in self._scaled_networks:
+            for mirrored in (False, True) if self.flip else (False,):
+                # One pass after the other, so that the memory of one is free before the next begins.
+                with tf.control_dependencies(list(total.values())):
+                    pass_images = tf.identity(images)
+                maps = self._predict(network, pass_images, mirrored)
+                total = {name: total[name] + maps[name] for name in maps} if total else maps
+        passes = len(self._scaled_networks) * (2 if self.flip else 1)
+        return {name: values / passes for name, values in total.items()}
+
+    def _predict(self, network: keras.Model, images: tf.Tensor, mirrored: bool) -> Maps:
+        images = resize_bilinear(images, network.input_shape[1:3])
+        if mirrored:
+            maps = _mirror(network(tf.reverse(images, [2]), training=False))
+        else:
+            maps = network(images, training=False)
+        return _at_size_of_images(maps, self._size)
+
+
+def _mirror(maps: Maps) -> Maps:
+    """Mirrors maps left to right; an offset along x then points the other way."""
+    mirrored = {name: tf.reverse(values, [2]) for name, values in maps.items()}
+    return {**mirrored, "offset_map": mirrored["offset_map"] * (1.0, -1.0)}
+
+
+def _at_size_of_images(maps: Maps, size: tuple[int, int]) -> Maps:
+    """Resizes maps to `size`, then turns logits into probabilities; offsets become px of `size`."""
+    height, width = maps["offset_map"].shape[1:3]
+    px_per_position = ((size[0] - 1) / (height - 1), (size[1] - 1) / (width - 1))
+    return {
+        "semantic_probs": tf.nn.softmax(resize_bilinear(maps["semantic_logits"], size)),
+        "center_heatmap": resize_bilinear(maps["center_heatmap"], size),
+        "offset_map": resize_bilinear(maps["offset_map"] * px_per_position, size),
+    }

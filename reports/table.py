@@ -1,0 +1,113 @@
+"""Tables of published and measured numbers, from run records alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_METRIC_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
+# What the published tables call the two evaluators.
+_EVALUATOR_MARKS = {"official": "[*]", "internal": "[**]"}
+COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference", "Verdict")
+
+
+def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns one row of text for each published number of each record, under `COLUMNS`.
+
+    Measured values are shown with one digit more than was published, so that a near miss can be seen.
+    """
+    rows = []
+    for record in records:
+        for claim in record["claims"]:
+            rows.append(
+                (
+                    record["entry"],
+                    f"{_METRIC_TITLES[claim['metric']]} {_EVALUATOR_MARKS[claim['evaluator']]}",
+                    claim["evaluator"],
+                    f"{claim['published']:.{claim['decimals']}f}",
+                    _number(claim["measured"], claim["decimals"] + 1),
+                    _number(claim["difference"], claim["decimals"] + 1, sign=True),
+                    claim["verdict"],
+                )
+            )
+    return rows
+
+
+def markdown(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the rows as a Markdown table whose columns line up."""
+    rows = claim_rows(records)
+    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
+    right = [name in ("Published", "Measured", "Difference") for name in COLUMNS]
+
+    def line(cells: Iterable[str]) -> str:
+        padded = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(cells, widths, right, strict=True)
+        )
+        return "| " + " | ".join(padded) + " |"
+
+    rule = (
+        "| "
+        + " | ".join(
+            "-" * (width - 1) + (":" if to_right else "-")
+            for width, to_right in zip(widths, right, strict=True)
+        )
+        + " |"
+    )
+    return "\n".join([line(COLUMNS), rule, *(line(row) for row in rows)]) + "\n"
+
+
+def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the rows as comma-separated values with a header; measured values are unrounded."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([name.lower() for name in COLUMNS])
+    for record in records:
+        for claim in record["claims"]:
+            writer.writerow(
+                [
+                    record["entry"],
+                    claim["metric"],
+                    claim["evaluator"],
+                    f"{claim['published']:.{claim['decimals']}f}",
+                    "" if claim["measured"] is None else repr(claim["measured"]),
+                    "" if claim["difference"] is None else repr(claim["difference"]),
+                    claim["verdict"],
+                ]
+            )
+    return buffer.getvalue()
+
+
+def as_json(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the claims of all records as one JSON list."""
+    rows = [{"entry": record["entry"], **claim} for record in records for claim in record["claims"]]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
+    """Returns the rows as a `rich.table.Table`, verdicts in colour."""
+    from rich.table import Table
+    from rich.text import Text
+
+    records = list(records)
+    colours = {"match": "green", "within": "yellow", "mismatch": "bold red", "not judged": "dim"}
+    table = Table(title=None, header_style="bold")
+    one_entry = len({record["entry"] for record in records}) == 1
+    shown = [i for i, name in enumerate(COLUMNS) if not (one_entry and name == "Entry")]
+    for i in shown:
+        justify: Any = "right" if COLUMNS[i] in ("Published", "Measured", "Difference") else "left"
+        table.add_column(COLUMNS[i], justify=justify, no_wrap=True)
+    for row in claim_rows(records):
+        cells = [Text(row[i]) for i in shown]
+        cells[-1].stylize(colours.get(row[-1], ""))
+        table.add_row(*cells)
+    return table
+
+
+def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
+    if value is None:
+        return ""
+    return f"{value:{'+' if sign else ''}.{decimals}f}"

@@ -1,0 +1,68 @@
+"""Where a network runs: one CPU or GPU, all GPUs of a machine, or a TPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.errors import EvaluationError, UsageError
+
+
+def strategy_for(device: str) -> Any:
+    """Returns the `tf.distribute.Strategy` for `device`.
+
+    Args:
+      device: `auto` (all GPUs, else the CPU), `cpu`, `gpu`, `gpu:0`, `tpu`, or `tpu:NAME`. `cpu` takes all
+        logical CPU devices, of which there is one unless the program has configured more.
+
+    Raises:
+      UsageError: `device` is none of these.
+      EvaluationError: there is no such device on this machine.
+    """
+    import tensorflow as tf
+
+    kind, _, which = device.partition(":")
+    if kind == "auto":
+        kind = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    if kind == "tpu":
+        return _tpu_strategy(which)
+    if kind not in ("cpu", "gpu"):
+        raise UsageError(f"--device {device}: expected auto, cpu, gpu, gpu:N, tpu or tpu:NAME")
+    names = [logical.name for logical in tf.config.list_logical_devices(kind.upper())]
+    if which:
+        if not which.isdigit():
+            raise UsageError(f"--device {device}: expected a number after `{kind}:`, found {which!r}")
+        names = names[int(which) : int(which) + 1]
+    if not names:
+        hint = "; `pip install 'panoptic-zoo[cuda]'` adds TensorFlow's GPU libraries" if kind == "gpu" else ""
+        raise EvaluationError(f"--device {device}: TensorFlow finds no such device here{hint}")
+    if len(names) == 1:
+        return tf.distribute.OneDeviceStrategy(names[0])
+    return tf.distribute.MirroredStrategy(names)
+
+
+def describe(strategy: Any) -> dict[str, Any]:
+    """Returns what a run record says of the devices: kind, replicas, and names."""
+    import tensorflow as tf
+
+    workers = list(strategy.extended.worker_devices)
+    kind = tf.DeviceSpec.from_string(workers[0]).device_type.lower()
+    names = []
+    for physical in tf.config.list_physical_devices(kind.upper()):
+        details = tf.config.experimental.get_device_details(physical) if kind == "gpu" else {}
+        names.append(details.get("device_name", physical.name))
+    return {"kind": kind, "replicas": strategy.num_replicas_in_sync, "names": names}
+
+
+def _tpu_strategy(name: str) -> Any:
+    import tensorflow as tf
+
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name or "")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, tf.errors.OpError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EvaluationError(
+            f"--device tpu{':' + name if name else ''}: no TPU to be had: {reason}"
+        ) from None

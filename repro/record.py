@@ -1,0 +1,92 @@
+"""The run record: one JSON object that holds every number of a run and where it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import DataError
+
+SCHEMA_VERSION = 1
+
+# Packages whose version can change a number.
+_MEASURING_PACKAGES = (
+    "panoptic-zoo",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "numba",
+    "pycocotools",
+    "cityscapesscripts",
+    "pillow",
+)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of every package that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in _MEASURING_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` to `path` so that a crash leaves the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a record is for everybody who may read the folder.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns the run record in `path`.
+
+    Raises:
+      DataError: there is no such file, or it is no run record of this schema.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no run record there; `zoo reproduce NAME --out DIR` writes one") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: not a run record: {error}") from None
+    if not isinstance(record, dict) or "entry" not in record or "claims" not in record:
+        raise DataError(f"{path}: not a run record: expected an object with `entry` and `claims`")
+    if record.get("schema") != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: run record of schema {record.get('schema')!r}, expected {SCHEMA_VERSION}; "
+            "read it with the version of zoo that wrote it"
+        )
+    return record
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Returns `values` with NaN (a class that never occurs) as None, which JSON can hold."""
+    return {key: (float(value) if value == value else None) for key, value in values.items()}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,237 @@
+"""Reproduces an entry: one pass over the data, both evaluators, the run record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.repro.claims import judge_claims
+from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json
+from zoo.repro.scores import InternalScores
+from zoo.repro.store import RunFolder
+
+import zoo
+from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageError
+
+if TYPE_CHECKING:
+    from zoo.cache import Cache
+    from zoo.registry import Entry, Registry
+    from zoo.repro.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a user may choose about a run.
+
+    Attributes:
+      limit: evaluate only the first `limit` images, or all where None.
+      device: see `zoo.repro.devices.strategy_for`.
+      precision: `float32` or `bfloat16`, what convolutions compute in.
+      scales: image scales whose predictions are averaged.
+      flip: average with the predictions for the mirrored image too.
+    """
+
+    limit: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def changes_numbers(self) -> list[str]:
+        """Returns the options that differ from how the published numbers were measured."""
+        default = RunSettings()
+        return [
+            f"--{name} {getattr(self, name)}"
+            for name in ("precision", "scales", "flip")
+            if getattr(self, name) != getattr(default, name)
+        ]
+
+
+def reproduce_entry(
+    entry: Entry,
+    *,
+    registry: Registry,
+    data: Path | None = None,
+    out: Path | None = None,
+    settings: RunSettings = RunSettings(),
+    restart: bool = False,
+    cache: Cache | None = None,
+) -> dict[str, Any]:
+    """Evaluates one entry and returns its run record, which is also written to the run's folder.
+
+    Args:
+      entry: the registry's entry.
+      registry: where the entry's data set is declared.
+      data: the data set's folder; None for a bundled data set.
+      out: the folder for runs, or None for the cache's; the run lives in a folder of the entry's name.
+      settings: what the user chose.
+      restart: discard an unfinished run instead of going on with it.
+      cache: the download cache, or None for the default one.
+
+    Raises:
+      ZooError: the run could not be made; one line says why.
+    """
+    started = datetime.now(timezone.utc)
+    clock = _Clock()
+    if settings.precision not in ("float32", "bfloat16"):
+        raise UsageError(f"--precision {settings.precision}: expected float32 or bfloat16")
+
+    from zoo.cache import Cache
+    from zoo.fetching import fetch_checkpoint
+
+    cache = cache or Cache()
+    dataset = _open_dataset(entry, registry, data, cache)
+    image_ids = list(dataset.image_ids)[: settings.limit]
+    checkpoint = fetch_checkpoint(entry, cache=cache)
+    say(f"{entry.name}: {len(image_ids)} of {len(dataset)} images of {entry.dataset}")
+
+    identity = {
+        "entry": entry.name,
+        "entry_digest": entry.digest(),
+        "checkpoint_sha256": checkpoint.sha256,
+        "dataset_fingerprint": dataset.fingerprint(),
+        "settings": {k: v for k, v in _json(asdict(settings)).items() if k not in ("limit", "device")},
+        "versions": versions(),
+        "code": _code_digest(),
+    }
+    folder = RunFolder(_run_root(entry, out, cache))
+    folder.open(identity, restart=restart)
+    clock.lap("prepare_s")
+
+    from zoo.repro.official import start_official
+    from zoo.repro.pipeline import Pipeline
+
+    done = folder.done(image_ids)
+    if done:
+        say(f"{len(done)} images are there from an interrupted run in {folder.root}")
+    official = start_official(dataset, image_ids, folder.predictions, folder.official, cache=cache)
+    try:
+        with Pipeline(entry, dataset, checkpoint, settings, folder) as pipeline:
+            clock.lap("load_s")
+            pipeline.run([image_id for image_id in image_ids if image_id not in done], already=len(done))
+        clock.lap("images_s")
+        say("running the official scripts")
+        official_scores = official.finish()
+        clock.lap("official_s")
+    except KeyboardInterrupt:
+        kept = len(folder.done(image_ids))
+        raise InterruptedRunError(
+            f"{entry.name}: interrupted with {kept} of {len(image_ids)} images done; "
+            f"run the same command again to go on (kept in {folder.root})"
+        ) from None
+    finally:
+        official.close()
+
+    scores = InternalScores(dataset.info)
+    for image_id in image_ids:
+        arrays = folder.read_image(image_id)
+        if arrays is None:
+            raise EvaluationError(
+                f"{folder.root}: the record of image {image_id} is gone; run again to redo it"
+            )
+        scores.add(arrays)
+    internal = scores.compute()
+    clock.lap("internal_s")
+
+    metrics = {"official": official_scores.metrics, "internal": internal.metrics}
+    partial = f"{len(image_ids)} of {len(dataset)} images" if len(image_ids) < len(dataset) else None
+    changed = settings.changes_numbers()
+    not_judged = partial or (f"measured with {' '.join(changed)}" if changed else None)
+    record = {
+        "schema": SCHEMA_VERSION,
+        "entry": entry.name,
+        "images": len(image_ids),
+        "images_in_dataset": len(dataset),
+        "metrics": {name: finite(values) for name, values in metrics.items()},
+        "claims": judge_claims(entry.published, metrics, not_judged=not_judged),
+        "per_class": {"official": official_scores.per_class, "internal": internal.per_class},
+        "ap12": internal.ap12,
+        "entry_digest": entry.digest(),
+        "checkpoint": {
+            "url": checkpoint.url,
+            "sha256": checkpoint.sha256,
+            "bytes": checkpoint.bytes,
+            "receipt": pipeline.receipt,
+        },
+        "dataset": {"name": entry.dataset, "fingerprint": identity["dataset_fingerprint"]},
+        "settings": _json(asdict(settings)),
+        "post_processing": pipeline.options,
+        "versions": identity["versions"],
+        "code": identity["code"],
+        "official_scripts": official_scores.provenance,
+        "device": pipeline.device,
+        "timings": {
+            "started": started.isoformat(timespec="seconds"),
+            "images_computed": len(image_ids) - len(done),
+            **clock.laps,
+            **pipeline.timings,
+            **official_scores.timings,
+            "total_s": clock.total(),
+        },
+    }
+    from zoo.reports.table import markdown
+
+    (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
+    write_json(folder.root / "record.json", record)
+    say(f"run record: {folder.root / 'record.json'}")
+    return record
+
+
+def say(message: str) -> None:
+    """Prints progress for a person; stdout is kept for data."""
+    print(f"zoo: {message}", file=sys.stderr, flush=True)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    def total(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def _open_dataset(entry: Entry, registry: Registry, data: Path | None, cache: Cache) -> Dataset:
+    declared = registry.dataset(entry.dataset)
+    if data is None:
+        if declared.archive is None:
+            where = f", from {declared.homepage}" if declared.homepage else ""
+            raise DataError(f"{entry.name}: needs --data DIR, the folder of {declared.title}{where}")
+        from zoo.fetching import fetch_dataset_archive
+
+        data = fetch_dataset_archive(declared, cache=cache)
+    if declared.format != "cityscapes":
+        raise EvaluationError(f"{entry.name}: data sets in the {declared.format} layout can't be read yet")
+    from zoo.repro.cityscapes import open_cityscapes
+
+    return open_cityscapes(Path(data), declared.split, expected_images=declared.images, cache=cache)
+
+
+def _run_root(entry: Entry, out: Path | None, cache: Cache) -> Path:
+    return Path(out or cache.root / "runs") / entry.name.replace("/", "__")
+
+
+def _code_digest() -> str:
+    """Returns a digest of the package's source, so that changed code never goes on with old numbers."""
+    digest = hashlib.sha256()
+    for package in ("", "model", "metrics", "repro"):
+        module = zoo if not package else __import__(f"zoo.{package}", fromlist=["_"])
+        for path in sorted(Path(module.__path__[0]).glob("*.py")):
+            digest.update(f"{package}/{path.name}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value))

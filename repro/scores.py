@@ -1,0 +1,99 @@
+"""The internal metrics of a run, from per-image statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from zoo.metrics.mask_ap import MaskAP
+from zoo.metrics.mean_iou import MeanIoU
+from zoo.metrics.overlap import label_overlaps
+from zoo.metrics.panoptic_quality import PanopticQuality
+from zoo.repro.record import finite
+
+if TYPE_CHECKING:
+    from zoo.model.postprocess import Instances
+    from zoo.repro.dataset import DatasetInfo, Sample
+
+
+@dataclass(frozen=True)
+class InternalResult:
+    """Internal numbers of a run, in percent."""
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float | None]]
+    ap12: dict[str, float | None]
+
+
+class InternalScores:
+    """PQ, mIoU and mask AP as sums over images: `measure` makes one image's summand, `add` adds it."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._info = info
+        self._metrics: dict[str, Any] = self._fresh()
+
+    def _fresh(self) -> dict[str, Any]:
+        info = self._info
+        return {
+            "pq": PanopticQuality(info.num_classes, info.ignore_label, info.label_divisor),
+            "miou": MeanIoU(info.num_classes, info.ignore_label),
+            "ap": MaskAP(
+                num_classes=info.num_classes,
+                ignore_label=info.ignore_label,
+                label_divisor=info.label_divisor,
+                thing_class_ids=info.thing_class_ids,
+            ),
+        }
+
+    def measure(
+        self, sample: Sample, panoptic: np.ndarray, semantic: np.ndarray, instances: Instances
+    ) -> dict[str, np.ndarray]:
+        """Returns one image's statistics.
+
+        Args:
+          sample: the image's ground truth.
+          panoptic: `[H, W]` int32, the predicted panoptic map.
+          semantic: `[H, W]` integer, the semantic head's class per pixel.
+          instances: the predicted things with their scores.
+        """
+        metrics = self._fresh()
+        overlaps = label_overlaps(sample.panoptic, panoptic)
+        metrics["pq"].update(overlaps)
+        metrics["miou"].update(sample.semantic, semantic)
+        metrics["ap"].update(
+            overlaps, instances.labels, instances.score, crowd_labels=sample.crowd_labels
+        )
+        return {
+            f"{name}/{key}": array
+            for name, metric in metrics.items()
+            for key, array in metric.to_arrays().items()
+        }
+
+    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Adds what `measure` returned for one image."""
+        for name, metric in self._metrics.items():
+            part = {
+                key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")
+            }
+            metric.merge(metric.from_arrays(part))
+
+    def so_far(self) -> tuple[float, float]:
+        """Returns PQ and mIoU of the images added up to now, in percent."""
+        return self._metrics["pq"].compute().pq, self._metrics["miou"].compute().miou
+
+    def compute(self) -> InternalResult:
+        """Returns all numbers of the images added up to now."""
+        names = self._info.class_names
+        quality = self._metrics["pq"].compute(thing_class_ids=self._info.thing_class_ids)
+        iou = self._metrics["miou"].compute()
+        ap = self._metrics["ap"].compute()
+        return InternalResult(
+            metrics={"pq": quality.pq, "sq": quality.sq, "rq": quality.rq, "miou": iou.miou, "ap": ap.ap},
+            per_class={
+                "pq": finite(dict(zip(names, quality.pq_per_class, strict=True))),
+                "iou": finite(dict(zip(names, iou.iou_per_class, strict=True))),
+            },
+            ap12=finite(asdict(ap.means)),
+        )

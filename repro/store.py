@@ -1,0 +1,100 @@
+"""A run's folder: per-image records that survive a crash, and what the run was made of."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from zoo.repro.record import write_json
+
+from zoo.errors import EvaluationError
+
+# Files and folders that a run makes; nothing else in its folder is ever touched.
+_OWN = ("run.json", "images", "predictions", "official", "record.json", "table.md")
+
+
+class RunFolder:
+    """The folder of one run.
+
+    `run.json` says what the run is made of (entry, checkpoint, data, settings, versions); the per-image
+    records in `images/` belong to exactly that. An image counts as done once its record is there, and the
+    record is written last and atomically, so a killed run loses at most the images in flight.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.images = self.root / "images"
+        self.predictions = self.root / "predictions"
+        self.official = self.root / "official"
+
+    def open(self, identity: Mapping[str, Any], *, restart: bool = False) -> None:
+        """Prepares the folder: goes on with an unfinished run of the same identity, or starts anew.
+
+        A finished run is never reused: asking again measures again.
+
+        Raises:
+          EvaluationError: the folder holds an unfinished run of another identity.
+        """
+        found = self._identity()
+        finished = (self.root / "record.json").exists()
+        if restart or finished or found is None:
+            self.clear()
+        elif found != identity:
+            changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
+            raise EvaluationError(
+                f"{self.root}: holds an unfinished run of something else ({', '.join(changed)} differ); "
+                "give another --out, or --restart to discard it"
+            )
+        self.images.mkdir(parents=True, exist_ok=True)
+        if self._identity() is None:
+            write_json(self.root / "run.json", identity)
+
+    def clear(self) -> None:
+        """Removes everything that a run has written here."""
+        for name in _OWN:
+            path = self.root / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def write_image(self, image_id: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes one image's record atomically.
+
+        No fsync: after a power cut the file may be damaged, and a damaged record counts as missing.
+        """
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        path = self._image_path(image_id)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(buffer.getbuffer())
+        os.replace(temporary, path)
+
+    def read_image(self, image_id: str) -> dict[str, np.ndarray] | None:
+        """Returns one image's record, or None where there is none or it is damaged."""
+        try:
+            with np.load(self._image_path(image_id), allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except (FileNotFoundError, ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError):
+            return None
+
+    def done(self, image_ids: Iterable[str]) -> set[str]:
+        """Returns those of `image_ids` whose record is there and whole."""
+        return {image_id for image_id in image_ids if self.read_image(image_id) is not None}
+
+    def _image_path(self, image_id: str) -> Path:
+        return self.images / f"{image_id}.npz"
+
+    def _identity(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None

@@ -1,0 +1,31 @@
+"""Deterministic values for every variable of a network, by its name in a checkpoint.
+
+The golden outputs in `tests/data/networks` were computed by the reference implementation with every variable
+set to `values(name, shape)`.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+
+def values(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Returns float32 values of `shape` for the checkpoint key `name`, as in `variables/*.tsv`."""
+    rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
+    leaf = name.rsplit("/", 1)[-1]
+    if leaf == "gamma":
+        ends_a_branch = "_block" in name and ("/_conv2_bn/" in name or "/_conv3_bn/" in name)
+        x = rng.uniform(0.15, 0.35, shape) if ends_a_branch else rng.uniform(0.8, 1.2, shape)
+    elif leaf == "moving_variance":
+        x = rng.uniform(0.5, 1.5, shape)
+    elif leaf in ("beta", "moving_mean", "bias"):
+        x = 0.1 * rng.standard_normal(shape)
+    elif "_global_context/" in name or "/_switch/" in name:
+        x = 0.002 * rng.standard_normal(shape)
+    elif leaf == "depthwise_kernel":  # [h, w, channels, 1]
+        x = rng.standard_normal(shape) * np.sqrt(2.0 / (shape[0] * shape[1]))
+    else:  # [h, w, in, out] or [in, out]
+        x = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[:-1]))
+    return x.astype(np.float32)

@@ -1,0 +1,41 @@
+"""Imports TensorFlow without the start-up messages of its native libraries, which no setting silences."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and lists its devices; what it prints is shown only where that fails.
+
+    Does nothing special where `TF_CPP_MIN_LOG_LEVEL` is set: whoever sets it wants to see messages.
+    """
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    with _held_back_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(stderr, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
