@@ -36,10 +36,12 @@ class Style:
     Attributes:
       batch_norm: epsilon and momentum of every batch normalisation.
       precision: a key of `PRECISIONS`; what convolutions compute in.
+      kernel_initializer: first values of convolution kernels; "zeros" is cheap, where others follow.
     """
 
     batch_norm: BatchNormSettings
     precision: str = "float32"
+    kernel_initializer: str = "he_normal"
 
     @property
     def policy(self) -> str:
@@ -177,7 +179,7 @@ class WindowAverage(keras.layers.Layer):
         super().__init__(**kwargs)
         self.window = (int(window[0]), int(window[1]))
 
-    def _inside(self, shape: tuple[int | None, ...]) -> tuple[int, int]:
+    def _inside(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return min(self.window[0], shape[1]), min(self.window[1], shape[2])
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
@@ -227,9 +229,10 @@ ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
 }
 
 
-def _normalize_and_activate(
+def normalize_and_activate(
     features: keras.KerasTensor, style: Style, name: str, activation: Activation
 ) -> keras.KerasTensor:
+    """Batch normalisation, `name.batch_norm`, and activation."""
     features = keras.layers.BatchNormalization(
         epsilon=style.batch_norm.epsilon,
         momentum=style.batch_norm.momentum,
@@ -260,11 +263,11 @@ def conv_bn(
         padding="same",
         dilation_rate=atrous_rate,
         use_bias=False,
-        kernel_initializer="he_normal",
+        kernel_initializer=style.kernel_initializer,
         dtype=style.policy,
         name=f"{name}.conv",
     )(features)
-    return _normalize_and_activate(features, style, name, activation)
+    return normalize_and_activate(features, style, name, activation)
 
 
 def depthwise_conv_bn(
@@ -287,7 +290,7 @@ def depthwise_conv_bn(
         dtype=style.policy,
         name=f"{name}.depthwise_conv",
     )(features)
-    return _normalize_and_activate(features, style, name, activation)
+    return normalize_and_activate(features, style, name, activation)
 
 
 def separable_conv_bn(

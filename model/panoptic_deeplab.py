@@ -28,11 +28,14 @@ from zoo.model.layers import (
 )
 from zoo.model.mobilenet_v3 import VARIANTS as MOBILENET_V3_VARIANTS
 from zoo.model.mobilenet_v3 import mobilenet_v3
+from zoo.model.residual import VARIANTS as RESIDUAL_VARIANTS
+from zoo.model.residual import residual
 
 # ruff: noqa: D102 (the members of settings are described in the registry's schema)
 
 BACKBONES: dict[str, Callable[..., dict[str, keras.KerasTensor]]] = {
     **dict.fromkeys(MOBILENET_V3_VARIANTS, mobilenet_v3),
+    **dict.fromkeys(RESIDUAL_VARIANTS, residual),
 }
 """Name of a backbone -> the function that builds it."""
 
@@ -74,11 +77,20 @@ class HeadSettings(Protocol):
     def head_conv_type(self) -> str: ...
 
 
-class NetworkSettings(Protocol):
-    """Every hyper-parameter of a network; an entry's `network` in the registry."""
+class EncoderSettings(Protocol):
+    """What decides an encoder."""
 
     @property
     def backbone(self) -> Any: ...
+    @property
+    def batch_norm(self) -> BatchNormSettings: ...
+    @property
+    def train_crop_size(self) -> Sequence[int]: ...
+
+
+class NetworkSettings(EncoderSettings, Protocol):
+    """Every hyper-parameter of a network; an entry's `network` in the registry."""
+
     @property
     def semantic_decoder(self) -> DecoderSettings: ...
     @property
@@ -89,10 +101,6 @@ class NetworkSettings(Protocol):
     def center_head(self) -> HeadSettings: ...
     @property
     def regression_head(self) -> HeadSettings: ...
-    @property
-    def batch_norm(self) -> BatchNormSettings: ...
-    @property
-    def train_crop_size(self) -> Sequence[int]: ...
 
 
 def build_network(
@@ -101,6 +109,7 @@ def build_network(
     *,
     aspp_window: tuple[int, int] | None = None,
     precision: str = "float32",
+    random_values: bool = True,
 ) -> keras.Model:
     """Builds a Panoptic-DeepLab network, not loaded.
 
@@ -111,6 +120,7 @@ def build_network(
       aspp_window: (height, width) of the pooling window in px of the last level; None for the published rule,
         `published_aspp_window(settings)`, whatever the input size.
       precision: "float32", or "bfloat16" for convolutions in bfloat16. Variables and outputs are float32.
+      random_values: False for kernels of zeros: cheaper, where a checkpoint follows.
 
     Returns:
       A network of images [B, H, W, 3], uint8 or float32, RGB 0..255, to a dict of float32 maps with
@@ -124,7 +134,7 @@ def build_network(
 
     Source: the paper's figure 2; hyper-parameters and names from google-research/deeplab2.
     """
-    style = _style(settings, precision)
+    style = _style(settings, precision, random_values)
     window = aspp_window or published_aspp_window(settings)
 
     images, endpoints = _encoder(settings, input_size, style)
@@ -145,21 +155,25 @@ def build_network(
 
 
 def build_encoder(
-    settings: NetworkSettings, input_size: tuple[int, int] | None = None, *, precision: str = "float32"
+    settings: EncoderSettings,
+    input_size: tuple[int, int] | None = None,
+    *,
+    precision: str = "float32",
+    random_values: bool = True,
 ) -> keras.Model:
     """Builds the encoder alone: images as for `build_network` to end points `res1`, `res2`, ... by name."""
-    images, endpoints = _encoder(settings, input_size, _style(settings, precision))
+    images, endpoints = _encoder(settings, input_size, _style(settings, precision, random_values))
     return keras.Model(images, endpoints, name=settings.backbone.name)
 
 
-def _style(settings: NetworkSettings, precision: str) -> Style:
+def _style(settings: EncoderSettings, precision: str, random_values: bool) -> Style:
     if precision not in PRECISIONS:
         raise UsageError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
-    return Style(settings.batch_norm, precision)
+    return Style(settings.batch_norm, precision, "he_normal" if random_values else "zeros")
 
 
 def _encoder(
-    settings: NetworkSettings, input_size: Sequence[int] | None, style: Style
+    settings: EncoderSettings, input_size: Sequence[int] | None, style: Style
 ) -> tuple[keras.KerasTensor, dict[str, keras.KerasTensor]]:
     if settings.backbone.name not in BACKBONES:
         raise UsageError(

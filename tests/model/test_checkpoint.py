@@ -31,9 +31,22 @@ def network_of(name: str, **changes: Any) -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def values() -> Values:
+def shared_network() -> keras.Model:
+    return network_of(NAME)
+
+
+@pytest.fixture
+def network(shared_network: keras.Model) -> keras.Model:
+    """The network, with values that no checkpoint here holds."""
+    for weight in shared_network.weights:
+        weight.assign(tf.fill(weight.shape, -1.0))
+    return shared_network
+
+
+@pytest.fixture(scope="module")
+def values(shared_network: keras.Model) -> Values:
     """Values for every variable of the network, by key."""
-    return values_of(network_of(NAME))
+    return values_of(shared_network)
 
 
 def values_of(network: keras.Model) -> Values:
@@ -83,10 +96,10 @@ def refusal(network: keras.Model, prefix: str) -> str:
 
 class TestWholeCheckpoint:
     @pytest.mark.parametrize("prefix", ["ckpt-60000", "model", "best/ckpt.1"])
-    def test_every_variable_is_restored(self, tmp_path: Path, values: Values, prefix: str) -> None:
+    def test_every_variable_is_restored(
+        self, tmp_path: Path, network: keras.Model, values: Values, prefix: str
+    ) -> None:
         (tmp_path / prefix).parent.mkdir(exist_ok=True)
-        network = network_of(NAME)
-
         receipt = restore(network, write(tmp_path / prefix, values))
 
         assert receipt.ok
@@ -96,8 +109,10 @@ class TestWholeCheckpoint:
         for key, variable in variables(network).items():
             np.testing.assert_array_equal(variable, values[key])
 
-    def test_optimizer_and_counters_are_listed_apart(self, tmp_path: Path, values: Values) -> None:
-        receipt = restore(network_of(NAME), write(tmp_path / "ckpt", values, optimizer=True))
+    def test_optimizer_and_counters_are_listed_apart(
+        self, tmp_path: Path, network: keras.Model, values: Values
+    ) -> None:
+        receipt = restore(network, write(tmp_path / "ckpt", values, optimizer=True))
 
         first = next(iter(values))
         assert receipt.ok
@@ -107,8 +122,9 @@ class TestWholeCheckpoint:
         assert receipt.moving_averages == (f"{first}/.OPTIMIZER_SLOT/optimizer/average",)
         assert receipt.unused == ()
 
-    def test_digest_is_of_the_values_not_of_the_files(self, tmp_path: Path, values: Values) -> None:
-        network = network_of(NAME)
+    def test_digest_is_of_the_values_not_of_the_files(
+        self, tmp_path: Path, network: keras.Model, values: Values
+    ) -> None:
         other = {**values, KERNEL: values[KERNEL] + 1}
 
         first = restore(network, write(tmp_path / "a", values)).sha256
@@ -119,10 +135,12 @@ class TestWholeCheckpoint:
         assert first != changed
         assert re.fullmatch("[0-9a-f]{64}", first or "")
 
-    def test_what_the_network_lacks_is_unused(self, tmp_path: Path, values: Values) -> None:
+    def test_what_the_network_lacks_is_unused(
+        self, tmp_path: Path, network: keras.Model, values: Values
+    ) -> None:
         prefix = write(tmp_path / "ckpt", {**values, "depth_head/_conv/kernel": np.ones(3, np.float32)})
 
-        receipt = restore(network_of(NAME), prefix)
+        receipt = restore(network, prefix)
 
         assert receipt.ok
         assert receipt.unused == ("depth_head/_conv/kernel",)
@@ -140,8 +158,8 @@ class TestWholeCheckpoint:
             for key, variable in variables(encoder).items():
                 np.testing.assert_array_equal(variable, values[key])
 
-    def test_receipt_as_text_and_json(self, tmp_path: Path, values: Values) -> None:
-        receipt = restore(network_of(NAME), write(tmp_path / "ckpt", values, optimizer=True))
+    def test_receipt_as_text_and_json(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
+        receipt = restore(network, write(tmp_path / "ckpt", values, optimizer=True))
 
         record = receipt.to_json()
         assert record["ok"] is True
@@ -152,39 +170,39 @@ class TestWholeCheckpoint:
 
 
 class TestRefusedCheckpoint:
-    def test_one_variable_removed(self, tmp_path: Path, values: Values) -> None:
+    def test_one_variable_removed(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         stored = {key: value for key, value in values.items() if key != KERNEL}
 
-        message = refusal(network_of(NAME), write(tmp_path / "ckpt", stored))
+        message = refusal(network, write(tmp_path / "ckpt", stored))
 
         assert f"1 missing ({KERNEL})" in message
 
-    def test_one_variable_renamed(self, tmp_path: Path, values: Values) -> None:
+    def test_one_variable_renamed(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         renamed = KERNEL.replace("_conv_bn_act", "_convolution")
         stored = {renamed if key == KERNEL else key: value for key, value in values.items()}
 
-        message = refusal(network_of(NAME), write(tmp_path / "ckpt", stored))
+        message = refusal(network, write(tmp_path / "ckpt", stored))
 
         assert f"1 missing ({KERNEL}); 1 unused ({renamed}). Was {KERNEL} renamed to {renamed}?" in message
 
-    def test_one_variable_reshaped(self, tmp_path: Path, values: Values) -> None:
+    def test_one_variable_reshaped(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         stored = {**values, KERNEL: values[KERNEL][..., :-1]}
 
-        message = refusal(network_of(NAME), write(tmp_path / "ckpt", stored))
+        message = refusal(network, write(tmp_path / "ckpt", stored))
 
         assert f"1 of another shape ({KERNEL}: expected 1x1x576x64, found 1x1x576x63)" in message
 
-    def test_another_number_type(self, tmp_path: Path, values: Values) -> None:
+    def test_another_number_type(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         stored = {**values, KERNEL: values[KERNEL].astype(np.float64)}
 
-        message = refusal(network_of(NAME), write(tmp_path / "ckpt", stored))
+        message = refusal(network, write(tmp_path / "ckpt", stored))
 
         assert f"variable {KERNEL} is float64, expected float32" in message
 
-    def test_encoder_only(self, tmp_path: Path, values: Values) -> None:
+    def test_encoder_only(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         stored = {key: value for key, value in values.items() if key.startswith("encoder/")}
 
-        message = refusal(network_of(NAME), write(tmp_path / "ckpt", stored))
+        message = refusal(network, write(tmp_path / "ckpt", stored))
 
         assert message.endswith("as ImageNet checkpoints do; expected a trained Panoptic-DeepLab checkpoint.")
         assert re.search(r"\d+ missing \(.*, and \d+ more\)", message)
@@ -219,8 +237,8 @@ class TestRefusedCheckpoint:
 
         assert message.endswith("It was trained for 19 classes, the network has 134.")
 
-    def test_of_another_family(self, tmp_path: Path) -> None:
-        message = refusal(network_of(NAME), write(tmp_path / "ckpt", {"dense/kernel": np.ones((2, 2), "f")}))
+    def test_of_another_family(self, tmp_path: Path, network: keras.Model) -> None:
+        message = refusal(network, write(tmp_path / "ckpt", {"dense/kernel": np.ones((2, 2), "f")}))
 
         assert "no variables under encoder/" in message
 
@@ -233,7 +251,7 @@ class TestDamagedFiles:
         change(content)
         path.write_bytes(content)
 
-    def test_one_bit_flipped(self, tmp_path: Path, values: Values) -> None:
+    def test_one_bit_flipped(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         prefix = write(tmp_path / "ckpt", values)
 
         def flip(content: bytearray) -> None:
@@ -242,28 +260,30 @@ class TestDamagedFiles:
         self.damaged(prefix, ".data-00000-of-00001", flip)
 
         with pytest.raises(CheckpointError) as caught:
-            restore(network_of(NAME), prefix)
+            restore(network, prefix)
         message = str(caught.value)
         assert f"variable {KERNEL} in {prefix}.data-00000-of-00001 is corrupt" in message
         assert "fetch the archive again" in message
         assert "\n" not in message
 
-    def test_data_cut_off(self, tmp_path: Path, values: Values) -> None:
+    def test_data_cut_off(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         prefix = write(tmp_path / "ckpt", values)
         self.damaged(prefix, ".data-00000-of-00001", lambda content: content.__delitem__(slice(1000, None)))
 
         with pytest.raises(CheckpointError, match=r"in \S+ckpt\.data-00000-of-00001 is corrupt or cut off"):
-            restore(network_of(NAME), prefix)
+            restore(network, prefix)
 
-    def test_data_gone(self, tmp_path: Path, values: Values) -> None:
+    def test_data_gone(self, tmp_path: Path, network: keras.Model, values: Values) -> None:
         prefix = write(tmp_path / "ckpt", values)
         Path(f"{prefix}.data-00000-of-00001").unlink()
 
         with pytest.raises(CheckpointError, match=r"ckpt\.data"):
-            restore(network_of(NAME), prefix)
+            restore(network, prefix)
 
     @pytest.mark.parametrize("position", [0, 0.3, 0.7])
-    def test_index_damaged(self, tmp_path: Path, values: Values, position: float) -> None:
+    def test_index_damaged(
+        self, tmp_path: Path, network: keras.Model, values: Values, position: float
+    ) -> None:
         prefix = write(tmp_path / "ckpt", values)
 
         def flip(content: bytearray) -> None:
@@ -271,10 +291,10 @@ class TestDamagedFiles:
 
         self.damaged(prefix, ".index", flip)
 
-        message = refusal(network_of(NAME), prefix)
+        message = refusal(network, prefix)
         assert "ckpt.index is corrupt" in message
 
-    def test_nothing_there(self, tmp_path: Path) -> None:
-        message = refusal(network_of(NAME), str(tmp_path / "ckpt-1"))
+    def test_nothing_there(self, tmp_path: Path, network: keras.Model) -> None:
+        message = refusal(network, str(tmp_path / "ckpt-1"))
 
         assert "ckpt-1.index" in message

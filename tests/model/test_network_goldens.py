@@ -80,10 +80,12 @@ class TestConfiguration:
 
         assert {id(v) for v in variables(network).values()} == {id(v) for v in network.weights}
 
-    def test_maps_at_65x129(self, configuration: str) -> None:
+    @pytest.mark.parametrize("fold", [False, True])
+    def test_maps_at_65x129(self, configuration: str, fold: bool) -> None:
         expected = golden(f"mobilenet_v3_{configuration}_65x129")
+        network = filled_network(configuration)
 
-        maps = filled_network(configuration)(expected["image"][None])
+        maps = (fold_batch_norm(network) if fold else network)(expected["image"][None])
 
         assert set(maps) == {"semantic_logits", "center_heatmap", "offset_map"}
         assert_close({name: values[0] for name, values in maps.items()}, expected)
@@ -99,22 +101,10 @@ class TestConfiguration:
 
         assert_close({name: values[0, ::4, ::4] for name, values in maps.items()}, expected)
 
-    def test_compiled_and_folded_maps(self, configuration: str) -> None:
-        expected = golden(f"mobilenet_v3_{configuration}_65x129")
-        network = filled_network(configuration)
-
-        predict = compile_inference(network)
-        maps = predict(np.stack([expected["image"]] * 2))
-
-        assert not any("batch_norm" in layer.name for layer in fold_batch_norm(network).layers)
-        for index in (0, 1):
-            assert_close({name: values[index] for name, values in maps.items()}, expected)
-
-    @pytest.mark.parametrize("size", [(65, 129), (289, 577)])
-    def test_end_points(self, configuration: str, size: tuple[int, int]) -> None:
-        expected = golden(f"mobilenet_v3_{configuration}_{size[0]}x{size[1]}")
-        image = expected.get("image", golden("image_289x577")["image"])
-        encoder = fill(build_encoder(settings_of(configuration, size)))
+    def test_end_points(self, configuration: str) -> None:
+        expected = golden(f"mobilenet_v3_{configuration}_289x577")
+        image = golden("image_289x577")["image"]
+        encoder = fill(build_encoder(settings_of(configuration, (289, 577))))
 
         endpoints = encoder(image[None])
 
@@ -136,3 +126,14 @@ def test_scales_and_mirroring() -> None:
 
     assert set(maps) == {"semantic_probs", "center_heatmap", "offset_map"}
     assert_close({name: values[0] for name, values in maps.items()}, expected)
+
+
+def test_compiled_maps_of_a_batch() -> None:
+    expected = golden("mobilenet_v3_small_os32_65x129")
+    network = filled_network("small_os32")
+
+    maps = compile_inference(network)(np.stack([expected["image"]] * 2))
+
+    assert not any("batch_norm" in layer.name for layer in fold_batch_norm(network).layers)
+    for index in (0, 1):
+        assert_close({name: values[index] for name, values in maps.items()}, expected)

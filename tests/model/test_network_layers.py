@@ -125,8 +125,13 @@ def test_channels_are_rounded_to_eight_and_never_down_by_a_tenth() -> None:
 )
 def test_pooling_window_is_that_of_the_training_crop(name: str, window: tuple[int, int]) -> None:
     assert published_aspp_window(published(name)) == window
-    assert aspp_window(build_network(published(name), (33, 65))) == window
-    assert aspp_window(build_network(published(name), (33, 65), aspp_window=(2, 3))) == (2, 3)
+
+
+def test_pooling_window_is_independent_of_the_input() -> None:
+    settings_ = published("minicity/mobilenet_v3_small_os16")
+
+    assert aspp_window(build_network(settings_, (33, 65))) == (17, 33)
+    assert aspp_window(build_network(settings_, (33, 65), aspp_window=(2, 3))) == (2, 3)
 
 
 @pytest.mark.parametrize("size", [(33, 65), (64, 50), (31, 2), (257, 513)])

@@ -1,0 +1,101 @@
+"""Switchable atrous convolution: Qiao et al., DetectoRS (CVPR 2021), section 3.2 and figure 4.
+
+Each position mixes the same kernel at two atrous rates, one three times the other. The global mean, through a
+1 x 1 convolution, is added to the features before and to those after. Where a convolution has a stride, the
+published networks do not switch: there it is a plain one between the two global contexts.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from zoo.model.layers import Activation, Conv2D, SpatialMean, Style, normalize_and_activate
+
+LARGE_RATE = 3
+"""The large atrous rate, relative to the small one."""
+
+_serializable = keras.saving.register_keras_serializable(package="zoo")
+
+
+@_serializable
+class SwitchableAtrousConv2D(keras.layers.Conv2D):
+    """`switch * conv(x, kernel, 3 * rate) + (1 - switch) * conv(x, kernel, rate)`, without bias.
+
+    Linear in the kernel, which both convolutions share.
+    """
+
+    def build(self, features_shape: tuple[int, ...], switch_shape: tuple[int, ...]) -> None:
+        """Makes the kernel."""
+        super().build(features_shape)
+
+    def call(self, features: tf.Tensor, switch: tf.Tensor) -> tf.Tensor:
+        """Convolves `features` [B, h, w, C] as `switch` [B, h, w, 1] says, 0 for the small rate."""
+        small, large = (
+            tf.nn.conv2d(features, self.kernel, 1, "SAME", dilations=[rate * n for n in self.dilation_rate])
+            for rate in (1, LARGE_RATE)
+        )
+        return switch * large + (1 - switch) * small
+
+    def compute_output_spec(
+        self, features: keras.KerasTensor, switch: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """[B, h, w, filters]."""
+        return keras.KerasTensor((*features.shape[:3], self.filters), self.compute_dtype)
+
+
+def switchable_conv_bn(
+    features: keras.KerasTensor,
+    channels: int,
+    kernel_size: int,
+    style: Style,
+    name: str,
+    *,
+    strides: int = 1,
+    atrous_rate: int = 1,
+    activation: Activation = None,
+) -> keras.KerasTensor:
+    """Like `conv_bn`, with global context before and after, and a switch where there is no stride."""
+    features = _global_context(features, style, f"{name}.pre_global_context")
+    settings = {
+        "filters": channels,
+        "kernel_size": kernel_size,
+        "padding": "same",
+        "dilation_rate": atrous_rate,
+        "use_bias": False,
+        "kernel_initializer": style.kernel_initializer,
+        "dtype": style.policy,
+        "name": f"{name}.conv",
+    }
+    if strides == 1:
+        switch = _switch(features, style, f"{name}.conv")
+        features = SwitchableAtrousConv2D(**settings)(features, switch)
+    else:
+        features = Conv2D(strides=strides, **settings)(features)
+    features = _global_context(features, style, f"{name}.post_global_context")
+    return normalize_and_activate(features, style, name, activation)
+
+
+def _switch(features: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
+    """A weight per position, from the mean of its 5 x 5 neighbours inside the map: [B, h, w, 1]."""
+    # The mean of a 1 x 1 convolution is the convolution of the mean, and has one channel to average.
+    switch = keras.layers.Conv2D(1, 1, kernel_initializer="zeros", dtype=style.policy, name=f"{name}.switch")(
+        features
+    )
+    average = keras.layers.AveragePooling2D(
+        5, strides=1, padding="same", dtype=style.policy, name=f"{name}.switch_average"
+    )
+    return average(switch)
+
+
+def _global_context(features: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
+    """Adds a 1 x 1 convolution of the global mean to every position."""
+    mean = SpatialMean(dtype=style.policy, name=f"{name}.mean")(features)
+    context = keras.layers.Conv2D(
+        features.shape[3],
+        1,
+        kernel_initializer="zeros",
+        dtype=style.policy,
+        name=f"{name}.convolution",
+    )(mean)
+    return keras.layers.Add(dtype=style.policy, name=f"{name}.add")([features, context])
