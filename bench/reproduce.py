@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -24,14 +25,22 @@ REGISTRY = """\
 version: 1
 datasets:
   drawn: {{title: drawn scenes, format: cityscapes, split: val, images: {count}}}
-entries:
-  drawn/mobilenet_v3_small_os16:
-    extends: minicity/mobilenet_v3_small_os16
-    title: MobilenetV3-S, the bundled network at the size of Cityscapes
+templates:
+  drawn:
     dataset: drawn
-    checkpoint: package://zoo/assets/minicity_mobilenet_v3_small_os16.tar.gz
+    title: MobilenetV3-S
     network: {{train_crop_size: [1025, 2049]}}
     evaluation: {{crop_size: [1025, 2049], stuff_area_limit: 2048}}
+entries:
+  drawn/bundled:
+    extends: [minicity/mobilenet_v3_small_os16, drawn]
+    checkpoint: package://zoo/assets/minicity_mobilenet_v3_small_os16.tar.gz
+  drawn/published:
+    extends: [cityscapes/mobilenet_v3_small_os16, drawn]
+    checkpoint: ./published.tar.gz
+    network:
+      semantic_decoder: {{atrous_rates: [3, 6, 9]}}
+      instance_decoder: {{atrous_rates: [3, 6, 9]}}
 """
 
 NETWORK_ALONE = """
@@ -44,8 +53,8 @@ from zoo.repro.cityscapes import open_cityscapes
 from zoo.repro.predictor import Predictor
 from zoo.repro.run import RunSettings
 
-registry, data = Path(sys.argv[1]), Path(sys.argv[2])
-entry = load_registry([registry]).resolve("drawn/mobilenet_v3_small_os16")
+registry, name, data = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+entry = load_registry([registry]).resolve(name)
 dataset = open_cityscapes(data)
 options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
 predictor = Predictor(entry, fetch_checkpoint(entry), RunSettings(), options)
@@ -85,6 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=30, help="number of scenes")
     parser.add_argument("--data", type=Path, help="drawn scenes, where they exist already")
+    parser.add_argument(
+        "--network",
+        choices=("bundled", "published"),
+        default="published",
+        help="the bundled network, or the bundled weights in the published MobileNetV3-Small (os16)",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -95,9 +110,17 @@ def main() -> None:
         registry = work / "registry.yaml"
         registry.write_text(REGISTRY.format(count=count), encoding="utf-8")
 
-        alone = [sys.executable, "-c", NETWORK_ALONE, str(registry), str(data)]
+        entry = f"drawn/{options.network}"
+        if options.network == "published":
+            prefix = work / "published" / "ckpt-1"
+            script = Path(__file__).with_name("widened.py")
+            run([sys.executable, str(script), str(registry), "drawn/bundled", entry, str(prefix)], work)
+            with tarfile.open(work / "published.tar.gz", "w:gz", compresslevel=1) as archive:
+                archive.add(prefix.parent, "published")
+
+        alone = [sys.executable, "-c", NETWORK_ALONE, str(registry), entry, str(data)]
         whole = [sys.executable, "-m", "zoo.cli", "--registry", str(registry), "reproduce"]
-        whole += ["drawn/mobilenet_v3_small_os16", "--data", str(data), "--out", str(work / "run"), "--json"]
+        whole += [entry, "--data", str(data), "--out", str(work / "run"), "--json"]
         before = float(run(alone, work)[0].splitlines()[-1])
         output, seconds, peak = run(whole, work)
         after = float(run(alone, work)[0].splitlines()[-1])
@@ -106,7 +129,7 @@ def main() -> None:
     network = (before + after) / 2
     start_up = seconds - timings["total_s"] + timings["prepare_s"] + timings["load_s"]
     per_image = (seconds - start_up) / count
-    print(f"{count} images of 1024 x 2048; seconds per image:")
+    print(f"{options.network} network, {count} images of 1024 x 2048; seconds per image:")
     print(f"  network alone                    {network:.3f}  (before {before:.3f}, after {after:.3f})")
     print(f"  whole run, start-up apart        {per_image:.3f}  = network + {per_image / network - 1:.0%}")
     print(f"  whole command with start-up      {seconds / count:.3f}  (start-up {start_up:.1f} s once)")
