@@ -20,7 +20,7 @@ SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 def widen(
     narrow: np.ndarray, shape: Sequence[int], groups: Sequence[Sequence[tuple[int, int]]]
 ) -> np.ndarray:
-    """Returns zeros of `shape` with `narrow` in them; `groups[axis]` lists (narrow, wide) sizes along an axis."""
+    """Returns zeros of `shape` with `narrow` in them; `groups[axis]` lists (narrow, wide) sizes."""
     wide = np.zeros(shape, narrow.dtype)
     sources, targets = [], []
     for axis_groups in groups:

@@ -14,7 +14,7 @@ from zoo.repro import cityscapes_check
 from zoo.repro.dataset import (
     DatasetInfo,
     Sample,
-    cache_folder,
+    cache_at,
     decode_id_png,
     decode_image,
     digest_of_files,
@@ -162,7 +162,7 @@ class CityscapesDataset:
                 names = [self.image_name(image_id) for image_id in self._image_ids]
                 for kind in ("labelIds", "instanceIds"):
                     names += [self.ground_truth_name(image_id, kind) for image_id in self._image_ids]
-                folder = cache_folder(self._cache, "fingerprints")
+                folder = cache_at(self._cache).folder("fingerprints")
                 self._digests = file_digests(self.root, names, folder)
             return self._digests
 

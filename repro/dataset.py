@@ -107,14 +107,11 @@ class Dataset(Protocol):
         ...
 
 
-def cache_folder(cache: CacheOrFolder, name: str) -> Path:
-    """Returns the folder `name` of a cache, which is the default one where `cache` is None."""
-    if cache is None:
-        from zoo.cache import Cache
+def cache_at(cache: CacheOrFolder) -> Cache:
+    """Returns a cache: itself, the one in a folder, or the default one where `cache` is None."""
+    from zoo.cache import Cache
 
-        cache = Cache()
-    root = cache if isinstance(cache, Path) else cache.root
-    return root / name
+    return cache if isinstance(cache, Cache) else Cache(cache)
 
 
 def read_bytes(path: Path) -> bytes:

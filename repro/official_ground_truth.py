@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from zoo.repro.dataset import cache_folder, digest_of_files
+from zoo.repro.dataset import cache_at, digest_of_files
 from zoo.repro.official_jobs import Jobs, mirror_files, provenance
 
 if TYPE_CHECKING:
     from zoo.repro.cityscapes import CityscapesDataset
     from zoo.repro.dataset import CacheOrFolder
+
+# Where it came from, if it did not come with the data, in this run or an earlier one.
+MADE = "made by createPanopticImgs"
 
 # Below this many images the start of a process costs more than it brings.
 _IMAGES_PER_PROCESS = 4
@@ -81,13 +82,12 @@ def panoptic_ground_truth(
     original = dataset.info.original_ids
     if _is_complete(dataset.root / "gtFine", name, ids, original):
         return _found(dataset.root / "gtFine", name, "data folder", start)
-    root = cache_folder(cache, "panoptic_ground_truth")
+    root = cache_at(cache).folder("panoptic_ground_truth")
     for key in {_key(dataset, dataset.image_ids), _key(dataset, image_ids)}:
         if _is_complete(root / key, name, ids, original):
-            return _found(root / key, name, "cache", start)
-    root.mkdir(parents=True, exist_ok=True)
+            return _found(root / key, name, MADE, start)
     key = _key(dataset, image_ids)
-    with FileLock(root / f"{key}.lock"):
+    with cache_at(cache).lock("panoptic_ground_truth", key):
         if not _is_complete(root / key, name, ids, original):
             temporary = root / f".{key}.{os.getpid()}"
             try:
@@ -96,7 +96,7 @@ def panoptic_ground_truth(
                 os.replace(temporary / "made", root / key)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    return _found(root / key, name, "made by createPanopticImgs", start)
+    return _found(root / key, name, MADE, start)
 
 
 def _found(folder: Path, name: str, source: str, start: float) -> PanopticGroundTruth:

@@ -24,7 +24,8 @@ KINDS = {
     "checkpoints": "unpacked checkpoints",
     "saved_models": "unpacked SavedModels",
     "datasets": "unpacked data sets",
-    "prepared": "ground truth made from data sets",
+    "panoptic_ground_truth": "panoptic ground truth made from data sets",
+    "fingerprints": "digests of data sets' files",
 }
 """The parts of the cache that can be made again, and what each holds."""
 
@@ -110,9 +111,9 @@ class CacheDescription:
         for kind, meaning in KINDS.items():
             entries = [entry for entry in self.entries if entry.kind == kind]
             total = readable_size(sum(entry.bytes for entry in entries))
-            lines.append(f"  {kind:<13}{total:>10}  {meaning}")
+            lines.append(f"  {kind:<22}{total:>10}  {meaning}")
             lines += [f"    {readable_size(entry.bytes):>10}  {_title(entry)}" for entry in entries]
-        lines.append(f"  {RUNS:<13}{readable_size(self.runs_bytes):>10}  results, never pruned")
+        lines.append(f"  {RUNS:<22}{readable_size(self.runs_bytes):>10}  results, never pruned")
         return "\n".join(lines)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from zoo.errors import UsageError, ZooError
+from zoo.errors import InterruptedRunError, UsageError, ZooError
 from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -17,8 +21,47 @@ if TYPE_CHECKING:
 
     from zoo.registry import Registry
 
+# What the parser raises on a wrong call; its module differs between versions of Typer.
+_ParserError: Any = typer.BadParameter.__base__
+
+
+class _Commands(TyperGroup):
+    """The commands; the parser's errors and an interrupt become one line each, like all other errors."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _errors_of_one_line():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _errors_of_one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _errors_of_one_line() -> Iterator[None]:
+    try:
+        yield
+    except _ParserError as error:
+        # A call without any arguments is answered with the help text, which is this error's message.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        command = error.ctx.command_path if error.ctx is not None else "zoo"
+        raise UsageError(f"{error.format_message().rstrip('.')}; `{command} --help` shows how") from None
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted") from None
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"zoo {version('panoptic-zoo')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="zoo",
+    cls=_Commands,
     help="Panoptic-DeepLab models: list, fetch, verify, and reproduce their published numbers.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -48,14 +91,12 @@ def options(
             envvar=None,
         ),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
 ) -> None:
     """Options that come before the command."""
-    if version:
-        from importlib.metadata import version as installed_version
-
-        typer.echo(f"zoo {installed_version('panoptic-zoo')}")
-        raise typer.Exit
     _registry_files[:] = registry or []
 
 
@@ -110,7 +151,8 @@ def list_entries(
         return
     from zoo.listing import entries_table
 
-    _console().print(entries_table(entries))
+    console = _console()
+    console.print(entries_table(entries, console.width if sys.stdout.isatty() else None))
 
 
 @app.command()
@@ -237,6 +279,7 @@ def reproduce(
     entries = [registry.resolve(name) for name in names]
 
     from zoo.reports.table import terminal
+
     import_tensorflow()
     from zoo.repro.claims import all_hold
     from zoo.repro.run import RunSettings, reproduce_entry
@@ -258,7 +301,10 @@ def reproduce(
 
 @cache_app.command("show")
 def cache_show(as_json: AsJson = False) -> None:
-    """Show where the cache is and how large each part of it is."""
+    """Show where the cache is and how large each part of it is.
+
+    Example: `zoo cache show --json`
+    """
     from zoo.cache import Cache
 
     description = Cache().describe()
@@ -280,7 +326,10 @@ def cache_prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove cached files that no process is using."""
+    """Remove cached files that no process is using; results of runs are never removed.
+
+    Example: `zoo cache prune downloads --older-than-days 30 --dry-run`
+    """
     from zoo.cache import Cache
 
     pruned = Cache().prune(kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
@@ -293,7 +342,7 @@ def cache_prune(
 @report_app.command("diff")
 def report_diff(
     records: Annotated[
-        list[Path], typer.Argument(metavar="RECORD...", help="Run records, or folders of runs.")
+        list[Path], typer.Argument(metavar="RECORD...", help="Run records, or the folders of runs.")
     ],
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, or json.")] = "terminal",
 ) -> None:
@@ -329,17 +378,27 @@ def _scales(text: str) -> tuple[float, ...]:
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line on stderr, never a traceback."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except ZooError as error:
-        print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("zoo: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _fail("interrupted", InterruptedRunError.exit_code)
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has left; nothing more can be said to it.
-        sys.stderr.close()
+        # The reader of a pipe (head, less) has left. What is still buffered would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error) or type(error).__name__
+        _fail(f"{where}{reason}; check the path, its permissions, and the free space", ZooError.exit_code)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    print(f"zoo: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

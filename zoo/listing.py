@@ -20,26 +20,44 @@ _COLUMNS = (
 )
 
 
-def entries_table(entries: Iterable[Entry]) -> Any:
-    """Returns a `rich.table.Table` with a row for each entry: what it is, and its published numbers."""
+# What a narrow terminal does without, first to go first; `zoo show` has it all.
+_LEFT_OUT_FIRST = ("Parameters", "Input", "AP [*]", "Stride", "Backbone", "AP [**]", "mIoU [**]", "PQ [**]")
+_GAP = 2
+
+
+def entries_table(entries: Iterable[Entry], width: int | None = None) -> Any:
+    """Returns a `rich.table.Table` with a row for each entry: what it is, and its published numbers.
+
+    Args:
+      entries: the rows.
+      width: characters in a line; columns are left out until names and numbers fit whole. None for no limit.
+    """
     from rich.table import Table
 
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    table.add_column("Name", no_wrap=True)
-    table.add_column("Backbone", no_wrap=True)
-    for column in ("Stride", "Input", "Parameters", *(title.replace("[", "\\[") for title, _, _ in _COLUMNS)):
-        table.add_column(column, justify="right", no_wrap=True)
-    for entry in entries:
-        height, width = entry.input_resolution
-        printed = {(claim.evaluator, claim.metric): str(claim.value) for claim in entry.published}
-        table.add_row(
-            entry.name,
-            entry.title,
-            str(entry.output_stride),
-            f"{height} x {width}",
-            "" if entry.parameters is None else f"{entry.parameters / 1e6:.1f} M",
-            *(printed.get((evaluator, metric), "") for _, evaluator, metric in _COLUMNS),
-        )
+    entries = list(entries)
+    columns = {"Name": [entry.name for entry in entries], "Backbone": [entry.title for entry in entries]}
+    columns["Stride"] = [str(entry.output_stride) for entry in entries]
+    columns["Input"] = ["{} x {}".format(*entry.input_resolution) for entry in entries]
+    columns["Parameters"] = [
+        "" if entry.parameters is None else f"{entry.parameters / 1e6:.1f} M" for entry in entries
+    ]
+    printed = [
+        {(claim.evaluator, claim.metric): str(claim.value) for claim in entry.published} for entry in entries
+    ]
+    for title, evaluator, metric in _COLUMNS:
+        columns[title] = [numbers.get((evaluator, metric), "") for numbers in printed]
+
+    widths = {title: max(map(len, (title, *cells))) + _GAP for title, cells in columns.items()}
+    for title in _LEFT_OUT_FIRST:
+        if width is not None and sum(widths.values()) - _GAP > width:
+            del widths[title]
+
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for title in widths:
+        justify: Any = "left" if title in ("Name", "Backbone") else "right"
+        table.add_column(title.replace("[", "\\["), justify=justify, no_wrap=True)
+    for row in zip(*(columns[title] for title in widths), strict=True):
+        table.add_row(*row)
     return table
 
 

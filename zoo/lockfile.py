@@ -81,7 +81,7 @@ class LockFile:
           VerificationError: the file is damaged; the line is named.
         """
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
             return {}
         except (OSError, UnicodeError) as error:
@@ -143,7 +143,7 @@ class LockFile:
         lines = [json.dumps(FORMAT)]
         for url in sorted(entries):
             known = {key: value for key, value in asdict(entries[url]).items() if value is not None}
-            lines.append(json.dumps(known, ensure_ascii=False))
+            lines.append(json.dumps(known))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, "\n".join(lines) + "\n")

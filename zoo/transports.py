@@ -278,6 +278,13 @@ class HttpTransport:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Closing a session leaves its idle connections to the garbage collector.
+        adapters: list[Any] = list(self._session.adapters.values())
+        for adapter in adapters:
+            for connections in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                keys = connections.pools.keys()
+                for key in keys:
+                    connections.pools[key].close()
         self._session.close()
 
     @contextmanager

@@ -161,7 +161,8 @@ def read_tensors(prefix: Path) -> TensorReport:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    damaged = (tf.errors.OpError, RuntimeError, ValueError)
+    # TensorFlow raises IndexError where a data file ends too early.
+    damaged = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         names = sorted(reader.get_variable_to_shape_map())

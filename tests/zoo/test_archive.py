@@ -162,11 +162,12 @@ def test_a_truncated_archive(tmp_path: Path, unpacking: Unpacking, share: float)
     unpacking.refuses(archive, "damaged or incomplete|expected a .tar.gz")
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 5, 50, 104])
+@pytest.mark.parametrize("blocks", [1, 2, 5, 50, 101])
 def test_a_truncated_tar_inside_a_whole_gzip(tmp_path: Path, unpacking: Unpacking, blocks: int) -> None:
     whole = tar_bytes(FILES)
-    # 104 blocks are all contents, without the mark of the end.
-    assert len(whole) > 104 * 512
+    # 101 blocks are all the contents: only the mark of the end is missing.
+    assert whole[100 * 512 : 101 * 512].strip(b"\0")
+    assert not whole[101 * 512 :].strip(b"\0")
     unpacking.refuses(write(tmp_path, whole[: blocks * 512]), "damaged or incomplete")
 
 
@@ -188,8 +189,8 @@ def test_no_flipped_bit_of_a_gzip_changes_contents(
     archive.write_bytes(body)
     try:
         unpacked = Unpacking(folder)(archive)
-    except ArchiveError as error:
-        assert "\n" not in str(error)
+    except ArchiveError:
+        assert not [path for path in (folder / "cache/checkpoints").iterdir() if path.name != "CACHEDIR.TAG"]
     else:
         # Some bits of a gzip header mean nothing: a date, a system.
         assert tree(unpacked.folder) == small
@@ -255,12 +256,11 @@ def test_two_members_of_one_name(tmp_path: Path, unpacking: Unpacking) -> None:
 
 
 def test_bombs(tmp_path: Path, unpacking: Unpacking) -> None:
-    bomb = write(tmp_path, tar_bytes({"zeros": bytes(3_000_000)}))
+    bomb = write(tmp_path, tar_bytes({"zeros": bytes(3_000_000)}), "bomb.tar.gz")
     assert bomb.stat().st_size < 10_000
     small = Limits(ratio=100, ratio_free_bytes=1_000_000)
     unpacking.refuses(bomb, "unpack to more than the allowed 1.0 MB", limits=small)
     unpacking.refuses(bomb, "more than the allowed 2.0 MB", limits=Limits(total_bytes=2_000_000))
-    assert unpacking(bomb).files[0].bytes == 3_000_000
 
     header = special("long", tarfile.XHDTYPE)
     header.size = 3_000_000
@@ -274,6 +274,7 @@ def test_bombs(tmp_path: Path, unpacking: Unpacking) -> None:
     linked = [special(f"copy{number}", tarfile.LNKTYPE, "file") for number in range(30)]
     copies = write(tmp_path, tar_bytes({"file": DATA}, *linked))
     unpacking.refuses(copies, "more than the allowed 1.0 MB", limits=Limits(total_bytes=1_000_000))
+    assert unpacking(bomb).files[0].bytes == 3_000_000
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,40 @@ def test_a_part_that_went_bad_on_disk_is_fetched_again(server: Any, client: Clie
     assert server.ranges()[-2:] == ["bytes=80000-", None]
 
 
+def test_redirects_are_followed_with_ranges(server: Any, client: Client) -> None:
+    target = server.put("/moved.tar.gz", BODY, server.stop_after(70_000))
+    moved = server.answer(302, ("Location", target))
+    assert client.fetch(server.put("/model.tar.gz", b"", always=moved)).sha256 == SHA256
+    assert server.ranges() == [None, None, "bytes=70000-", "bytes=70000-"]
+
+
+def test_proxies_of_the_environment_are_used(
+    server: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.endpoint)
+    monkeypatch.delenv("NO_PROXY")
+    url = "http://models.invalid/model.tar.gz"
+    server.put(url, BODY)
+    assert client.fetch(url).sha256 == SHA256
+
+
+def test_bytes_are_kept_as_they_are_stored(server: Any, client: Client) -> None:
+    # Some servers declare a .tar.gz file as a .tar file with a content encoding.
+    url = server.put("/model.tar.gz", BODY, headers=[("Content-Encoding", "gzip")])
+    assert client.fetch(url).sha256 == SHA256
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_progress_goes_to_standard_error(
+    server: Any, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.fetch(server.put("/model.tar.gz", BODY), progress=None)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[0] == "model.tar.gz: 0 B of 200.0 kB"
+    assert err.splitlines()[-1].startswith("model.tar.gz: 200.0 kB of 200.0 kB, ")
+
+
 def test_a_body_without_a_declared_length(server: Any, client: Client) -> None:
     url = server.put("/model.tar.gz", BODY, server.chunked)
     assert client.fetch(url, SHA256).bytes == len(BODY)
