@@ -19,7 +19,7 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
     Measured values are shown with one digit more than was published, so that a near miss can be seen.
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for record in records:
         for claim in record["claims"]:
             rows.append(
@@ -94,12 +94,18 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
 
     records = list(records)
     colours = {"match": "green", "within": "yellow", "mismatch": "bold red", "not judged": "dim"}
-    table = Table(title=None, header_style="bold")
     one_entry = len({record["entry"] for record in records}) == 1
+    reasons = {claim["reason"] for record in records for claim in record["claims"] if "reason" in claim}
+    table = Table(
+        title=Text(records[0]["entry"]) if one_entry else None,
+        caption=Text(f"not judged: {'; '.join(sorted(reasons))}") if reasons else None,
+        header_style="bold",
+    )
     shown = [i for i, name in enumerate(COLUMNS) if not (one_entry and name == "Entry")]
     for i in shown:
         justify: Any = "right" if COLUMNS[i] in ("Published", "Measured", "Difference") else "left"
-        table.add_column(COLUMNS[i], justify=justify, no_wrap=True)
+        # Names may go over two lines, so that a narrow terminal still shows every number.
+        table.add_column(COLUMNS[i], justify=justify, no_wrap=COLUMNS[i] != "Entry", overflow="fold")
     for row in claim_rows(records):
         cells = [Text(row[i]) for i in shown]
         cells[-1].stylize(colours.get(row[-1], ""))

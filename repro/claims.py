@@ -56,7 +56,9 @@ def judge_claims(
     """
     rows: list[dict[str, Any]] = []
     for claim in claims:
-        measured = metrics.get(claim.evaluator, {}).get(claim.metric)
+        value = metrics.get(claim.evaluator, {}).get(claim.metric)
+        # NaN, where no class of a kind occurs, is not a number to show, and not one that JSON can hold.
+        measured = value if value is not None and math.isfinite(value) else None
         row: dict[str, Any] = {
             "metric": claim.metric,
             "evaluator": claim.evaluator,
@@ -67,14 +69,12 @@ def judge_claims(
             "difference": None if measured is None else measured - float(claim.value),
         }
         reason = not_judged
-        if measured is None:
+        if value is None:
             reason = f"the {claim.evaluator} evaluator did not run"
-        if reason is None:
-            assert measured is not None
-            row["verdict"] = judge(measured, claim.value, claim.decimals, float(claim.tolerance))
+        if reason is not None or value is None:
+            row |= {"verdict": NOT_JUDGED, "reason": reason}
         else:
-            row["verdict"] = NOT_JUDGED
-            row["reason"] = reason
+            row["verdict"] = judge(value, claim.value, claim.decimals, float(claim.tolerance))
         rows.append(row)
     return rows
 

@@ -7,6 +7,18 @@ from typing import Any
 from zoo.errors import EvaluationError, UsageError
 
 
+def check_device(device: str) -> None:
+    """Raises what `strategy_for` would; a TPU is not looked for, because that takes time.
+
+    Raises:
+      UsageError: see `strategy_for`.
+      EvaluationError: see `strategy_for`.
+    """
+    kind, which = _parse(device)
+    if kind != "tpu":
+        _logical_devices(device, kind, which)
+
+
 def strategy_for(device: str) -> Any:
     """Returns the `tf.distribute.Strategy` for `device`.
 
@@ -20,21 +32,10 @@ def strategy_for(device: str) -> Any:
     """
     import tensorflow as tf
 
-    kind, _, which = device.partition(":")
-    if kind == "auto":
-        kind = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    kind, which = _parse(device)
     if kind == "tpu":
         return _tpu_strategy(which)
-    if kind not in ("cpu", "gpu"):
-        raise UsageError(f"--device {device}: expected auto, cpu, gpu, gpu:N, tpu or tpu:NAME")
-    names = [logical.name for logical in tf.config.list_logical_devices(kind.upper())]
-    if which:
-        if not which.isdigit():
-            raise UsageError(f"--device {device}: expected a number after `{kind}:`, found {which!r}")
-        names = names[int(which) : int(which) + 1]
-    if not names:
-        hint = "; `pip install 'panoptic-zoo[cuda]'` adds TensorFlow's GPU libraries" if kind == "gpu" else ""
-        raise EvaluationError(f"--device {device}: TensorFlow finds no such device here{hint}")
+    names = _logical_devices(device, kind, which)
     if len(names) == 1:
         return tf.distribute.OneDeviceStrategy(names[0])
     return tf.distribute.MirroredStrategy(names)
@@ -51,6 +52,29 @@ def describe(strategy: Any) -> dict[str, Any]:
         details = tf.config.experimental.get_device_details(physical) if kind == "gpu" else {}
         names.append(details.get("device_name", physical.name))
     return {"kind": kind, "replicas": strategy.num_replicas_in_sync, "names": names}
+
+
+def _parse(device: str) -> tuple[str, str]:
+    kind, colon, which = device.partition(":")
+    if kind not in ("auto", "cpu", "gpu", "tpu") or (colon and (kind == "auto" or not which)):
+        raise UsageError(f"--device {device}: expected auto, cpu, gpu, gpu:N, tpu or tpu:NAME")
+    if kind in ("cpu", "gpu") and colon and not (which.isascii() and which.isdigit()):
+        raise UsageError(f"--device {device}: expected a number after `{kind}:`, found {which!r}")
+    return kind, which
+
+
+def _logical_devices(device: str, kind: str, which: str) -> list[str]:
+    import tensorflow as tf
+
+    if kind == "auto":
+        kind = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    names = [logical.name for logical in tf.config.list_logical_devices(kind.upper())]
+    if which:
+        names = names[int(which) : int(which) + 1]
+    if not names:
+        hint = "; `pip install 'panoptic-zoo[cuda]'` adds TensorFlow's GPU libraries" if kind == "gpu" else ""
+        raise EvaluationError(f"--device {device}: TensorFlow finds no such device here{hint}")
+    return names
 
 
 def _tpu_strategy(name: str) -> Any:

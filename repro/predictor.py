@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from zoo.model.postprocess import PanopticResult, postprocess, postprocess_full_resolution
-from zoo.repro.devices import describe, strategy_for
 
 from zoo.errors import DataError
+from zoo.model.postprocess import PanopticResult, postprocess, postprocess_full_resolution
+from zoo.repro.devices import describe, strategy_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,12 +35,14 @@ class Predictor:
         options: PostprocessOptions,
     ) -> None:
         import tensorflow as tf
+
         from zoo.loading import load_entry
         from zoo.model.multiscale import MultiScaleNetwork
         from zoo.model.panoptic_deeplab import compile_inference
 
         self._name = entry.name
-        self._crop = tuple(entry.evaluation.crop_size)
+        height, width = entry.evaluation.crop_size
+        self._crop = (height, width)
         self._options = options
         self._strategy = strategy_for(settings.device)
         self.replicas: int = self._strategy.num_replicas_in_sync
@@ -51,7 +53,7 @@ class Predictor:
                 entry, checkpoint, input_size=self._crop, precision=settings.precision, optimize=True
             )
             if self._averaged:
-                predict = MultiScaleNetwork(network, settings.scales, settings.flip)
+                predict: Any = MultiScaleNetwork(network, settings.scales, settings.flip)
             else:
                 predict = compile_inference(network, fold=False)
         self.receipt: dict[str, Any] = network.receipt.to_json()
@@ -71,7 +73,8 @@ class Predictor:
 
         @tf.function(reduce_retracing=True, autograph=False)
         def on_replicas(images: Any) -> Any:
-            return self._strategy.run(self._forward, args=(images,))
+            # Not `self._forward`: a signature of tensors does not take one value for each replica.
+            return self._strategy.run(forward, args=(images,))
 
         self._on_replicas = on_replicas
 

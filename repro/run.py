@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.repro.claims import judge_claims
-from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json
-from zoo.repro.scores import InternalScores
-from zoo.repro.store import RunFolder
-
 import zoo
 from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageError
+from zoo.repro.claims import judge_claims
+from zoo.repro.devices import check_device
+from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json, writing
+from zoo.repro.scores import InternalScores
+from zoo.repro.store import RunFolder
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
@@ -45,12 +45,12 @@ class RunSettings:
 
     def changes_numbers(self) -> list[str]:
         """Returns the options that differ from how the published numbers were measured."""
-        default = RunSettings()
-        return [
-            f"--{name} {getattr(self, name)}"
-            for name in ("precision", "scales", "flip")
-            if getattr(self, name) != getattr(default, name)
-        ]
+        options = {
+            f"--precision {self.precision}": self.precision != "float32",
+            f"--scales {','.join(f'{scale:g}' for scale in self.scales)}": self.scales != (1.0,),
+            "--flip": self.flip,
+        }
+        return [option for option, is_changed in options.items() if is_changed]
 
 
 def reproduce_entry(
@@ -81,6 +81,8 @@ def reproduce_entry(
     clock = _Clock()
     if settings.precision not in ("float32", "bfloat16"):
         raise UsageError(f"--precision {settings.precision}: expected float32 or bfloat16")
+    # Before the folder is opened: a mistyped device must not cost the last run's results.
+    check_device(settings.device)
 
     from zoo.cache import Cache
     from zoo.fetching import fetch_checkpoint
@@ -106,8 +108,10 @@ def reproduce_entry(
 
     from zoo.repro.official import start_official
     from zoo.repro.pipeline import Pipeline
+    from zoo.repro.predictions import missing_predictions
 
     done = folder.done(image_ids)
+    done -= set(missing_predictions(folder.predictions, done))
     if done:
         say(f"{len(done)} images are there from an interrupted run in {folder.root}")
     official = start_official(dataset, image_ids, folder.predictions, folder.official, cache=cache)
@@ -140,16 +144,18 @@ def reproduce_entry(
     clock.lap("internal_s")
 
     metrics = {"official": official_scores.metrics, "internal": internal.metrics}
-    partial = f"{len(image_ids)} of {len(dataset)} images" if len(image_ids) < len(dataset) else None
-    changed = settings.changes_numbers()
-    not_judged = partial or (f"measured with {' '.join(changed)}" if changed else None)
+    reasons = []
+    if len(image_ids) < len(dataset):
+        reasons.append(f"{len(image_ids)} of {len(dataset)} images")
+    if settings.changes_numbers():
+        reasons.append(f"measured with {' '.join(settings.changes_numbers())}")
     record = {
         "schema": SCHEMA_VERSION,
         "entry": entry.name,
         "images": len(image_ids),
         "images_in_dataset": len(dataset),
         "metrics": {name: finite(values) for name, values in metrics.items()},
-        "claims": judge_claims(entry.published, metrics, not_judged=not_judged),
+        "claims": judge_claims(entry.published, metrics, not_judged=", ".join(reasons) or None),
         "per_class": {"official": official_scores.per_class, "internal": internal.per_class},
         "ap12": internal.ap12,
         "entry_digest": entry.digest(),
@@ -177,7 +183,8 @@ def reproduce_entry(
     }
     from zoo.reports.table import markdown
 
-    (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
+    with writing(folder.root / "table.md"):
+        (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
     write_json(folder.root / "record.json", record)
     say(f"run record: {folder.root / 'record.json'}")
     return record

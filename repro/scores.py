@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from zoo.metrics.mask_ap import MaskAP
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InternalResult:
-    """Internal numbers of a run, in percent."""
+    """Internal numbers of a run, unrounded.
+
+    Attributes:
+      metrics: `pq`, `sq`, `rq`, `miou` and `ap` in percent; NaN where no class of a kind occurs.
+      per_class: metric -> class name -> value: `pq`, `sq`, `rq` and `iou` in percent, or None where the
+        class does not occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
+      ap12: the twelve averages of mask AP and AR in percent, or None where there is nothing to average.
+    """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float | None]]
@@ -62,9 +70,7 @@ class InternalScores:
         overlaps = label_overlaps(sample.panoptic, panoptic)
         metrics["pq"].update(overlaps)
         metrics["miou"].update(sample.semantic, semantic)
-        metrics["ap"].update(
-            overlaps, instances.labels, instances.score, crowd_labels=sample.crowd_labels
-        )
+        metrics["ap"].update(overlaps, instances.labels, instances.score, crowd_labels=sample.crowd_labels)
         return {
             f"{name}/{key}": array
             for name, metric in metrics.items()
@@ -85,15 +91,24 @@ class InternalScores:
 
     def compute(self) -> InternalResult:
         """Returns all numbers of the images added up to now."""
-        names = self._info.class_names
+
+        def per_class(values: np.ndarray) -> dict[str, Any]:
+            return dict(zip(self._info.class_names, values.tolist(), strict=True))
+
         quality = self._metrics["pq"].compute(thing_class_ids=self._info.thing_class_ids)
         iou = self._metrics["miou"].compute()
         ap = self._metrics["ap"].compute()
         return InternalResult(
             metrics={"pq": quality.pq, "sq": quality.sq, "rq": quality.rq, "miou": iou.miou, "ap": ap.ap},
             per_class={
-                "pq": finite(dict(zip(names, quality.pq_per_class, strict=True))),
-                "iou": finite(dict(zip(names, iou.iou_per_class, strict=True))),
+                "pq": finite(per_class(quality.pq_per_class)),
+                "sq": finite(per_class(quality.sq_per_class)),
+                "rq": finite(per_class(quality.rq_per_class)),
+                "tp": per_class(quality.tp),
+                "fp": per_class(quality.fp),
+                "fn": per_class(quality.fn),
+                "matched_iou": per_class(quality.iou),
+                "iou": finite(per_class(iou.iou_per_class)),
             },
             ap12=finite(asdict(ap.means)),
         )

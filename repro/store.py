@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zoo.repro.record import write_json
 
 from zoo.errors import EvaluationError
+from zoo.repro.record import write_json, writing
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
 _OWN = ("run.json", "images", "predictions", "official", "record.json", "table.md")
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class RunFolder:
@@ -45,14 +47,16 @@ class RunFolder:
         found = self._identity()
         finished = (self.root / "record.json").exists()
         if restart or finished or found is None:
-            self.clear()
+            with writing(self.root):
+                self.clear()
         elif found != identity:
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
             raise EvaluationError(
                 f"{self.root}: holds an unfinished run of something else ({', '.join(changed)} differ); "
                 "give another --out, or --restart to discard it"
             )
-        self.images.mkdir(parents=True, exist_ok=True)
+        with writing(self.images):
+            self.images.mkdir(parents=True, exist_ok=True)
         if self._identity() is None:
             write_json(self.root / "run.json", identity)
 
@@ -60,7 +64,7 @@ class RunFolder:
         """Removes everything that a run has written here."""
         for name in _OWN:
             path = self.root / name
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
@@ -68,22 +72,29 @@ class RunFolder:
     def write_image(self, image_id: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes one image's record atomically.
 
-        No fsync: after a power cut the file may be damaged, and a damaged record counts as missing.
+        No fsync: after a power cut the file may be damaged, and a damaged record counts as missing. The file
+        ends with the digest of what comes before, because a damaged archive can still look like a whole one.
         """
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        archive = buffer.getvalue()
         path = self._image_path(image_id)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(buffer.getbuffer())
-        os.replace(temporary, path)
+        with writing(path):
+            temporary.write_bytes(archive + hashlib.sha256(archive).digest())
+            os.replace(temporary, path)
 
     def read_image(self, image_id: str) -> dict[str, np.ndarray] | None:
         """Returns one image's record, or None where there is none or it is damaged."""
         try:
-            with np.load(self._image_path(image_id), allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
-        except (FileNotFoundError, ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError):
+            data = self._image_path(image_id).read_bytes()
+        except OSError:
             return None
+        archive, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if hashlib.sha256(archive).digest() != digest:
+            return None
+        with np.load(io.BytesIO(archive), allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
 
     def done(self, image_ids: Iterable[str]) -> set[str]:
         """Returns those of `image_ids` whose record is there and whole."""
@@ -95,6 +106,6 @@ class RunFolder:
     def _identity(self) -> dict[str, Any] | None:
         try:
             found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None

@@ -1,0 +1,105 @@
+"""What the tests of the command line share: the installed program, called as users call it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# What a user's shell may have set, and what would change what the program prints.
+_NOT_INHERITED = ("TF_CPP_MIN_LOG_LEVEL", "ZOO_REGISTRY", "ZOO_LOCK", "COLUMNS", "FORCE_COLOR")
+
+ZooCommand = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def zoo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all tests of the command line share; nothing in it is the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the program runs, outside any checkout; it has to stay empty."""
+    return tmp_path_factory.mktemp("working_folder")
+
+
+@pytest.fixture(scope="session")
+def zoo_environment(zoo_cache: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    return {**inherited, "ZOO_CACHE": str(zoo_cache), "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def zoo_command(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooCommand:
+    """Returns a function that runs `zoo` with arguments, in a process of its own, to its end."""
+
+    def run(*arguments: object, environment: dict[str, str] | None = None, **options: Any) -> Any:
+        return subprocess.run(
+            [sys.executable, "-m", "zoo.cli", *map(str, arguments)],
+            env={**zoo_environment, **(environment or {})},
+            cwd=zoo_folder,
+            stdin=subprocess.DEVNULL,
+            **{"capture_output": True, "text": True, "timeout": 300, **options},
+        )
+
+    return run
+
+
+@pytest.fixture
+def zoo_call(
+    zoo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> ZooCommand:
+    """Returns a function that runs `zoo` like `zoo_command`, but in this process: no time to start."""
+    for name in _NOT_INHERITED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    monkeypatch.setenv("ZOO_CACHE", str(zoo_cache))
+    # TensorFlow's own messages, once, before anything is looked at.
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+    folder = tmp_path / "working_folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: object) -> Any:
+        from zoo import cli
+
+        words = ["zoo", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        capfd.readouterr()
+        try:
+            cli.main()
+            code: Any = 0
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        shown = capfd.readouterr()
+        assert list(folder.iterdir()) == []
+        return subprocess.CompletedProcess(words, code, shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def one_line() -> Callable[..., str]:
+    """Returns a function that checks how a call failed: its exit code, and one line on stderr."""
+
+    def check(done: subprocess.CompletedProcess[str], code: int, *, after_progress: bool = False) -> str:
+        lines = done.stderr.splitlines()
+        assert done.returncode == code, done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        assert lines[-1].startswith("zoo: error: "), done.stderr
+        if after_progress:
+            assert all(line.startswith("zoo: ") for line in lines), done.stderr
+        else:
+            assert len(lines) == 1, done.stderr
+        return lines[-1].removeprefix("zoo: error: ")
+
+    return check

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from zoo.reports.table import COLUMNS, as_csv, as_json, claim_rows, markdown, terminal
+
+
+def claim(
+    verdict: str, published: float, decimals: int, measured: float | None, **more: Any
+) -> dict[str, Any]:
+    return {
+        "metric": "pq",
+        "evaluator": "official",
+        "published": published,
+        "decimals": decimals,
+        "tolerance": 0.2,
+        "measured": measured,
+        "difference": None if measured is None else measured - published,
+        "verdict": verdict,
+        **more,
+    }
+
+
+RECORDS: list[dict[str, Any]] = [
+    {
+        "entry": "minicity/mobilenet_v3_small_os16",
+        "claims": [
+            claim("match", 74.2, 1, 74.16493662953422),
+            claim("within", 36.80, 2, 36.9012345678901, metric="ap", evaluator="internal"),
+            claim("mismatch", 88.7, 1, 9.1, metric="miou"),
+        ],
+    },
+    {"entry": "coco/resnet50_os32", "claims": [claim("not judged", 35.5, 1, None, reason="did not run")]},
+]
+
+
+def test_markdown_lines_up_and_parses() -> None:
+    lines = markdown(RECORDS).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    bars = [[i for i, character in enumerate(line) if character == "|"] for line in lines]
+    assert all(found == bars[0] for found in bars)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert tuple(cells[0]) == COLUMNS
+    assert [rule.endswith(":") for rule in cells[1]] == [False, False, False, True, True, True, False]
+    assert all(len(rule) >= 3 and set(rule) <= {"-", ":"} for rule in cells[1])
+    assert cells[2] == [
+        "minicity/mobilenet_v3_small_os16",
+        "PQ [*]",
+        "official",
+        "74.2",
+        "74.16",
+        "-0.04",
+        "match",
+    ]
+    assert cells[3][1:] == ["AP [**]", "internal", "36.80", "36.901", "+0.101", "within"]
+    assert cells[5] == ["coco/resnet50_os32", "PQ [*]", "official", "35.5", "", "", "not judged"]
+
+
+def test_markdown_without_rows_is_still_a_table() -> None:
+    header, rule = markdown([]).splitlines()
+    assert header.count("|") == rule.count("|") == len(COLUMNS) + 1
+
+
+def test_csv_is_unrounded() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS))))
+    assert list(rows[0]) == [name.lower() for name in COLUMNS]
+    assert float(rows[0]["measured"]) == 74.16493662953422
+    assert float(rows[0]["difference"]) == 74.16493662953422 - 74.2
+    assert (rows[1]["metric"], rows[1]["published"]) == ("ap", "36.80")
+    assert (rows[3]["measured"], rows[3]["difference"]) == ("", "")
+    assert [row["verdict"] for row in rows] == ["match", "within", "mismatch", "not judged"]
+
+
+def test_json_holds_every_claim_with_its_entry() -> None:
+    rows = json.loads(as_json(RECORDS))
+    assert [row["entry"] for row in rows] == [RECORDS[0]["entry"]] * 3 + [RECORDS[1]["entry"]]
+    claims = [claim for record in RECORDS for claim in record["claims"]]
+    assert [{key: value for key, value in row.items() if key != "entry"} for row in rows] == claims
+
+
+def text_of(table: Any, width: int = 120) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_terminal_shows_one_entry_as_the_title() -> None:
+    shown = text_of(terminal(RECORDS[:1]), width=80)
+    assert shown.count("minicity/mobilenet_v3_small_os16") == 1
+    assert "Entry" not in shown
+    for cells in (("PQ [*]", "74.2", "74.16", "-0.04", "match"), ("AP [**]", "36.80", "36.901", "within")):
+        assert any(all(cell in line for cell in cells) for line in shown.splitlines())
+    assert "…" not in shown
+
+
+def test_terminal_names_the_entry_of_each_row() -> None:
+    shown = text_of(terminal(RECORDS))
+    assert shown.count("minicity/mobilenet_v3_small_os16") == 3
+    assert shown.count("coco/resnet50_os32") == 1
+
+
+def test_a_narrow_terminal_loses_no_character() -> None:
+    shown = text_of(terminal(RECORDS), width=80)
+    assert "…" not in shown
+    assert "mismatch" in shown
+
+
+@pytest.mark.parametrize("records", [RECORDS[1:], RECORDS])
+def test_terminal_says_why_nothing_was_judged(records: list[dict[str, Any]]) -> None:
+    assert "not judged: did not run" in text_of(terminal(records))
+
+
+def test_verdicts_are_coloured() -> None:
+    cells = list(terminal(RECORDS).columns[-1].cells)
+    assert len({str(cell.spans) for cell in cells}) == 4
+
+
+def test_rows_are_one_for_each_claim() -> None:
+    assert len(claim_rows(RECORDS)) == 4
+    assert claim_rows([]) == []
