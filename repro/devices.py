@@ -7,16 +7,18 @@ from typing import Any
 from zoo.errors import EvaluationError, UsageError
 
 
-def check_device(device: str) -> None:
-    """Raises what `strategy_for` would; a TPU is not looked for, because that takes time.
+def kind_of_device(device: str) -> str:
+    """Returns `cpu`, `gpu` or `tpu`; a TPU is not looked for, because that takes time.
 
     Raises:
       UsageError: see `strategy_for`.
       EvaluationError: see `strategy_for`.
     """
     kind, which = _parse(device)
-    if kind != "tpu":
-        _logical_devices(device, kind, which)
+    if kind == "tpu":
+        return kind
+    name = _logical_devices(device, kind, which)[0]
+    return name.split(":")[-2].lower()
 
 
 def strategy_for(device: str) -> Any:

@@ -17,7 +17,7 @@ from zoo.repro.progress import Progress
 from zoo.repro.scores import InternalScores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from types import TracebackType
 
     from zoo.fetching import FetchedCheckpoint
@@ -59,7 +59,7 @@ class Pipeline:
         self._times: dict[str, float] = {}
         self._times_lock = threading.Lock()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-        # One thread only: Numba's parallel kernels must not be entered twice at a time on every platform.
+        # One thread only: post-processing itself uses all cores, and images stay in order.
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
 
     def __enter__(self) -> Pipeline:
@@ -80,19 +80,23 @@ class Pipeline:
         with self._times_lock:
             return dict(self._times)
 
-    def run(self, image_ids: Sequence[str], *, already: int = 0) -> None:
+    def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
         """Evaluates `image_ids`; on return every record and prediction is on disk.
 
         Args:
-          image_ids: the images still to do, in order.
-          already: images done earlier, for the progress line.
+          image_ids: the images of the run, in order.
+          done: those of them that were evaluated earlier.
         """
         index = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
-        waiting = deque(image_ids)
+        waiting = deque(image_id for image_id in image_ids if image_id not in done)
+        for image_id in done:
+            arrays = self._folder.read_image(image_id)
+            if arrays is not None:
+                self._scores.add(arrays)
         reading: deque[Future[Sample]] = deque()
         finishing: deque[Future[None]] = deque()
         replicas = self._predictor.replicas
-        with Progress(total=already + len(image_ids), done=already, scores=self._scores) as progress:
+        with Progress(total=len(image_ids), done=len(done), scores=self._scores) as progress:
             while waiting or reading or finishing:
                 while waiting and len(reading) < replicas * _AHEAD:
                     reading.append(self._reader.submit(self._read, index[waiting.popleft()]))

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageError
+from zoo.quiet import import_tensorflow
+from zoo.reports.table import markdown
 from zoo.repro.claims import judge_claims
-from zoo.repro.devices import check_device
+from zoo.repro.devices import kind_of_device
 from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json, writing
 from zoo.repro.scores import InternalScores
 from zoo.repro.store import RunFolder
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
+    from zoo.fetching import FetchedCheckpoint
     from zoo.registry import Entry, Registry
     from zoo.repro.dataset import Dataset
 
@@ -77,35 +80,76 @@ def reproduce_entry(
     Raises:
       ZooError: the run could not be made; one line says why.
     """
-    started = datetime.now(timezone.utc)
-    clock = _Clock()
     if settings.precision not in ("float32", "bfloat16"):
         raise UsageError(f"--precision {settings.precision}: expected float32 or bfloat16")
-    # Before the folder is opened: a mistyped device must not cost the last run's results.
-    check_device(settings.device)
-
     from zoo.cache import Cache
     from zoo.fetching import fetch_checkpoint
 
+    clock = _Clock()
     cache = cache or Cache()
     dataset = _open_dataset(entry, registry, data, cache)
-    image_ids = list(dataset.image_ids)[: settings.limit]
     checkpoint = fetch_checkpoint(entry, cache=cache)
-    say(f"{entry.name}: {len(image_ids)} of {len(dataset)} images of {entry.dataset}")
-
+    import_tensorflow()
     identity = {
         "entry": entry.name,
         "entry_digest": entry.digest(),
         "checkpoint_sha256": checkpoint.sha256,
         "dataset_fingerprint": dataset.fingerprint(),
-        "settings": {k: v for k, v in _json(asdict(settings)).items() if k not in ("limit", "device")},
+        "settings": _json({k: v for k, v in asdict(settings).items() if k not in ("limit", "device")}),
+        "device": kind_of_device(settings.device),
         "versions": versions(),
         "code": _code_digest(),
     }
+    image_ids = list(dataset.image_ids)[: settings.limit]
     folder = RunFolder(_run_root(entry, out, cache))
-    folder.open(identity, restart=restart)
-    clock.lap("prepare_s")
+    with folder.in_use():
+        folder.open(identity, image_ids, restart=restart)
+        say(f"{entry.name}: {len(image_ids)} of {len(dataset)} images of {entry.dataset}")
+        clock.lap("prepare_s")
+        measured = _measure(entry, dataset, image_ids, checkpoint, settings, folder, cache, clock)
+        record = {
+            "schema": SCHEMA_VERSION,
+            "entry": entry.name,
+            "images": len(image_ids),
+            "images_in_dataset": len(dataset),
+            "claims": judge_claims(
+                entry.published,
+                measured["metrics"],
+                not_judged=_why_not_judged(settings, len(image_ids), len(dataset)),
+            ),
+            **measured,
+            "entry_digest": identity["entry_digest"],
+            "checkpoint": {
+                "url": checkpoint.url,
+                "sha256": checkpoint.sha256,
+                "bytes": checkpoint.bytes,
+                "receipt": measured.pop("receipt"),
+            },
+            "dataset": {"name": entry.dataset, "fingerprint": identity["dataset_fingerprint"]},
+            "settings": _json(asdict(settings)),
+            "versions": identity["versions"],
+            "code": identity["code"],
+            "timings": {"started": clock.started, **clock.laps, **measured.pop("timings")},
+        }
+        record["timings"]["total_s"] = clock.total()
+        with writing(folder.root / "table.md"):
+            (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
+        write_json(folder.root / "record.json", record)
+    say(f"run record: {folder.root / 'record.json'}")
+    return record
 
+
+def _measure(
+    entry: Entry,
+    dataset: Dataset,
+    image_ids: list[str],
+    checkpoint: FetchedCheckpoint,
+    settings: RunSettings,
+    folder: RunFolder,
+    cache: Cache,
+    clock: _Clock,
+) -> dict[str, Any]:
+    """Evaluates what is not done yet, runs both evaluators, and returns their part of the record."""
     from zoo.repro.official import start_official
     from zoo.repro.pipeline import Pipeline
     from zoo.repro.predictions import missing_predictions
@@ -118,7 +162,7 @@ def reproduce_entry(
     try:
         with Pipeline(entry, dataset, checkpoint, settings, folder) as pipeline:
             clock.lap("load_s")
-            pipeline.run([image_id for image_id in image_ids if image_id not in done], already=len(done))
+            pipeline.run(image_ids, done)
         clock.lap("images_s")
         say("running the official scripts")
         official_scores = official.finish()
@@ -142,52 +186,29 @@ def reproduce_entry(
         scores.add(arrays)
     internal = scores.compute()
     clock.lap("internal_s")
-
-    metrics = {"official": official_scores.metrics, "internal": internal.metrics}
-    reasons = []
-    if len(image_ids) < len(dataset):
-        reasons.append(f"{len(image_ids)} of {len(dataset)} images")
-    if settings.changes_numbers():
-        reasons.append(f"measured with {' '.join(settings.changes_numbers())}")
-    record = {
-        "schema": SCHEMA_VERSION,
-        "entry": entry.name,
-        "images": len(image_ids),
-        "images_in_dataset": len(dataset),
-        "metrics": {name: finite(values) for name, values in metrics.items()},
-        "claims": judge_claims(entry.published, metrics, not_judged=", ".join(reasons) or None),
+    return {
+        "metrics": {"official": finite(official_scores.metrics), "internal": finite(internal.metrics)},
         "per_class": {"official": official_scores.per_class, "internal": internal.per_class},
         "ap12": internal.ap12,
-        "entry_digest": entry.digest(),
-        "checkpoint": {
-            "url": checkpoint.url,
-            "sha256": checkpoint.sha256,
-            "bytes": checkpoint.bytes,
-            "receipt": pipeline.receipt,
-        },
-        "dataset": {"name": entry.dataset, "fingerprint": identity["dataset_fingerprint"]},
-        "settings": _json(asdict(settings)),
         "post_processing": pipeline.options,
-        "versions": identity["versions"],
-        "code": identity["code"],
         "official_scripts": official_scores.provenance,
         "device": pipeline.device,
+        "receipt": pipeline.receipt,
         "timings": {
-            "started": started.isoformat(timespec="seconds"),
             "images_computed": len(image_ids) - len(done),
-            **clock.laps,
             **pipeline.timings,
             **official_scores.timings,
-            "total_s": clock.total(),
         },
     }
-    from zoo.reports.table import markdown
 
-    with writing(folder.root / "table.md"):
-        (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
-    write_json(folder.root / "record.json", record)
-    say(f"run record: {folder.root / 'record.json'}")
-    return record
+
+def _why_not_judged(settings: RunSettings, images: int, all_images: int) -> str | None:
+    reasons = []
+    if images < all_images:
+        reasons.append(f"{images} of {all_images} images")
+    if settings.changes_numbers():
+        reasons.append(f"measured with {' '.join(settings.changes_numbers())}")
+    return ", ".join(reasons) or None
 
 
 def say(message: str) -> None:
@@ -198,6 +219,7 @@ def say(message: str) -> None:
 class _Clock:
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
+        self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:

@@ -7,14 +7,17 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from zoo.errors import EvaluationError
-from zoo.repro.record import write_json, writing
+from zoo.errors import EvaluationError, ZooError
+from zoo.repro.record import read_record, write_json, writing
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
 _OWN = ("run.json", "images", "predictions", "official", "record.json", "table.md")
@@ -36,27 +39,60 @@ class RunFolder:
         self.predictions = self.root / "predictions"
         self.official = self.root / "official"
 
-    def open(self, identity: Mapping[str, Any], *, restart: bool = False) -> None:
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Holds the folder for this process.
+
+        Raises:
+          EvaluationError: another process is running in it.
+        """
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise EvaluationError(
+                f"{self.root}: another process is running there; wait for it, or give another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def open(self, identity: Mapping[str, Any], image_ids: Sequence[str], *, restart: bool = False) -> None:
         """Prepares the folder: goes on with an unfinished run of the same identity, or starts anew.
 
-        A finished run is never reused: asking again measures again.
+        Numbers of a finished run are never reused: asking again measures again. Images that a shorter run
+        (`--limit`) did not finish with stay.
+
+        Args:
+          identity: what the run is made of.
+          image_ids: the images asked for.
+          restart: whether to start anew in any case.
 
         Raises:
           EvaluationError: the folder holds an unfinished run of another identity.
         """
         found = self._identity()
-        finished = (self.root / "record.json").exists()
-        if restart or finished or found is None:
+        finished = self._finished_images()
+        same = found == identity
+        if restart or found is None or (finished and not same):
             with writing(self.root):
                 self.clear()
-        elif found != identity:
+        elif not same:
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
             raise EvaluationError(
                 f"{self.root}: holds an unfinished run of something else ({', '.join(changed)} differ); "
                 "give another --out, or --restart to discard it"
             )
+        elif finished >= len(image_ids):
+            with writing(self.root):
+                for image_id in image_ids:
+                    self._image_path(image_id).unlink(missing_ok=True)
         with writing(self.images):
             self.images.mkdir(parents=True, exist_ok=True)
+            (self.root / "record.json").unlink(missing_ok=True)
         if self._identity() is None:
             write_json(self.root / "run.json", identity)
 
@@ -102,6 +138,16 @@ class RunFolder:
 
     def _image_path(self, image_id: str) -> Path:
         return self.images / f"{image_id}.npz"
+
+    def _finished_images(self) -> int:
+        """Returns the number of images of the last finished run, 0 where there is none."""
+        if not (self.root / "record.json").exists():
+            return 0
+        try:
+            return int(read_record(self.root)["images"])
+        except ZooError:
+            # Written by another version: finished, whatever it says.
+            return sys.maxsize
 
     def _identity(self) -> dict[str, Any] | None:
         try:

@@ -7,14 +7,14 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import EvaluationError, UsageError
-from zoo.repro.devices import check_device, describe, strategy_for
+from zoo.repro.devices import describe, kind_of_device, strategy_for
 
 Call = Callable[[str], Any]
 
 HAS_GPU = bool(tf.config.list_physical_devices("GPU"))
 
 
-@pytest.mark.parametrize("call", [check_device, strategy_for])
+@pytest.mark.parametrize("call", [kind_of_device, strategy_for])
 @pytest.mark.parametrize(
     "device", ["", "CPU", "cuda", "gpux", "auto:0", "gpu:", "gpu:one", "cpu:-1", "cpu:1.0", "gpu:\u00b2"]
 )
@@ -26,7 +26,7 @@ def test_an_unknown_device_is_a_usage_error(call: Call, device: str) -> None:
 
 
 @pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU")
-@pytest.mark.parametrize("call", [check_device, strategy_for])
+@pytest.mark.parametrize("call", [kind_of_device, strategy_for])
 @pytest.mark.parametrize("device", ["gpu", "gpu:0"])
 def test_a_missing_gpu_is_one_line_with_a_hint(call: Call, device: str) -> None:
     with pytest.raises(EvaluationError) as caught:
@@ -37,7 +37,7 @@ def test_a_missing_gpu_is_one_line_with_a_hint(call: Call, device: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("call", [check_device, strategy_for])
+@pytest.mark.parametrize("call", [kind_of_device, strategy_for])
 def test_a_device_beyond_the_last_one_is_refused(call: Call) -> None:
     with pytest.raises(EvaluationError, match=r"--device cpu:99: TensorFlow finds no such device"):
         call("cpu:99")
@@ -45,7 +45,7 @@ def test_a_device_beyond_the_last_one_is_refused(call: Call) -> None:
 
 def test_a_missing_tpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TPU_NAME", raising=False)
-    check_device("tpu")
+    assert kind_of_device("tpu") == "tpu"
     with pytest.raises(EvaluationError, match=r"--device tpu: no TPU to be had: .+") as caught:
         strategy_for("tpu")
     assert "\n" not in str(caught.value)
@@ -53,7 +53,7 @@ def test_a_missing_tpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_one_cpu_is_one_replica(device: str) -> None:
-    check_device(device)
+    assert kind_of_device(device) == "cpu"
     strategy = strategy_for(device)
     assert strategy.num_replicas_in_sync == 1
     described = describe(strategy)
