@@ -279,8 +279,6 @@ def reproduce(
     entries = [registry.resolve(name) for name in names]
 
     from zoo.reports.table import terminal
-
-    import_tensorflow()
     from zoo.repro.claims import all_hold
     from zoo.repro.run import RunSettings, reproduce_entry
 
