@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
@@ -128,7 +129,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     Raises:
       DataError: TensorFlow cannot decode it.
     """
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     try:
         with tf.device("/CPU:0"):
@@ -143,7 +144,7 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
     Raises:
       DataError: the PNG is broken, or is not a single channel of 8 or 16 bits.
     """
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     if data[:8] != _PNG_SIGNATURE or len(data) < 33:
         raise DataError(f"{name}: is no PNG file; download or make it again")

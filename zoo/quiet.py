@@ -7,20 +7,23 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow and lists its devices; what it prints is shown only where that fails.
+def import_tensorflow() -> Any:
+    """Imports TensorFlow, lists its devices, and returns it; what it prints is shown only where that fails.
 
     Does nothing special where `TF_CPP_MIN_LOG_LEVEL` is set: whoever sets it wants to see messages.
     """
-    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    with _held_back_stderr():
-        import tensorflow as tf
+    if "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        with _held_back_stderr():
+            import tensorflow as tf
 
-        tf.config.list_physical_devices()
+            tf.config.list_physical_devices()
+    import tensorflow as tf
+
+    return tf
 
 
 @contextmanager
