@@ -77,7 +77,7 @@ def test_data_of_which_a_part_is_missing(
 
 def test_an_unfinished_run_of_something_else_is_kept(zoo_call: Call, one_line: Call, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / FOLDER)
-    folder.open({"entry": NAME, "checkpoint_sha256": "0"})
+    folder.open({"entry": NAME, "checkpoint_sha256": "0"}, ["a"])
     folder.write_image("frankfurt_000000_000000", {})
     message = one_line(zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path), 3, after_progress=True)
     assert str(folder.root) in message
