@@ -16,7 +16,7 @@ from zoo.errors import UsageError
 from zoo.model import postprocess_kernels as kernels
 
 if TYPE_CHECKING:
-    from zoo.registry import Evaluation
+    from zoo.schema import EvaluationOptions
     from zoo.repro.dataset import DatasetInfo
 
 MAX_CLASSES = 256
@@ -60,7 +60,7 @@ class PostprocessOptions:
             )
 
     @classmethod
-    def from_entry(cls, evaluation: Evaluation, dataset: DatasetInfo) -> PostprocessOptions:
+    def from_entry(cls, evaluation: EvaluationOptions, dataset: DatasetInfo) -> PostprocessOptions:
         """The options of a registry entry's `evaluation` on a data set."""
         return cls(
             thing_class_ids=tuple(dataset.thing_class_ids),

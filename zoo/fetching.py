@@ -18,7 +18,7 @@ from zoo.unpacked import top_folder
 from zoo.verification import VerificationReport, verify_archive
 
 if TYPE_CHECKING:
-    from zoo.registry import Dataset, Entry
+    from zoo.schema import Backbone, Dataset, Entry
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FetchedCheckpoint:
 
 
 def fetch_checkpoint(
-    entry: Entry,
+    entry: Entry | Backbone,
     cache: Cache | None = None,
     lock: Path | None = None,
     progress: ProgressCallback | None = None,
@@ -126,7 +126,7 @@ def fetch_dataset_archive(
 
 
 def verify_entry(
-    entry: Entry,
+    entry: Entry | Backbone,
     cache: Cache | None = None,
     lock: Path | None = None,
     progress: ProgressCallback | None = None,
