@@ -16,8 +16,8 @@ from zoo.errors import UsageError
 from zoo.model import postprocess_kernels as kernels
 
 if TYPE_CHECKING:
-    from zoo.schema import EvaluationOptions
     from zoo.repro.dataset import DatasetInfo
+    from zoo.schema import EvaluationOptions
 
 MAX_CLASSES = 256
 # Bucket counts of libstdc++'s std::unordered_map as it grows from empty, one element at a time.
