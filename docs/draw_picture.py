@@ -36,6 +36,11 @@ def coloured(segment_ids: np.ndarray) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
+def pixels(folder: Path, pattern: str) -> np.ndarray:
+    """Returns the one image that fits."""
+    return np.asarray(Image.open(next(folder.glob(pattern))), np.int32)
+
+
 def main() -> None:
     """Draws input, prediction and ground truth of two scenes side by side."""
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -44,8 +49,8 @@ def main() -> None:
     rows = []
     for index in SHOWN:
         name = images[index].name.removesuffix("_leftImg8bit.png")
-        prediction = np.asarray(Image.open(next(run.glob(f"predictions/panoptic/**/{name}*.png"))), np.int32)
-        truth = np.asarray(Image.open(next(data.glob(f"gtFine/val/*/{name}_gtFine_instanceIds.png"))), np.int32)
+        prediction = pixels(run, f"predictions/panoptic/**/{name}*.png")
+        truth = pixels(data, f"gtFine/val/*/{name}_gtFine_instanceIds.png")
         panels = [
             np.asarray(Image.open(images[index])),
             coloured(prediction @ np.array([1, 256, 65536])),

@@ -9,13 +9,17 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
-from collections.abc import Iterable, Mapping
+import itertools
+import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from zoo.errors import CheckpointError
+from zoo.model.layers import take_values
 
 Shape = tuple[int, ...]
 
@@ -25,6 +29,8 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _COUNTERS = {"save_counter", "global_step", "step", "iterations", "iter", "epoch"}
 _AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"}
 _READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)  # A file cut off is an IndexError.
+_LARGE_BYTES = 1 << 20
+"""TensorFlow reads tensors that are larger into memory that it keeps."""
 _OTHER_ENCODER_PREFIX = "backbone/_encoder/"  # Written by another trainer of the same encoders.
 
 
@@ -75,8 +81,9 @@ class Receipt:
       moving_averages: averages of variables, kept by some optimizers.
       counters: steps and saves.
       different_shape: variables in both, of different shape.
-      sha256: over key, type, shape and bytes of every restored variable, in the order of keys; None if
-        nothing was read.
+      initial: keys the checkpoint may lack, and lacks; these variables keep their initial values.
+      sha256: over key, type, shape and the bytes' own SHA-256 of every restored variable, in the order of
+        keys; None if nothing was read.
       bytes: sum over the restored variables.
       archive_sha256: digest of the archive that the checkpoint came in, where there is one.
     """
@@ -89,13 +96,14 @@ class Receipt:
     moving_averages: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()
     different_shape: tuple[ShapeDifference, ...] = ()
+    initial: tuple[str, ...] = ()
     sha256: str | None = None
     bytes: int = 0
     archive_sha256: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether every variable of the network was restored."""
+        """Whether every variable of the network, or of the part that was asked for, was restored."""
         return bool(self.restored) and not self.missing and not self.different_shape
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +124,7 @@ class Receipt:
         )
 
 
-def restore(network: keras.Model, prefix: str) -> Receipt:
+def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Collection[str] = ()) -> Receipt:
     """Reads a checkpoint into `network`, tensor by tensor, or refuses it.
 
     Names, types and shapes are compared before anything is assigned; each tensor's own checksum is checked as
@@ -125,6 +133,8 @@ def restore(network: keras.Model, prefix: str) -> Receipt:
     Args:
       network: of `zoo.model.panoptic_deeplab`, not folded.
       prefix: path of the checkpoint without `.index`.
+      part: what the keys of the variables to restore start with, for instance `encoder/`; others stay.
+      may_lack: keys that the checkpoint may lack, either all of them or none.
 
     Returns:
       The receipt of a complete restore.
@@ -133,17 +143,28 @@ def restore(network: keras.Model, prefix: str) -> Receipt:
       CheckpointError: a variable is missing or has another shape, or a file is absent or corrupt.
     """
     reader = _open(prefix)
-    receipt, stored_names = _compare(variables(network), reader, prefix)
+    ours = {key: variable for key, variable in variables(network).items() if key.startswith(part)}
+    receipt, stored_names = _compare(ours, reader, prefix)
+    if may_lack and set(may_lack) <= set(receipt.missing):
+        missing = tuple(key for key in receipt.missing if key not in may_lack)
+        receipt = dataclasses.replace(receipt, missing=missing, initial=tuple(sorted(may_lack)))
     if not receipt.ok:
         raise CheckpointError(_refusal(receipt, reader))
-    digest, size_bytes = hashlib.sha256(), 0
-    for key, variable in sorted(variables(network).items()):
+    digests = {}
+    size_bytes = {key: 4 * math.prod(ours[key].shape) for key in receipt.restored}
+    largest_first = sorted(receipt.restored, key=lambda key: -size_bytes[key])
+    for key, following in itertools.zip_longest(largest_first, largest_first[1:]):
         value = _read(reader, stored_names[key], prefix)
-        digest.update(f"{key} {value.dtype} {value.shape}\n".encode())
-        digest.update(value.data)
-        size_bytes += value.nbytes
-        variable.assign(value)
-    return dataclasses.replace(receipt, sha256=digest.hexdigest(), bytes=size_bytes)
+        digests[key] = f"{key} {value.dtype} {value.shape} {hashlib.sha256(value.data).hexdigest()}\n"
+        # The memory that this was read into is for the next tensor of the same size, or stays this one's.
+        is_needed = size_bytes[key] == size_bytes.get(following)
+        take_values(ours[key], value, copy=is_needed and size_bytes[key] > _LARGE_BYTES)
+        del value
+    return dataclasses.replace(
+        receipt,
+        sha256=hashlib.sha256("".join(digests[key] for key in receipt.restored).encode()).hexdigest(),
+        bytes=sum(size_bytes.values()),
+    )
 
 
 def _open(prefix: str) -> Any:
@@ -157,7 +178,7 @@ def _open(prefix: str) -> Any:
         ) from error
 
 
-def _read(reader: Any, stored_name: str, prefix: str) -> Any:
+def _read(reader: Any, stored_name: str, prefix: str) -> np.ndarray:
     try:
         return reader.get_tensor(stored_name)
     except _READ_ERRORS as error:
@@ -277,7 +298,7 @@ def _hint(receipt: Receipt, found: Mapping[str, Shape]) -> str:
     unknown_encoder = [k for k in receipt.unused if k.startswith("encoder/")]
     if len(wrong_encoder) > 3 and (unknown_encoder or different):
         return f"Its encoder is {_backbone(found)}: choose the entry of that backbone."
-    if receipt.missing and not any("decoder" in root or "_head" in root for root in roots):
+    if receipt.missing and not any(root.startswith(("semantic_", "instance_")) for root in roots):
         return (
             "It holds an encoder only, as ImageNet checkpoints do; "
             "expected a trained Panoptic-DeepLab checkpoint."

@@ -2,54 +2,115 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 
-from zoo.model.layers import Conv2D, DepthwiseConv2D
+from zoo.model.layers import (
+    Conv2D,
+    DepthwiseConv2D,
+    SharedZeros,
+    give_up_values,
+    take_values,
+)
+from zoo.model.switchable_atrous import SwitchableAtrousConv2D
+
+_CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D)
+_CONTEXT = "post_global_context.convolution"
+_SMALLEST_SCALE = 1e-12
+"""Of a channel whose mean is taken between convolution and normalisation: it is divided by."""
 
 
-def fold_batch_norm(network: keras.Model) -> keras.Model:
+@dataclasses.dataclass(frozen=True)
+class _Fold:
+    """A batch normalisation, `scale * x + shift` per channel, and what it is folded into."""
+
+    convolution: keras.layers.Layer
+    context: keras.layers.Layer | None
+    scale: np.ndarray
+    shift: np.ndarray
+
+    def kernel(self) -> np.ndarray:
+        """The convolution's kernel, times the scale of its output's channel."""
+        # A depthwise kernel is [h, w, channels, 1], any other [h, w, in, out].
+        is_depthwise = isinstance(self.convolution, DepthwiseConv2D)
+        kernel = np.asarray(self.convolution.kernel)
+        scale = self.scale[:, None] if is_depthwise else self.scale
+        # Rounded once, in chunks: no copy of the kernel in float64.
+        return np.multiply(kernel, scale, out=np.empty_like(kernel), casting="same_kind")
+
+    def context_kernel(self, context: keras.layers.Layer) -> np.ndarray:
+        """The context's kernel for means that are scaled already."""
+        kernel = np.asarray(context.kernel, np.float64) * self.scale / self.scale[:, None]
+        return kernel.astype(np.float32)
+
+
+def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Model:
     """Returns a network of the same outputs, up to float32 rounding, with convolutions that normalise.
 
     `gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta` is a convolution with another kernel and a
-    bias. TensorFlow then runs convolution, bias and activation as one operation.
+    bias. TensorFlow then runs convolution, bias and activation as one operation. A switchable convolution is
+    linear in its kernel, too; the global context that is added to it takes the bias.
 
     Args:
       network: of `zoo.model.panoptic_deeplab`, loaded. Layers that are not folded are shared with it.
+      consume: whether to give up each of its kernels once that is folded, so that there are never two copies
+        of all. `network` cannot be called after that.
 
     Returns:
       A network whose values stand for themselves: it cannot be restored from a checkpoint.
     """
-    norms = {
-        layer.name.removesuffix(".batch_norm"): layer
-        for layer in network.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    }
-    folded: list[tuple[keras.layers.Layer, keras.layers.Layer, keras.layers.BatchNormalization]] = []
-    gone: set[str] = set()
+    folds = _folds(network)
+    zeros = SharedZeros()
+    has_bias = {(f.context or f.convolution).name for f in folds.values()}
+    replaced = has_bias | {f.convolution.name for f in folds.values()}
 
     def fold(layer: keras.layers.Layer) -> keras.layers.Layer:
-        norm = norms.get(layer.name.rpartition(".")[0])
-        if norm is None or type(layer) not in (Conv2D, DepthwiseConv2D):
+        if layer.name not in replaced:
             return layer
-        convolution = type(layer).from_config({**layer.get_config(), "use_bias": True})
-        folded.append((layer, convolution, norm))
-        gone.add(norm.name)
-        return convolution
+        config = {**layer.get_config(), "use_bias": layer.name in has_bias}
+        if "kernel_initializer" in config:
+            config["kernel_initializer"] = zeros
+        return type(layer).from_config(config)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in gone else layer(*args, **kwargs)
+        if layer.name in folds:
+            return args[0]
+        return layer(*args, **kwargs)
 
     result = keras.models.clone_model(network, clone_function=fold, call_function=call)
-    for original, convolution, norm in folded:
+    for each in folds.values():
+        folded = result.get_layer(each.convolution.name)
+        take_values(folded.kernel, each.kernel())
+        if consume:
+            give_up_values(each.convolution.kernel)
+        if each.context is None:
+            folded.bias.assign(each.shift)
+        else:
+            context = result.get_layer(each.context.name)
+            take_values(context.kernel, each.context_kernel(each.context))
+            context.bias.assign(np.asarray(each.context.bias, np.float64) * each.scale + each.shift)
+    return result
+
+
+def _folds(network: keras.Model) -> dict[str, _Fold]:
+    """Returns what can be folded, by the name of the batch normalisation."""
+    layers = {layer.name: layer for layer in network.layers}
+    folds = {}
+    for name, norm in layers.items():
+        if not isinstance(norm, keras.layers.BatchNormalization):
+            continue
+        place = name.removesuffix(".batch_norm")
+        convolution = layers.get(f"{place}.conv", layers.get(f"{place}.depthwise_conv"))
+        context = layers.get(f"{place}.{_CONTEXT}")
         gamma, beta, mean, variance = (
             np.asarray(v, np.float64) for v in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
         )
         scale = gamma / np.sqrt(variance + norm.epsilon)
-        # A depthwise kernel is [h, w, channels, 1], any other [h, w, in, out].
-        per_channel = scale[:, None] if isinstance(original, DepthwiseConv2D) else scale
-        convolution.kernel.assign(np.asarray(original.kernel, np.float64) * per_channel)
-        convolution.bias.assign(beta - mean * scale)
-    return result
+        # A channel that normalisation makes constant hands its mean to the others all the same.
+        is_divisible = context is None or bool((np.abs(scale) > _SMALLEST_SCALE).all())
+        if type(convolution) in _CONVOLUTIONS and is_divisible:
+            folds[name] = _Fold(convolution, context, scale, beta - mean * scale)
+    return folds

@@ -7,10 +7,13 @@ A layer's name is its place in the network, parts joined by dots (`encoder.block
 from __future__ import annotations
 
 import dataclasses
+import math
+import mmap
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -36,12 +39,14 @@ class Style:
     Attributes:
       batch_norm: epsilon and momentum of every batch normalisation.
       precision: a key of `PRECISIONS`; what convolutions compute in.
-      kernel_initializer: first values of convolution kernels; "zeros" is cheap, where others follow.
+      kernel_initializer: first values of convolution kernels.
+      zeros: first values of kernels that start as zeros.
     """
 
     batch_norm: BatchNormSettings
     precision: str = "float32"
-    kernel_initializer: str = "he_normal"
+    kernel_initializer: str | keras.initializers.Initializer = "he_normal"
+    zeros: str | keras.initializers.Initializer = "zeros"
 
     @property
     def policy(self) -> str:
@@ -56,6 +61,66 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def zeros_apart(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns float32 zeros in memory of their own: taken when written, given back at once when freed."""
+    size = math.prod(shape)
+    memory = mmap.mmap(-1, max(4 * size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, np.float32, size).reshape(shape)
+
+
+def tensor_on(values: np.ndarray) -> tf.Tensor:
+    """Returns a tensor on the memory of an aligned array, which must not be written any more."""
+    return tf.experimental.dlpack.from_dlpack(values.__dlpack__())
+
+
+@_serializable
+class SharedZeros(keras.initializers.Initializer):
+    """Zeros that take no memory: until each is assigned, variables share what nothing ever reads."""
+
+    def __init__(self) -> None:
+        self._zeros = np.zeros(0, np.float32)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
+        """Returns a float32 tensor of zeros."""
+        size = math.prod(shape)
+        if size > self._zeros.size:
+            self._zeros = zeros_apart((size,))
+        return tensor_on(self._zeros[:size].reshape(shape))
+
+
+def _is_mirrored(variable: keras.Variable) -> bool:
+    """Returns whether several devices hold a copy each."""
+    return isinstance(variable.value, tf.distribute.DistributedValues)
+
+
+def give_up_values(variable: keras.Variable) -> None:
+    """Frees a variable's memory; `take_values` must follow before it is read again."""
+    if _is_mirrored(variable):
+        return
+    nothing = tf.zeros([0], variable.dtype)
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=nothing, validate_shape=False)
+
+
+def take_values(variable: keras.Variable, values: np.ndarray, *, copy: bool = True) -> None:
+    """Assigns a float32 variable, whose values may have been given up.
+
+    Args:
+      variable: what to assign.
+      values: of its shape.
+      copy: whether into memory apart: what TensorFlow allocates itself is never given back, and takes some
+        percent more for its bookkeeping. Otherwise the variable takes over the array, which TensorFlow made.
+    """
+    assert values.shape == tuple(variable.shape), (values.shape, variable.shape)
+    if _is_mirrored(variable):
+        variable.assign(values)
+        return
+    if copy:
+        own = zeros_apart(values.shape)
+        own[...] = values
+        values = own
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor_on(values), validate_shape=False)
 
 
 # --- layers -----------------------------------------------------------------------------------------------
@@ -314,19 +379,18 @@ CONVOLUTIONS: dict[str, Callable[..., keras.KerasTensor]] = {
 """Kind of convolution in decoders and heads -> its function."""
 
 
-def squeeze_and_excite(
-    features: keras.KerasTensor, reduced_channels: int, style: Style, name: str
-) -> keras.KerasTensor:
+def squeeze_and_excite(features: keras.KerasTensor, reduced_channels: int, name: str) -> keras.KerasTensor:
     """Scales each channel by a gate in 0..1 computed from the spatial mean (Hu et al. 2018).
 
-    The gate is a plain sigmoid: what the published MobileNetV3 checkpoints were trained with.
+    The gate is a plain sigmoid: what the published MobileNetV3 checkpoints were trained with. It computes in
+    float32 whatever the precision: an error in a gate is one of a whole channel, and no sum evens it out.
     """
     channels = features.shape[3]
-    gate = SpatialMean(dtype=style.policy, name=f"{name}.mean")(features)
+    gate = SpatialMean(dtype="float32", name=f"{name}.mean")(features)
     gate = keras.layers.Conv2D(
-        reduced_channels, 1, activation="relu", dtype=style.policy, name=f"{name}.se_reduce"
+        reduced_channels, 1, activation="relu", dtype="float32", name=f"{name}.se_reduce"
     )(gate)
-    gate = keras.layers.Conv2D(
-        channels, 1, activation="sigmoid", dtype=style.policy, name=f"{name}.se_expand"
-    )(gate)
-    return keras.layers.Multiply(dtype=style.policy, name=f"{name}.scale")([features, gate])
+    gate = keras.layers.Conv2D(channels, 1, activation="sigmoid", dtype="float32", name=f"{name}.se_expand")(
+        gate
+    )
+    return keras.layers.Multiply(dtype="float32", name=f"{name}.scale")([features, gate])

@@ -156,7 +156,7 @@ def _inverted_bottleneck(
     )
     if row.squeeze_excite:
         reduced_channels = make_divisible(max(1, int(features.shape[3] * 0.25)))
-        features = squeeze_and_excite(features, reduced_channels, style, f"{name}.squeeze_excitation")
+        features = squeeze_and_excite(features, reduced_channels, f"{name}.squeeze_excitation")
     features = conv_bn(features, channels, 1, style, f"{name}.conv3_bn")
     # A block whose stride became an atrous rate has no shortcut either.
     if row.strides == 1 and shortcut.shape[3] == channels:

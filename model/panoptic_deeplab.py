@@ -22,6 +22,7 @@ from zoo.model.layers import (
     BatchNormSettings,
     NormalizeImage,
     ResizeLike,
+    SharedZeros,
     Style,
     WindowAverage,
     conv_bn,
@@ -169,7 +170,10 @@ def build_encoder(
 def _style(settings: EncoderSettings, precision: str, random_values: bool) -> Style:
     if precision not in PRECISIONS:
         raise UsageError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
-    return Style(settings.batch_norm, precision, "he_normal" if random_values else "zeros")
+    if random_values:
+        return Style(settings.batch_norm, precision)
+    zeros = SharedZeros()
+    return Style(settings.batch_norm, precision, kernel_initializer=zeros, zeros=zeros)
 
 
 def _encoder(

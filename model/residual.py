@@ -1,15 +1,17 @@
-"""Residual encoders: ResNet-50 with two stems, Wide-ResNet-41, and SWideRNet with switchable atrous convolution.
+"""Residual encoders: ResNet-50 with two stems, Wide-ResNet-41, SWideRNet with switchable atrous convolution.
 
-A stem of stride 2 ends level `res1`; four stages of residual blocks end `res2` to `res5`, of stride 4, 8, 16 and
-32. (The wide networks have a stage at stride 2, too, which ends `res1` instead.) Once `output_stride` is reached,
-atrous rates replace the strides. Drop path (Huang et al., Deep Networks with Stochastic Depth, 2016) belongs to
-the training alone: at inference every block is kept, unscaled, and nothing of it is stored.
+A stem of stride 2 ends level `res1`; four stages of residual blocks end `res2` to `res5`, of stride 4, 8, 16
+and 32. (In the wide networks a stage at stride 2 follows the stem, and ends `res1` instead.) Once
+`output_stride` is reached, atrous rates replace the strides. Drop path (Huang et al., Deep Networks with
+Stochastic Depth, 2016) belongs to the training alone: at inference every block is kept, unscaled, and nothing
+of it is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeAlias
 
 import keras
 
@@ -17,8 +19,8 @@ from zoo.errors import UsageError
 from zoo.model.layers import Style, conv_bn
 from zoo.model.switchable_atrous import switchable_conv_bn
 
-Features = keras.KerasTensor
-Convolution = Callable[..., Features]
+Features: TypeAlias = keras.KerasTensor
+Convolution: TypeAlias = Callable[..., Features]
 
 ROOT = "encoder"
 
@@ -42,6 +44,18 @@ class ResidualSettings(Protocol):
     def use_sac_beyond_stride(self) -> int: ...  # noqa: D102
 
 
+_SWITCH_OF_STRIDED_BLOCK = re.compile(r"/_block1/_conv[12]_bn_act/_conv/_switch/")
+
+
+def switches_of_strided_blocks(keys: Iterable[str]) -> set[str]:
+    """Returns those of a network's checkpoint keys that a checkpoint at output stride 32 lacks.
+
+    A convolution with a stride has no switch (`zoo.model.switchable_atrous`). At a smaller output stride the
+    same one has no stride, and a switch that starts as zeros: at the plain convolution.
+    """
+    return {key for key in keys if _SWITCH_OF_STRIDED_BLOCK.search(key)}
+
+
 # --- stems ------------------------------------------------------------------------------------------------
 
 
@@ -51,12 +65,12 @@ def stem_7x7(images: Features, width: float, style: Style) -> Features:
 
 
 def stem_3x3(images: Features, width: float, style: Style) -> Features:
-    """One convolution of 3 x 3, as the wide networks start (Wu et al. 2019, figure 5)."""
+    """One convolution of 3 x 3, as the wide networks start."""
     return conv_bn(images, round(64 * width), 3, style, f"{ROOT}.stem", strides=2, activation="relu")
 
 
 def stem_inception(images: Features, width: float, style: Style) -> Features:
-    """Three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017, figure 3)."""
+    """Three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017)."""
     narrow, wide = int(64 * width), int(128 * width)
     name = f"{ROOT}.stem"
     features = conv_bn(images, narrow, 3, style, f"{name}.conv1_bn_act", strides=2, activation="relu")
@@ -89,10 +103,10 @@ VARIANTS = {
     "resnet50": Variant(stem_7x7, (3, 4, 6, 3), 0, wide=False),
     # The same with the stem of Inception-v4.
     "resnet50_beta": Variant(stem_inception, (3, 4, 6, 3), 0, wide=False),
-    # Wu et al., Wider or Deeper (Pattern Recognition 2019), model A, as in Chen et al. 2020, without its last blocks.
+    # After Wu et al., Wider or Deeper (2019), as Chen et al. 2020 (below) take it for their baseline.
     "wide_resnet41": Variant(stem_3x3, (3, 6, 3, 3), 3, wide=True),
-    # Chen et al., Scaling Wide Residual Networks for Panoptic Segmentation (2020), section 3; the variant
-    # SWideRNet-SAC-(1, 1, l) has width multipliers 1, 1 and layer multiplier l.
+    # Chen et al., Scaling Wide Residual Networks for Panoptic Segmentation (2020): SWideRNet-SAC-(1, 1, l)
+    # has the width multipliers 1 and 1, and the layer multiplier l.
     "swidernet": Variant(stem_3x3, (3, 6, 3, 3), 3, wide=True),
 }
 """Name of a backbone -> its variant. Strides are taken by the first 3 x 3 convolution of a stage."""
@@ -103,8 +117,8 @@ def residual(images: Features, backbone: ResidualSettings, style: Style) -> dict
 
     Args:
       images: [B, H, W, 3], values -1..1.
-      backbone: its settings. Switchable atrous convolution replaces the 3 x 3 convolutions of the stages whose
-        stride, before atrous rates replace it, is at least `use_sac_beyond_stride`, if that is positive.
+      backbone: its settings. If `use_sac_beyond_stride` is positive, switchable atrous convolution replaces
+        the 3 x 3 convolutions of the stages of that stride and beyond, before atrous rates replace strides.
       style: batch normalisation and precision.
 
     Returns:
@@ -133,9 +147,8 @@ def _stage(
 ) -> Features:
     """Residual blocks of one resolution; the stage's stride would be `2 ** number`."""
     stride = 2**number
-    # The stage at stride 2 is scaled like the stem that it belongs to.
     width = backbone.stem_width_multiplier if number == 1 else backbone.backbone_width_multiplier
-    base_channels = round(16 * stride * width) if number > 1 else round(32 * width)
+    base_channels = round(16 * stride * width)
     use_sac = stride >= backbone.use_sac_beyond_stride > 0
     convolution = switchable_conv_bn if use_sac else conv_bn
     atrous_rate = max(1, stride // backbone.output_stride)

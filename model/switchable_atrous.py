@@ -79,9 +79,9 @@ def switchable_conv_bn(
 def _switch(features: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
     """A weight per position, from the mean of its 5 x 5 neighbours inside the map: [B, h, w, 1]."""
     # The mean of a 1 x 1 convolution is the convolution of the mean, and has one channel to average.
-    switch = keras.layers.Conv2D(1, 1, kernel_initializer="zeros", dtype=style.policy, name=f"{name}.switch")(
-        features
-    )
+    switch = keras.layers.Conv2D(
+        1, 1, kernel_initializer=style.zeros, dtype=style.policy, name=f"{name}.switch"
+    )(features)
     average = keras.layers.AveragePooling2D(
         5, strides=1, padding="same", dtype=style.policy, name=f"{name}.switch_average"
     )
@@ -94,7 +94,7 @@ def _global_context(features: keras.KerasTensor, style: Style, name: str) -> ker
     context = keras.layers.Conv2D(
         features.shape[3],
         1,
-        kernel_initializer="zeros",
+        kernel_initializer=style.zeros,
         dtype=style.policy,
         name=f"{name}.convolution",
     )(mean)

@@ -1,7 +1,8 @@
 """Model zoo and reproduction harness for Panoptic-DeepLab.
 
 `zoo.load(NAME)` gives a ready network, `zoo.build(NAME)` the same network without its checkpoint,
-`zoo.list_entries()` what there is. Nothing heavy is imported before it is needed.
+`network.predict_panoptic(image)` the panoptic map of an image, `zoo.list_entries()` what there is. Nothing
+heavy is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.loading import build as build
     from zoo.loading import load as load
+    from zoo.prediction import predict_panoptic as predict_panoptic
     from zoo.registry import list_entries as list_entries
 
-__all__ = ["build", "list_entries", "load"]
+__all__ = ["build", "list_entries", "load", "predict_panoptic"]
 
-_HOME = {"build": "zoo.loading", "load": "zoo.loading", "list_entries": "zoo.registry"}
+_HOME = {
+    "build": "zoo.loading",
+    "load": "zoo.loading",
+    "list_entries": "zoo.registry",
+    "predict_panoptic": "zoo.prediction",
+}
 
 
 def __getattr__(name: str) -> Any:

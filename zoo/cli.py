@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from zoo.cli_groups import cache_app, report_app
+from zoo.cli_output import AsJson, console, print_json
 from zoo.errors import InterruptedRunError, UsageError, ZooError
 from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from zoo.registry import Registry
 
 # What the parser raises on a wrong call; its module differs between versions of Typer.
@@ -68,14 +67,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache_app = typer.Typer(help="The download cache: where it is, how large, and pruning.", no_args_is_help=True)
-report_app = typer.Typer(help="Tables from run records.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 app.add_typer(report_app, name="report")
-
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")
-]
 
 _registry_files: list[Path] = []
 
@@ -121,17 +114,6 @@ Name = Annotated[
 ]
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, default=str))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # Piped output is for programs: no wrapping at a width that nobody asked for.
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-
-
 @app.command("list")
 def list_entries(
     pattern: Annotated[
@@ -139,35 +121,86 @@ def list_entries(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only entries of this data set.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Only entries with this backbone.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="name, parameters, multiply_adds, or a published number: pq, miou, ap, internal_pq, ...",
+        ),
+    ] = None,
+    backbones: Annotated[
+        bool, typer.Option("--backbones", help="The ImageNet backbones instead, to start a training from.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the entries with their published numbers.
 
-    Examples: `zoo list`, `zoo list 'coco/*'`, `zoo list --dataset cityscapes --json`
-    """
-    entries = _registry().select(pattern or [], dataset=dataset, backbone=backbone)
-    if as_json:
-        _print_json([entry.model_dump(mode="json") for entry in entries])
-        return
-    from zoo.listing import entries_table
+    The column *On disk* says where a checkpoint can be had from without a download: `cache`, `bundled`, or
+    `disk`.
 
-    console = _console()
-    console.print(entries_table(entries, console.width if sys.stdout.isatty() else None))
+    Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --json`
+    """
+    from zoo import listing
+
+    registry = _registry()
+    if backbones:
+        if dataset or backbone or sort:
+            raise UsageError("--backbones: expected no --dataset, --backbone or --sort with it")
+        found = registry.select_backbones(pattern or [])
+        if as_json:
+            print_json(listing.as_json(found))
+        else:
+            console().print(listing.backbones_table(found))
+        return
+    entries = registry.select(pattern or [], dataset=dataset, backbone=backbone)
+    if sort is not None:
+        entries = listing.sort_entries(entries, sort)
+    if as_json:
+        print_json(listing.as_json(entries))
+        return
+    out = console()
+    out.print(listing.entries_table(entries, out.width if sys.stdout.isatty() else None))
 
 
 @app.command()
-def show(name: Name, as_json: AsJson = False) -> None:
+def show(
+    name: Name,
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network", help="Build the network, and show its stages: sizes, parameters, multiply-adds."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show everything the registry knows of one entry.
 
-    Example: `zoo show cityscapes/resnet50_os32`
+    With `--network`, exit code 1 means that the built network is not as large as declared.
+
+    Examples: `zoo show cityscapes/resnet50_os32`, `zoo show cityscapes/resnet50_os32 --network`
     """
     entry = _registry().find(name)
-    if as_json:
-        _print_json({**entry.model_dump(mode="json"), "digest": entry.digest()})
-        return
-    from zoo.listing import describe_entry
+    shown: dict[str, Any] = {**entry.model_dump(mode="json"), "digest": entry.digest()}
+    from zoo import listing
 
-    typer.echo(describe_entry(entry))
+    if not as_json:
+        typer.echo(listing.describe_entry(entry))
+    if not network:
+        if as_json:
+            print_json(shown)
+        return
+    import_tensorflow()
+    from zoo.built import summarize_entry
+
+    built = summarize_entry(entry)
+    if as_json:
+        print_json({**shown, "built": built.to_json()})
+    else:
+        typer.echo()
+        console().print(listing.summary_table(built.summary))
+        typer.echo(f"\n{built}")
+    if not built.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -197,7 +230,7 @@ def fetch(
         if not as_json:
             typer.echo(f"{entry.name}: {checkpoint.prefix}")
     if as_json:
-        _print_json(found)
+        print_json(found)
 
 
 @app.command()
@@ -206,22 +239,63 @@ def verify(
     accept: Annotated[
         bool, typer.Option("--accept", help="Record the files as they are now as the ones to expect.")
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="saved_model",
+            help="Run the built network and the published SavedModel on one image, and compare.",
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="With --against, the image, PNG or JPEG; a bundled one if not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read fetched files again, whole, and check every digest down to each tensor's own.
 
-    Example: `zoo verify minicity/mobilenet_v3_small_os16`
+    With `--against saved_model`, say instead how far the network that is built here agrees with the published
+    SavedModel; exit code 1 where they differ by more than rounding.
+
+    Examples: `zoo verify minicity/mobilenet_v3_small_os16`,
+    `zoo verify cityscapes/resnet50_beta_os32 --against saved_model --image street.png`
     """
+    if against is not None or image is not None:
+        _verify_against(names, against, image, accept=accept, as_json=as_json)
+        return
     import_tensorflow()
     from zoo.fetching import verify_entry
 
     registry = _registry()
     reports = [verify_entry(registry.find(name), accept=accept) for name in names]
     if as_json:
-        _print_json([report.to_json() for report in reports])
+        print_json([report.to_json() for report in reports])
         return
     for report in reports:
         typer.echo(str(report))
+
+
+def _verify_against(
+    names: list[str], against: str | None, image: Path | None, *, accept: bool, as_json: bool
+) -> None:
+    if against != "saved_model":
+        raise UsageError(
+            f"--against {against}: expected saved_model" if against else "--image: needs --against"
+        )
+    if accept:
+        raise UsageError("--accept: expected none with --against, which compares outputs and records nothing")
+    registry = _registry()
+    entries = [registry.resolve(name) for name in names]
+    import_tensorflow()
+    from zoo.agreement import compare_with_saved_model
+
+    reports = [compare_with_saved_model(entry, registry=registry, image_file=image) for entry in entries]
+    if as_json:
+        print_json([report.to_json() for report in reports])
+    else:
+        for report in reports:
+            typer.echo(str(report))
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command("load-check")
@@ -241,7 +315,7 @@ def load_check(
 
     receipt = check(name, checkpoint=checkpoint, registry=_registry())
     if as_json:
-        _print_json(receipt.to_json())
+        print_json(receipt.to_json())
     else:
         typer.echo(str(receipt))
 
@@ -290,75 +364,11 @@ def reproduce(
         )
         records.append(record)
         if not as_json:
-            _console().print(terminal([record]))
+            console().print(terminal([record]))
     if as_json:
-        _print_json(records[0] if len(records) == 1 else records)
+        print_json(records[0] if len(records) == 1 else records)
     if not all(all_hold(record["claims"]) for record in records):
         raise typer.Exit(1)
-
-
-@cache_app.command("show")
-def cache_show(as_json: AsJson = False) -> None:
-    """Show where the cache is and how large each part of it is.
-
-    Example: `zoo cache show --json`
-    """
-    from zoo.cache import Cache
-
-    description = Cache().describe()
-    if as_json:
-        _print_json(description.to_json())
-    else:
-        typer.echo(str(description))
-
-
-@cache_app.command("prune")
-def cache_prune(
-    kinds: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KIND...]", help="Parts of the cache; all where none is given."),
-    ] = None,
-    older_than_days: Annotated[
-        float | None, typer.Option(help="Only what was not used for so many days.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Remove cached files that no process is using; results of runs are never removed.
-
-    Example: `zoo cache prune downloads --older-than-days 30 --dry-run`
-    """
-    from zoo.cache import Cache
-
-    pruned = Cache().prune(kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
-    if as_json:
-        _print_json(pruned.to_json())
-    else:
-        typer.echo(str(pruned))
-
-
-@report_app.command("diff")
-def report_diff(
-    records: Annotated[
-        list[Path], typer.Argument(metavar="RECORD...", help="Run records, or the folders of runs.")
-    ],
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, or json.")] = "terminal",
-) -> None:
-    """Show published, measured, difference and verdict of run records.
-
-    Example: `zoo report diff runs/minicity__mobilenet_v3_small_os16 --format markdown`
-    """
-    from zoo.reports import table
-    from zoo.repro.record import read_record
-
-    forms: dict[str, Any] = {"markdown": table.markdown, "csv": table.as_csv, "json": table.as_json}
-    if form not in (*forms, "terminal"):
-        raise UsageError(f"--format {form}: expected terminal, markdown, csv or json")
-    found = [read_record(path) for path in records]
-    if form == "terminal":
-        _console().print(table.terminal(found))
-    else:
-        sys.stdout.write(forms[form](found))
 
 
 def _scales(text: str) -> tuple[float, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from zoo.download import download
 from zoo.downloaded import Record, digest_file, now
 from zoo.errors import ArchiveError, DownloadError, VerificationError
 from zoo.lockfile import LockedFile, LockFile
+from zoo.on_disk import download_name
 from zoo.transfer import DownloadOptions, Expectation
 from zoo.transfer_progress import ProgressCallback
 from zoo.transports import HttpLocation, LocalLocation, Location, local_file, locate, package_file
@@ -136,10 +135,7 @@ def fetch_archive(
 
 def download_target(url: str, cache: Cache) -> Path:
     """Returns where a URL's file is, or would be, in the cache; the folder holds nothing else."""
-    last = url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[:100] or "file"
-    key = f"{name.partition('.tar')[0][:60]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
-    return cache.folder("downloads") / key / name
+    return cache.folder("downloads") / download_name(url)
 
 
 def drop_download(url: str, cache: Cache) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo.cache import Cache
+from zoo.errors import UsageError
+from zoo.on_disk import place_of
+
 if TYPE_CHECKING:
-    from zoo.registry import Entry
-    from zoo.schema import Backbone
+    from decimal import Decimal
+
+    from zoo.model.summary import Stage, Summary
+    from zoo.schema import Backbone, Entry
 
 # Columns of the published tables: [*] the official scripts, [**] the reference implementation's pipeline.
 _COLUMNS = (
@@ -21,19 +27,56 @@ _COLUMNS = (
 
 
 # What a narrow terminal does without, first to go first; `zoo show` has it all.
-_LEFT_OUT_FIRST = ("Parameters", "Input", "AP [*]", "Stride", "Backbone", "AP [**]", "mIoU [**]", "PQ [**]")
+_LEFT_OUT_FIRST = (
+    *("Mult-adds", "Parameters", "Input", "AP [*]", "On disk", "Stride"),
+    *("Backbone", "AP [**]", "mIoU [**]", "PQ [**]"),
+)
 _GAP = 2
 
 
-def entries_table(entries: Iterable[Entry], width: int | None = None) -> Any:
+def _number(entry: Entry, evaluator: str, metric: str) -> Decimal | None:
+    found = [c.value for c in entry.published if (c.evaluator, c.metric) == (evaluator, metric)]
+    return found[0] if found else None
+
+
+def _number_of(evaluator: str, metric: str) -> Callable[[Entry], Any]:
+    return lambda entry: _number(entry, evaluator, metric)
+
+
+# What is compared, and whether the largest comes first.
+SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
+    "name": (lambda entry: entry.name, False),
+    "parameters": (lambda entry: entry.parameters, False),
+    "multiply_adds": (lambda entry: entry.multiply_adds, False),
+    **{metric: (_number_of("official", metric), True) for metric in ("pq", "miou", "ap")},
+    **{f"internal_{metric}": (_number_of("internal", metric), True) for metric in ("pq", "miou", "ap")},
+}
+"""`--sort KEY` -> what is compared; sizes rise, published numbers fall."""
+
+
+def sort_entries(entries: Iterable[Entry], key: str) -> list[Entry]:
+    """Returns entries sorted by a key of `SORT_KEYS`; those that have no such number come last.
+
+    Raises:
+      UsageError: there is no such key.
+    """
+    if key not in SORT_KEYS:
+        raise UsageError(f"--sort {key}: expected one of {', '.join(SORT_KEYS)}")
+    value, falling = SORT_KEYS[key]
+    entries = list(entries)
+    known = sorted((e for e in entries if value(e) is not None), key=value, reverse=falling)
+    return known + [e for e in entries if value(e) is None]
+
+
+def entries_table(entries: Iterable[Entry], width: int | None = None, cache: Cache | None = None) -> Any:
     """Returns a `rich.table.Table` with a row for each entry: what it is, and its published numbers.
 
     Args:
       entries: the rows.
       width: characters in a line; columns are left out until names and numbers fit whole. None for no limit.
+      cache: where checkpoints may be; None for the default one.
     """
-    from rich.table import Table
-
+    cache = cache or Cache()
     entries = list(entries)
     columns = {"Name": [entry.name for entry in entries], "Backbone": [entry.title for entry in entries]}
     columns["Stride"] = [str(entry.output_stride) for entry in entries]
@@ -41,7 +84,11 @@ def entries_table(entries: Iterable[Entry], width: int | None = None) -> Any:
     columns["Parameters"] = [
         "" if entry.parameters is None else f"{entry.parameters / 1e6:.1f} M" for entry in entries
     ]
-    printed = [
+    columns["Mult-adds"] = [
+        "" if entry.multiply_adds is None else f"{entry.multiply_adds / 1e9:,.1f} G" for entry in entries
+    ]
+    columns["On disk"] = [place_of(entry.checkpoint.url, cache) for entry in entries]
+    printed: list[dict[tuple[str, str], str]] = [
         {(claim.evaluator, claim.metric): str(claim.value) for claim in entry.published} for entry in entries
     ]
     for title, evaluator, metric in _COLUMNS:
@@ -52,11 +99,60 @@ def entries_table(entries: Iterable[Entry], width: int | None = None) -> Any:
         if width is not None and sum(widths.values()) - _GAP > width:
             del widths[title]
 
+    return _table({title: columns[title] for title in widths})
+
+
+def backbones_table(backbones: Iterable[Backbone], cache: Cache | None = None) -> Any:
+    """Returns a `rich.table.Table` with a row for each ImageNet backbone."""
+    cache = cache or Cache()
+    backbones = list(backbones)
+    return _table(
+        {
+            "Name": [backbone.name for backbone in backbones],
+            "Backbone": [backbone.title for backbone in backbones],
+            "Training": [backbone.strategy for backbone in backbones],
+            "Data": [backbone.data for backbone in backbones],
+            "On disk": [place_of(backbone.checkpoint.url, cache) for backbone in backbones],
+        }
+    )
+
+
+def as_json(entries: Iterable[Entry | Backbone], cache: Cache | None = None) -> list[dict[str, Any]]:
+    """Returns declarations as JSON values, each with its `on_disk`: see `zoo.on_disk.PLACES`."""
+    cache = cache or Cache()
+    return [
+        {**entry.model_dump(mode="json"), "on_disk": place_of(entry.checkpoint.url, cache) or None}
+        for entry in entries
+    ]
+
+
+def summary_table(summary: Summary) -> Any:
+    """Returns a `rich.table.Table` with a row for each stage of a network, and their sum."""
+    stages = summary.stages
+    whole: list[Stage | Summary] = [*stages, summary]
+    return _table(
+        {
+            "Stage": [*(stage.name for stage in stages), "all"],
+            "Height": [*(str(stage.output_size[0]) for stage in stages), ""],
+            "Width": [*(str(stage.output_size[1]) for stage in stages), ""],
+            "Channels": [*(str(stage.output_channels) for stage in stages), ""],
+            "Parameters": [f"{each.parameters:,}" for each in whole],
+            "Mult-adds": [f"{each.multiply_adds / 1e9:,.3f} G" for each in whole],
+        }
+    )
+
+
+_TEXT_COLUMNS = ("Name", "Backbone", "Training", "Data", "On disk", "Stage")
+
+
+def _table(columns: dict[str, Sequence[str]]) -> Any:
+    from rich.table import Table
+
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for title in widths:
-        justify: Any = "left" if title in ("Name", "Backbone") else "right"
+    for title in columns:
+        justify: Any = "left" if title in _TEXT_COLUMNS else "right"
         table.add_column(title.replace("[", "\\["), justify=justify, no_wrap=True)
-    for row in zip(*(columns[title] for title in widths), strict=True):
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
 

@@ -1,20 +1,36 @@
-"""From a registry name to a ready network."""
+"""From a registry name to a ready network: a panoptic one, or an ImageNet backbone as a feature extractor."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     import keras
 
     from zoo.fetching import FetchedCheckpoint
     from zoo.model.checkpoint import Receipt
-    from zoo.registry import Entry, Registry
+    from zoo.registry import Backbone, Entry, Registry
+    from zoo.saved_model import SavedModelNetwork
+
+BACKBONE_INPUT_SIZE = (225, 225)
+"""(height, width) in px of a backbone's images where none is asked for: about ImageNet's, one past 7 * 32."""
+BACKBONE_OUTPUT_STRIDE = 32
+ARCHITECTURE = (
+    "name",
+    "use_squeeze_and_excite",
+    "stem_width_multiplier",
+    "backbone_width_multiplier",
+    "backbone_layer_multiplier",
+    "use_sac_beyond_stride",
+)
+"""The settings that decide an encoder's variables."""
 
 
 def build(
@@ -22,24 +38,41 @@ def build(
     input_size: tuple[int, int] | None = None,
     registry: Registry | None = None,
     precision: str = "float32",
+    backbone_weights: str | os.PathLike[str] | None = None,
+    output_stride: int | None = None,
 ) -> keras.Model:
     """Builds the network of an entry, not loaded.
 
     Args:
-      name: of the entry, full, or short where that is unambiguous.
-      input_size: (height, width) of images in px; None for the entry's published crop.
+      name: of the entry, full, or short where that is unambiguous; or of an ImageNet backbone.
+      input_size: (height, width) of images in px; None for the entry's published crop, 225 x 225 for a
+        backbone.
       registry: where to look the name up; None for the built-in one with those of `ZOO_REGISTRY`.
       precision: "float32", or "bfloat16" for convolutions in bfloat16.
+      backbone_weights: what to restore the encoder from, as a training starts: an ImageNet backbone
+        ("imagenet/resnet50_beta"), or a checkpoint of one, given as for `load`. The rest stays random.
+      output_stride: of a backbone: 8, 16 or 32 (None); an entry has its own.
 
     Returns:
-      A network as `zoo.model.panoptic_deeplab.build_network` describes it; `network.entry` is the registry's
-      entry.
+      A network as `zoo.model.panoptic_deeplab.build_network` describes it, for a backbone as `build_encoder`;
+      `network.entry` is the registry's entry, `network.backbone_receipt` says what came from
+      `backbone_weights`.
 
     Raises:
       UnknownNameError: the name fits no entry, or several.
-      UsageError: a precision or input size that cannot be built.
+      UsageError: a precision, input size or output stride that cannot be built, or weights of another kind of
+        backbone.
+      CheckpointError: the checkpoint does not restore the whole encoder, or is corrupt.
+      ZooError: it could not be fetched or verified.
     """
-    return _build(_entry(name, registry), input_size, precision)
+    entry = _find(name, registry)
+    if backbone_weights is None:
+        return _build(entry, input_size, precision, output_stride)
+    source = _backbone_source(entry, backbone_weights, registry)
+    prefix, archive_sha256 = _locate(*source)
+    network = _build(entry, input_size, precision, output_stride)
+    network.backbone_receipt = _restore(network, source[0].name, prefix, archive_sha256, "encoder/")
+    return network
 
 
 def load(
@@ -49,31 +82,52 @@ def load(
     registry: Registry | None = None,
     precision: str = "float32",
     optimize: bool = False,
-) -> keras.Model:
+    output_stride: int | None = None,
+    source: str = "checkpoint",
+) -> keras.Model | SavedModelNetwork:
     """Builds the network of an entry and restores it completely from its checkpoint.
 
+    Each tensor goes from the file straight into its variable: memory holds the variables once.
+
     Args:
-      name: of the entry, full, or short where that is unambiguous.
+      name: of the entry, full, or short where that is unambiguous; or of an ImageNet backbone.
       checkpoint: to restore instead of the entry's own: a prefix (`.../ckpt-60000`), a folder that holds one
         checkpoint, an archive, or the URL of an archive.
-      input_size: (height, width) of images in px; None for the entry's published crop.
+      input_size: (height, width) of images in px; None for the entry's published crop, 225 x 225 for a
+        backbone.
       registry: where to look the name up; None for the built-in one with those of `ZOO_REGISTRY`.
       precision: "float32", or "bfloat16" for convolutions in bfloat16.
       optimize: whether batch normalisation is folded into the convolutions: faster, equal up to rounding.
+      output_stride: of a backbone: 8, 16 or 32 (None); an entry has its own.
+      source: "checkpoint", or "saved_model" for the SavedModel that was published beside it, as it is.
 
     Returns:
-      A network as `zoo.model.panoptic_deeplab.build_network` describes it; `network.entry` is the registry's
-      entry, `network.receipt` says what was read.
+      A network as `zoo.model.panoptic_deeplab.build_network` describes it; for a backbone a feature extractor
+      of the end points `res1` ... `res5`, as `build_encoder` describes it. `network.entry` is the registry's
+      entry, `network.receipt` says what was read, `network.predict_panoptic(image)` takes an image of any
+      size to its panoptic map: see `zoo.predict_panoptic`. From a SavedModel, a
+      `zoo.saved_model.SavedModelNetwork`, which is called in the same way.
 
     Raises:
       UnknownNameError: the name fits no entry, or several.
-      UsageError: a precision or input size that cannot be built.
+      UsageError: a precision, input size or output stride that cannot be built.
       CheckpointError: the checkpoint does not restore the whole network, or is corrupt.
       ZooError: it could not be fetched or verified.
     """
-    entry = _entry(name, registry)
+    entry = _find(name, registry)
+    if source == "saved_model":
+        options = {
+            "checkpoint": checkpoint,
+            "input_size": input_size,
+            "precision": None if precision == "float32" else precision,
+            "optimize": optimize or None,
+            "output_stride": output_stride,
+        }
+        return _load_saved_model(entry, [name for name, value in options.items() if value is not None])
+    if source != "checkpoint":
+        raise UsageError(f"{entry.name}: source: expected checkpoint or saved_model, found {source!r}")
     prefix, archive_sha256 = _locate(entry, checkpoint)
-    return _load(entry, prefix, archive_sha256, input_size, precision, optimize)
+    return _load(entry, prefix, archive_sha256, input_size, precision, optimize, output_stride)
 
 
 def load_entry(
@@ -99,47 +153,143 @@ def load_check(
     Raises:
       ZooError: as `load`.
     """
-    return load(name, checkpoint, registry=registry).receipt
+    network: Any = load(name, checkpoint, registry=registry)
+    receipt: Receipt = network.receipt
+    return receipt
 
 
-def _entry(name: str, registry: Registry | None) -> Entry:
+def _find(name: str, registry: Registry | None) -> Entry | Backbone:
     from zoo.registry import load_registry
 
-    return (registry or load_registry()).resolve(name)
+    return (registry or load_registry()).find(name)
 
 
-def _build(entry: Entry, input_size: tuple[int, int] | None, precision: str) -> keras.Model:
-    from zoo.model.panoptic_deeplab import build_network
+def _build(
+    entry: Entry | Backbone,
+    input_size: tuple[int, int] | None,
+    precision: str,
+    output_stride: int | None = None,
+    random_values: bool = True,
+) -> keras.Model:
+    from zoo.model.panoptic_deeplab import build_encoder, build_network
 
-    network = build_network(entry.network, input_size or entry.evaluation.crop_size, precision=precision)
+    if entry.kind == "backbone":
+        settings = encoder_settings(entry, output_stride or BACKBONE_OUTPUT_STRIDE)
+        network = build_encoder(settings, input_size, precision=precision, random_values=random_values)
+    elif output_stride not in (None, entry.output_stride):
+        raise UsageError(
+            f"{entry.name}: output_stride: expected {entry.output_stride}, found {output_stride}; "
+            "only an ImageNet backbone can be given another one"
+        )
+    else:
+        size = input_size or entry.evaluation.crop_size
+        network = build_network(entry.network, size, precision=precision, random_values=random_values)
+    return _of_entry(network, entry)
+
+
+def _of_entry(network: keras.Model, entry: Entry | Backbone) -> keras.Model:
+    """Gives a network what belongs to its entry."""
+    from zoo.prediction import predict_panoptic
+
     network.entry = entry
+    if entry.kind == "panoptic":
+        network.predict_panoptic = functools.partial(predict_panoptic, network)
     return network
 
 
+def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
+    """Returns what `build_encoder` reads, with what an ImageNet checkpoint does not decide."""
+    from zoo.schema import BackboneOptions, BatchNormOptions
+
+    if output_stride not in (8, 16, 32):
+        raise UsageError(f"{backbone.name}: output_stride: expected 8, 16 or 32, found {output_stride}")
+    architecture = backbone.network.backbone
+    options = BackboneOptions(
+        **architecture.model_dump(),
+        output_stride=output_stride,  # type: ignore[arg-type]
+        drop_path_keep_prob=1.0,
+        drop_path_schedule="constant",
+        low_level_endpoints="block_output" if architecture.name.startswith("mobilenet_v3") else None,
+    )
+    return SimpleNamespace(
+        backbone=options,
+        batch_norm=BatchNormOptions(epsilon=0.001, momentum=0.99),
+        train_crop_size=BACKBONE_INPUT_SIZE,
+    )
+
+
+def _backbone_source(
+    entry: Entry | Backbone, weights: str | os.PathLike[str], registry: Registry | None
+) -> tuple[Entry | Backbone, str | os.PathLike[str] | None]:
+    """Returns the entry that `backbone_weights` means, and the checkpoint if it is one."""
+    from zoo.registry import load_registry
+
+    text = os.fspath(weights)
+    registry = registry or load_registry()
+    is_file = "://" in text or os.path.lexists(text) or os.path.lexists(f"{text}.index")
+    if is_file and all(text != backbone.name for backbone in registry.backbones):
+        return entry, weights
+    backbone = registry.find(text)
+    expected = {name: getattr(entry.network.backbone, name) for name in ARCHITECTURE}
+    found = {name: getattr(backbone.network.backbone, name) for name in ARCHITECTURE}
+    different = [name for name in ARCHITECTURE if expected[name] != found[name]]
+    if different:
+        name = different[0]
+        raise UsageError(
+            f"{entry.name}: backbone_weights {backbone.name}: {name}: expected {expected[name]}, "
+            f"found {found[name]}; choose the backbone of this network"
+        )
+    return backbone, None
+
+
+def _restore(
+    network: keras.Model, name: str, prefix: Path, archive_sha256: str | None, part: str = ""
+) -> Receipt:
+    from zoo.model.checkpoint import restore, variables
+    from zoo.model.residual import switches_of_strided_blocks
+
+    may_lack = switches_of_strided_blocks(variables(network)) if part else ()
+    try:
+        receipt = restore(network, str(prefix), part=part, may_lack=may_lack)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    return dataclasses.replace(receipt, archive_sha256=archive_sha256)
+
+
 def _load(
-    entry: Entry,
+    entry: Entry | Backbone,
     prefix: Path,
     archive_sha256: str | None,
     input_size: tuple[int, int] | None,
     precision: str,
     optimize: bool,
+    output_stride: int | None = None,
 ) -> keras.Model:
-    from zoo.model.checkpoint import restore
     from zoo.model.folding import fold_batch_norm
 
-    network = _build(entry, input_size, precision)
-    try:
-        receipt = restore(network, str(prefix))
-    except CheckpointError as error:
-        raise CheckpointError(f"{entry.name}: {error}") from error
+    network = _build(entry, input_size, precision, output_stride, random_values=False)
+    part = "encoder/" if entry.kind == "backbone" else ""
+    receipt = _restore(network, entry.name, prefix, archive_sha256, part)
     if optimize:
-        network = fold_batch_norm(network)
-        network.entry = entry
-    network.receipt = dataclasses.replace(receipt, archive_sha256=archive_sha256)
+        network = _of_entry(fold_batch_norm(network, consume=True), entry)
+    network.receipt = receipt
     return network
 
 
-def _locate(entry: Entry, checkpoint: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
+def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> SavedModelNetwork:
+    from zoo.saved_model import load_saved_model
+
+    if entry.kind == "backbone":
+        raise UsageError(f"{entry.name}: source: expected checkpoint, found saved_model: backbones have none")
+    if options:
+        raise UsageError(
+            f'{entry.name}: {", ".join(options)}: expected none of these with source="saved_model", which is '
+            'taken as it was published; use source="checkpoint"'
+        )
+    return load_saved_model(entry)
+
+
+def _locate(entry: Entry | Backbone, checkpoint: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
     """Returns a checkpoint's prefix, and the digest of the archive it came in."""
     from zoo.archive import find_checkpoint
     from zoo.fetching import fetch_checkpoint

@@ -114,6 +114,30 @@ class Registry:
             and (backbone is None or any(fnmatchcase(name, backbone) for name in _backbone_names(entry)))
         ]
 
+    def select_backbones(self, patterns: Iterable[str] = ()) -> list[Backbone]:
+        """ImageNet backbones that fit any of the patterns, in the registry's order.
+
+        Args:
+            patterns: Names or shell patterns, for full or short names; none for all.
+
+        Raises:
+            UnknownNameError: A name or a pattern that fits none.
+        """
+        patterns = list(patterns)
+        wanted = set() if patterns else {backbone.name for backbone in self.backbones}
+        for pattern in patterns:
+            fitting = {
+                backbone.name
+                for backbone in self.backbones
+                if fnmatchcase(backbone.name, pattern) or fnmatchcase(backbone.short_name, pattern)
+            }
+            if not fitting:
+                raise UnknownNameError(
+                    f"no ImageNet backbone fits {pattern!r}; run `zoo list --backbones` for all names"
+                )
+            wanted |= fitting
+        return [backbone for backbone in self.backbones if backbone.name in wanted]
+
     def dataset(self, name: str) -> Dataset:
         """The data set called `name`.
 

@@ -22,7 +22,7 @@ SECTIONS: tuple[Section, ...] = get_args(Section)
 REPLACED_KEYS = FILE_KEYS | {"published", "related"}
 
 # What an entry says about itself; an entry that extends it takes over only its settings.
-OWN_KEYS = REPLACED_KEYS | {"title", "config", "parameters", "training", "note"}
+OWN_KEYS = REPLACED_KEYS | {"title", "config", "parameters", "multiply_adds", "training", "note"}
 
 _FULL_NAME = re.compile(r"[\w.+-]+/[\w.+-]+")
 _PLAIN_NAME = re.compile(r"[\w.+-]+")

@@ -290,6 +290,7 @@ class EntrySettings(Named):
     config: Text | None = None
     saved_model: RemoteFile | None = None
     parameters: Positive | None = None
+    multiply_adds: Positive | None = None
     network: NetworkOptions
     evaluation: EvaluationOptions
     training: TrainingOptions | None = None
@@ -310,6 +311,7 @@ class Entry(EntrySettings):
         saved_model: The exported model published for the same row, where there is one.
         parameters: Number of values in the checkpoint's variables: trainable ones, and the moving means and
             variances of batch normalisation; no optimizer slots and no counters.
+        multiply_adds: Multiplications with additions of all convolutions for one image of the published crop.
         published: The row's numbers: official first, in the order of the tables' columns.
         related: Files published beside the row that are not the row's own.
         note: A remark for the reader.

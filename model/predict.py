@@ -1,0 +1,244 @@
+"""From one image of any size to its panoptic map, as the reference implementation evaluates."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+from zoo.model.multiscale import MultiScaleNetwork
+from zoo.model.panoptic_deeplab import aspp_window, at_size, compile_inference
+from zoo.model.postprocess import PostprocessOptions, postprocess, postprocess_full_resolution
+
+# ruff: noqa: D102 (the members of a data set's classes are described in `zoo.repro.dataset`)
+
+MEAN_PIXEL = 127.5
+"""What images are padded with: the pixel that normalisation turns into zero."""
+
+# Compiled graphs are kept for so many different padded sizes and options.
+_KEPT_GRAPHS = 4
+
+
+class Classes(Protocol):
+    """What is read of a data set's classes."""
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+    @property
+    def label_divisor(self) -> int: ...
+    @property
+    def ignore_label(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class PredictedInstance:
+    """One instance of a panoptic map.
+
+    Attributes:
+      label: its value in the map, `class_id * label_divisor + number`.
+      class_id: train id of its class.
+      class_name: name of its class.
+      area_px: number of its pixels.
+      score: mean probability of its class times the heatmap value of its center: 0 to about 1, as a heatmap
+        is not bounded.
+    """
+
+    label: int
+    class_id: int
+    class_name: str
+    area_px: int
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticPrediction:
+    """What a network sees in one image, at the size of that image.
+
+    Attributes:
+      panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff), or `void_label`.
+      semantic: [H, W] uint8, the class of the largest probability, void nowhere.
+      instances: the instances in `panoptic`, in the order in which they first appear, row by row.
+      class_names: names of the classes, by train id.
+      label_divisor: of the labels in `panoptic`.
+      void_label: the label of pixels without a class, such as stuff of too small an area.
+    """
+
+    panoptic: np.ndarray
+    semantic: np.ndarray
+    instances: tuple[PredictedInstance, ...]
+    class_names: tuple[str, ...]
+    label_divisor: int
+    void_label: int
+
+    def class_name(self, label: int) -> str:
+        """Returns the name of a panoptic label's class, "void" for pixels without one."""
+        return "void" if label == self.void_label else self.class_names[label // self.label_divisor]
+
+
+def make_prediction(
+    panoptic: np.ndarray,
+    semantic: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    areas_px: Sequence[int] | np.ndarray,
+    scores: Sequence[float] | np.ndarray,
+    classes: Classes,
+) -> PanopticPrediction:
+    """Returns maps and instances with the names of a data set's classes.
+
+    Args:
+      panoptic: [H, W] int32.
+      semantic: [H, W] uint8.
+      labels: of the instances, in order.
+      areas_px: their numbers of pixels.
+      scores: their scores.
+      classes: of the data set.
+    """
+    names = tuple(classes.class_names)
+    instances = tuple(
+        PredictedInstance(
+            label=int(label),
+            class_id=int(label) // classes.label_divisor,
+            class_name=names[int(label) // classes.label_divisor],
+            area_px=int(area),
+            score=float(score),
+        )
+        for label, area, score in zip(labels, areas_px, scores, strict=True)
+    )
+    void_label = classes.ignore_label * classes.label_divisor
+    return PanopticPrediction(panoptic, semantic, instances, names, classes.label_divisor, void_label)
+
+
+def padded_size(
+    image_size: tuple[int, int], input_size: tuple[int, int], output_stride: int
+) -> tuple[int, int]:
+    """Returns the (height, width) that an image is padded to.
+
+    A side that fits the network's input is padded to that: the reference evaluates at one crop size. A longer
+    one is padded to the next `k * output_stride + 1`, where pixels and positions of all maps align.
+    """
+    height, width = (
+        fixed if side <= fixed else -(-(side - 1) // output_stride) * output_stride + 1
+        for side, fixed in zip(image_size, input_size, strict=True)
+    )
+    return height, width
+
+
+def checked_image(image: Any) -> np.ndarray:
+    """Returns an image as an array.
+
+    Args:
+      image: [H, W, 3], RGB 0..255, uint8 or of floating point; an array or a tensor.
+
+    Raises:
+      UsageError: it is something else.
+    """
+    array = np.asarray(image)
+    is_number = array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or not is_number:
+        raise UsageError(
+            "predict_panoptic: expected one RGB image [height, width, 3], uint8 or floating point 0..255, "
+            f"found {array.dtype} {list(array.shape)}"
+        )
+    return array
+
+
+class PanopticPredictor:
+    """Calls a network on images of any size and post-processes its maps.
+
+    The graph of a padded size is compiled at its first image; images that are padded to the same size share
+    it. The network's variables are read at every call.
+    """
+
+    def __init__(
+        self, network: keras.Model, classes: Classes, options: PostprocessOptions, output_stride: int
+    ) -> None:
+        """Prepares a network.
+
+        Args:
+          network: of `zoo.model.panoptic_deeplab`, folded or not.
+          classes: of the data set that it was trained on.
+          options: of its post-processing.
+          output_stride: of its encoder.
+        """
+        self._network = network
+        self._classes = classes
+        self._options = options
+        self._output_stride = output_stride
+        self._graphs: OrderedDict[Any, Callable[[np.ndarray], dict[str, np.ndarray]]] = OrderedDict()
+
+    def __call__(
+        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> PanopticPrediction:
+        """Predicts one image.
+
+        Args:
+          image: [H, W, 3], RGB 0..255, uint8 or of floating point, of any size.
+          scales: factors of the image size whose predictions are averaged.
+          flip: whether to average with the predictions for the mirrored image too.
+
+        Raises:
+          UsageError: something that is no image, or scales that are not positive.
+        """
+        array = checked_image(image)
+        height, width = array.shape[:2]
+        size = padded_size((height, width), tuple(self._network.input_shape[1:3]), self._output_stride)
+        scales = tuple(float(scale) for scale in scales)
+        maps = self._graph(size, scales, flip)(array)
+        if "semantic_probs" in maps:
+            result = postprocess_full_resolution(
+                maps["semantic_probs"], maps["center_heatmap"], maps["offset_map"], self._options
+            )
+        else:
+            result = postprocess(
+                maps["semantic_logits"], maps["center_heatmap"], maps["offset_map"], size, self._options
+            )
+        instances = result.instances(valid_size=(height, width))
+        return make_prediction(
+            np.ascontiguousarray(result.panoptic[:height, :width]),
+            np.ascontiguousarray(result.semantic[:height, :width]),
+            instances.labels,
+            instances.areas,
+            instances.score,
+            self._classes,
+        )
+
+    def _graph(
+        self, size: tuple[int, int], scales: tuple[float, ...], flip: bool
+    ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        key = (size, scales, flip)
+        if key not in self._graphs:
+            self._graphs[key] = self._compile(size, scales, flip)
+            while len(self._graphs) > _KEPT_GRAPHS:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
+
+    def _compile(
+        self, size: tuple[int, int], scales: tuple[float, ...], flip: bool
+    ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        network = self._network
+        if size != tuple(network.input_shape[1:3]):
+            network = at_size(network, size, aspp_window(network))
+        if scales != (1.0,) or flip:
+            predict: Callable[..., dict[str, tf.Tensor]] = MultiScaleNetwork(network, scales, flip)
+        else:
+            predict = compile_inference(network, fold=False)
+
+        def forward(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            height, width = tf.shape(image)[0], tf.shape(image)[1]
+            padding = [[0, size[0] - height], [0, size[1] - width], [0, 0]]
+            padded = tf.pad(image, padding, constant_values=MEAN_PIXEL)
+            outputs = predict(tf.ensure_shape(padded, (*size, 3))[None])
+            return {name: values[0] for name, values in outputs.items()}
+
+        signature = [tf.TensorSpec((None, None, 3), tf.float32)]
+        graph = tf.function(forward, input_signature=signature, autograph=False)
+        return lambda image: {
+            name: values.numpy() for name, values in graph(image.astype(np.float32)).items()
+        }

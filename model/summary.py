@@ -1,0 +1,168 @@
+"""What a network consists of, stage by stage, without computing or holding any of its values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import keras
+
+from zoo.model.panoptic_deeplab import EncoderSettings, NetworkSettings, build_encoder, build_network
+from zoo.model.switchable_atrous import SwitchableAtrousConv2D
+
+# What follows the encoder: the first part of a layer's name, or two where ASPP is told apart -> stage.
+_STAGES = {
+    "semantic_decoder.aspp": "semantic_decoder.aspp",
+    "semantic_decoder": "semantic_decoder",
+    "semantic_head_without_last_layer": "semantic_head",
+    "semantic_last_layer": "semantic_head",
+    "instance_decoder.aspp": "instance_decoder.aspp",
+    "instance_decoder": "instance_decoder",
+    "instance_center_head_without_last_layer": "center_head",
+    "instance_center_head_last_layer": "center_head",
+    "instance_regression_head_without_last_layer": "regression_head",
+    "instance_regression_head_last_layer": "regression_head",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a network.
+
+    Attributes:
+      name: `res1` to `res5` for what leads to that end point of the encoder, else the decoder's or head's.
+      output_size: (height, width) of what it hands on, in px of that map.
+      output_channels: channels of that.
+      parameters: values in its variables.
+      multiply_adds: of its convolutions, for one image; see `multiply_adds`.
+    """
+
+    name: str
+    output_size: tuple[int, int]
+    output_channels: int
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The stages of a network, in the order of computation.
+
+    Attributes:
+      input_size: (height, width) in px.
+      stages: the parts; together they are the whole network.
+    """
+
+    input_size: tuple[int, int]
+    stages: tuple[Stage, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Values in all variables."""
+        return sum(stage.parameters for stage in self.stages)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of all convolutions, for one image."""
+        return sum(stage.multiply_adds for stage in self.stages)
+
+
+def summarize_network(settings: NetworkSettings, input_size: tuple[int, int]) -> Summary:
+    """Returns the stages of a Panoptic-DeepLab network.
+
+    Args:
+      settings: hyper-parameters, as for `zoo.model.panoptic_deeplab.build_network`.
+      input_size: (height, width) of images in px.
+
+    Raises:
+      UsageError: as `build_network`.
+    """
+
+    def stages() -> tuple[Stage, ...]:
+        place = _encoder_stages(build_encoder(settings, input_size))
+        network = build_network(settings, input_size)
+        return _stages((place.get(layer.name) or _stage_of(layer.name), layer) for layer in network.layers)
+
+    return Summary(input_size, _without_values(stages))
+
+
+def summarize_encoder(settings: EncoderSettings, input_size: tuple[int, int]) -> Summary:
+    """Returns the stages of an encoder alone, like `summarize_network`."""
+
+    def stages() -> tuple[Stage, ...]:
+        encoder = build_encoder(settings, input_size)
+        place = _encoder_stages(encoder)
+        return _stages((place[layer.name], layer) for layer in encoder.layers)
+
+    return Summary(input_size, _without_values(stages))
+
+
+def multiply_adds(layer: keras.layers.Layer) -> int:
+    """Returns how often a convolution multiplies and adds for one image; 0 for any other layer.
+
+    Each element of the kernel once for each position of the output, where it meets padding too. A switchable
+    convolution computes both of its atrous rates. Normalisation, activations and resizing are not counted:
+    they belong to no convolution, or disappear in one.
+    """
+    kernel = getattr(layer, "kernel", None)
+    if kernel is None:
+        return 0
+    positions = math.prod(layer.output.shape[1:-1])
+    rates = 2 if isinstance(layer, SwitchableAtrousConv2D) else 1
+    return int(positions * math.prod(kernel.shape) * rates)
+
+
+def _without_values(build: Callable[[], tuple[Stage, ...]]) -> tuple[Stage, ...]:
+    """Calls `build` so that variables know their shapes alone: the largest network would take 2 GB."""
+
+    def in_scope() -> tuple[Stage, ...]:
+        with keras.StatelessScope(initialize_variables=False):
+            return build()
+
+    # Keras remembers such variables, to give them values later; what it remembers ends with the thread.
+    with ThreadPoolExecutor(1, thread_name_prefix="summary") as thread:
+        return thread.submit(in_scope).result()
+
+
+def _encoder_stages(encoder: keras.Model) -> dict[str, str]:
+    """Returns for each layer of an encoder the first end point that depends on it."""
+    place: dict[str, str] = {}
+    for endpoint in sorted(encoder.output):
+        waiting = [encoder.output[endpoint]]
+        while waiting:
+            layer = waiting.pop()._keras_history.operation
+            if layer.name not in place:
+                place[layer.name] = endpoint
+                for node in layer._inbound_nodes:
+                    waiting.extend(node.input_tensors)
+    return place
+
+
+def _stage_of(name: str) -> str:
+    first, _, rest = name.partition(".")
+    with_second = f"{first}.{rest.partition('.')[0]}"
+    return _STAGES.get(with_second) or _STAGES[first]
+
+
+def _stages(placed: Iterable[tuple[str, keras.layers.Layer]]) -> tuple[Stage, ...]:
+    members: dict[str, list[keras.layers.Layer]] = {}
+    for name, layer in placed:
+        members.setdefault(name, []).append(layer)
+    order = [*sorted(name for name in members if name not in _STAGES.values()), *_STAGES.values()]
+    stages = []
+    for name in dict.fromkeys(order):
+        if name in members:
+            # Layers come in the order of computation, so the last one's output is what the stage hands on.
+            _, height, width, channels = members[name][-1].output.shape
+            stages.append(
+                Stage(
+                    name,
+                    (height, width),
+                    channels,
+                    sum(layer.count_params() for layer in members[name]),
+                    sum(multiply_adds(layer) for layer in members[name]),
+                )
+            )
+    return tuple(stages)

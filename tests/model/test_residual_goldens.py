@@ -1,0 +1,202 @@
+"""Every published residual network equals the reference implementation: names, maps and end points.
+
+Each is loaded, by the same code as a download, from an archive of the published form with the golden values.
+"""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import runpy
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo.model.checkpoint import Receipt, variables
+from zoo.model.folding import fold_batch_norm
+from zoo.model.panoptic_deeplab import at_size
+
+DATA = Path(__file__).parents[1] / "data" / "networks"
+MAPS = ("semantic_logits", "center_heatmap", "offset_map")
+TOLERANCE = 1e-4  # Of each output's standard deviation; rounding gives about 1e-5.
+# Where float32 itself gives more: see README.md beside the data.
+ROUNDING = {"cityscapes/swidernet_sac_1_1_4.5_os16 289x577": 3e-4}
+
+# Name of the entry, prefix of its checkpoint, and whether that holds an optimizer's slots.
+NETWORKS = [
+    ("cityscapes/resnet50_os32", "ckpt-60000", True),
+    ("cityscapes/resnet50_beta_os32", "ckpt-60000", False),
+    ("cityscapes/wide_resnet41_os16", "ckpt", True),
+    ("cityscapes/swidernet_sac_1_1_1_os16", "model.ckpt-50000", True),
+    ("cityscapes/swidernet_sac_1_1_3_os16", "ckpt-60000", False),
+    ("cityscapes/swidernet_sac_1_1_4.5_os16", "ckpt-60000", False),
+    ("coco/resnet50_os16", "ckpt-200000", False),
+    ("coco/resnet50_os32", "ckpt-200000", True),
+    ("coco/resnet50_beta_os16", "ckpt-200000", False),
+    ("coco/resnet50_beta_os32", "ckpt-200000", False),
+]
+
+golden_checkpoint = runpy.run_path(str(Path(__file__).with_name("golden_checkpoint.py")))
+
+
+class Run(NamedTuple):
+    """What one network gave.
+
+    Attributes:
+      name: of the entry.
+      optimizer: whether the checkpoint held slots.
+      receipt: of loading it.
+      shapes: key -> shape of the network's variables.
+      expected_shapes: the same of the reference implementation's.
+      outputs: form and size -> maps and end points, without the batch's axis.
+      layers_left: names of the folded network's layers.
+    """
+
+    name: str
+    optimizer: bool
+    receipt: Receipt
+    shapes: dict[str, tuple[int, ...]]
+    expected_shapes: dict[str, tuple[int, ...]]
+    outputs: dict[tuple[str, str], dict[str, np.ndarray]]
+    layers_left: list[str]
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(DATA / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def expected_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    with gzip.open(DATA / "variables" / f"{name.replace('/', '_')}.tsv.gz", "rt") as lines:
+        pairs = (line.rstrip("\n").split("\t") for line in lines)
+        return {key: tuple(map(int, shape.split("x"))) for key, shape in pairs}
+
+
+def with_end_points(network: keras.Model) -> keras.Model:
+    """The network with `stage<n>` and `res<n>`, before and after activation, beside its maps."""
+    outputs = dict(network.output)
+    for layer in network.layers:
+        place = layer.name.split(".")
+        if place[:2] == ["encoder", "stem"] and place[-1] == "relu":
+            outputs["res1"] = layer.output
+        elif place[0] == "encoder" and len(place) == 4 and place[3] in ("add", "relu"):
+            kind = "stage" if place[3] == "add" else "res"
+            outputs[place[1].replace("stage", kind)] = layer.output  # The stage's last block stays.
+    return keras.Model(network.input, outputs)
+
+
+def run_network(network: keras.Model, stride: int, size: str) -> dict[str, np.ndarray]:
+    image = golden(f"image_{size}")["image"]
+    step, call = 1, network
+    if size == "289x577":
+        step = 4
+        # As a graph: outside of one, what each layer gives stays in memory until the last has run.
+        call = tf.function(
+            at_size(network, (289, 577), (288 // stride + 1, 576 // stride + 1)), autograph=False
+        )
+    outputs = {}
+    for name, values in call(tf.constant(image[None], tf.float32)).items():
+        outputs[name] = np.asarray(values)[0]
+        if name in MAPS:
+            outputs[name] = outputs[name][::step, ::step]
+        else:  # Only what is compared: the maps of all end points together are large.
+            exact = outputs[name].astype(np.float64)
+            outputs[name] = np.array([*exact.shape, exact.mean(), exact.std()])
+    return outputs
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network[0])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One network after the other: loaded once, run in both forms at both sizes."""
+    name, prefix, optimizer = request.param
+    folder = tmp_path_factory.mktemp("network")
+    shapes = expected_shapes(name)
+    archive = golden_checkpoint["write_archive"](folder, prefix, shapes, optimizer=optimizer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(folder / "cache"))
+        patch.setenv("ZOO_LOCK", str(folder / "zoo.lock"))
+        network = zoo.load(name, checkpoint=archive.as_uri(), input_size=(65, 129))
+    shutil.rmtree(folder)
+    receipt, stride = network.receipt, network.entry.output_stride
+    found_shapes = {key: tuple(variable.shape) for key, variable in variables(network).items()}
+    network = with_end_points(network)
+    outputs = {("plain", size): run_network(network, stride, size) for size in ("65x129", "289x577")}
+    network = fold_batch_norm(network, consume=True)
+    outputs |= {("folded", size): run_network(network, stride, size) for size in ("65x129", "289x577")}
+    layers_left = [layer.name for layer in network.layers]
+    del network
+    gc.collect()
+    return Run(name, optimizer, receipt, found_shapes, shapes, outputs, layers_left)
+
+
+def test_variables_have_the_published_names_and_shapes(run: Run) -> None:
+    assert run.shapes == run.expected_shapes
+
+
+def test_archive_is_restored_completely(run: Run) -> None:
+    receipt = run.receipt
+
+    assert receipt.ok
+    assert receipt.restored == tuple(sorted(run.expected_shapes))
+    assert receipt.bytes == sum(4 * int(np.prod(shape)) for shape in run.expected_shapes.values())
+    assert (receipt.missing, receipt.different_shape, receipt.initial) == ((), (), ())
+    assert receipt.unused == ()
+    assert receipt.archive_sha256 is not None
+    slots = len(list(run.expected_shapes)[::50]) if run.optimizer else 0
+    assert len(receipt.moving_averages) == slots
+    assert len(receipt.optimizer) == (2 * slots + 2 if run.optimizer else 0)
+    assert receipt.counters == (("global_step", "save_counter") if run.optimizer else ("save_counter",))
+
+
+@pytest.mark.parametrize("size", ["65x129", "289x577"])
+@pytest.mark.parametrize("form", ["plain", "folded"])
+def test_maps(run: Run, form: str, size: str) -> None:
+    expected = golden(f"{run.name.replace('/', '_')}_{size}")
+    found = dict(run.outputs[form, size])
+    if run.name.startswith("coco/"):
+        found["semantic_logits"] = found["semantic_logits"][..., ::4]
+
+    tolerance = ROUNDING.get(f"{run.name} {size}", TOLERANCE)
+
+    assert_close({name: found[name] for name in MAPS}, expected, tolerance)
+
+
+def assert_close(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float
+) -> None:
+    errors: dict[str, Any] = {}
+    for name, values in found.items():
+        assert values.dtype == np.float32
+        assert values.shape == expected[name].shape, name
+        difference = np.abs(values - expected[name]) / expected[name].std()
+        errors[name] = float(difference.max()), np.unravel_index(difference.argmax(), values.shape)
+    too_far = {name: error for name, error in errors.items() if not error[0] < tolerance}
+    assert not too_far, f"largest differences in standard deviations, and where: {too_far}"
+
+
+@pytest.mark.parametrize("size", ["65x129", "289x577"])
+@pytest.mark.parametrize("form", ["plain", "folded"])
+def test_end_points(run: Run, form: str, size: str) -> None:
+    expected = golden(f"{run.name.replace('/', '_')}_{size}")
+    names = {name.removeprefix("feature_stats/") for name in expected if name not in MAPS}
+    found = run.outputs[form, size]
+    # Networks without a stage at stride 2 activate the stem's last convolution as they compute it.
+    names -= {"stage1"} - set(found)
+
+    assert names == set(found) - set(MAPS)
+    for name in names:
+        *shape, mean, deviation = expected[f"feature_stats/{name}"]
+        assert list(found[name][:3]) == shape, name
+        assert abs(found[name][3] - mean) < TOLERANCE * deviation, name
+        assert abs(found[name][4] - deviation) < TOLERANCE * deviation, name
+
+
+def test_nothing_of_batch_normalisation_is_left(run: Run) -> None:
+    assert not any("batch_norm" in name for name in run.layers_left)
