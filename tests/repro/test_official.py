@@ -418,7 +418,7 @@ def test_scripts_end_when_the_run_is_killed(tmp_path: Path) -> None:
         "from pathlib import Path; from zoo.repro.official_jobs import Jobs; "
         f"Jobs(Path({str(tmp_path / 'jobs')!r})).run('job', {job!r}, patience_s=300)"
     )
-    run = subprocess.Popen([sys.executable, "-c", program])
+    run = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
     try:
         wait_for(lambda: script_waits(tmp_path))
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
