@@ -233,7 +233,7 @@ def test_memory_holds_the_variables_once(tmp_path: Path) -> None:
     for name in ("imagenet/resnet50", f"imagenet/{SAC}"):
         prefix = write(tmp_path / name / "ckpt", values_of(name))
         command = [sys.executable, "-c", code, name, str(prefix)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
         peak, size = map(int, done.stdout.split())
         peaks.append(peak)
         sizes.append(size)
