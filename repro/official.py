@@ -162,8 +162,8 @@ class OfficialRun:
             "kind": "instance",
             "search": self._search("instanceIds"),
             "result": os.path.join(".", _RESULT),
-            # The other two scripts need their cores too.
-            "processes": max(1, self._processes // 2) if self._processes > 2 else 1,
+            # It takes longer than the other two together.
+            "processes": max(1, min(self._processes, len(self._image_ids))),
         }
         return self._jobs.run(
             "instance", job, environment=self._environment(INSTANCE), patience_s=self._patience_s
