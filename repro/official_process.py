@@ -207,7 +207,11 @@ def _call_the_script(name: str, *arguments: Any) -> Any:
     from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as script
 
     # A forked worker has inherited the parallel functions, a spawned one has not.
-    return _of_the_script.get(name, getattr(script, name))(*arguments)
+    try:
+        return _of_the_script.get(name, getattr(script, name))(*arguments)
+    except SystemExit as error:
+        # A worker that ends would leave the pool waiting for its result for ever.
+        raise RuntimeError(f"the script gave up, with {error.code!r}") from error
 
 
 def _end_with_parent(parent: int) -> None:
