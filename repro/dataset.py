@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from zoo.cache import read_json
 from zoo.errors import DataError
 from zoo.quiet import import_tensorflow
 
@@ -176,7 +177,7 @@ def file_digests(root: Path, names: Iterable[str], cache: Path) -> dict[str, tup
     """
     names = list(names)
     memory = cache / (hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:32] + ".json")
-    known = _read_json(memory)
+    known = read_json(memory) or {}
     found: dict[str, list[object]] = {}
     changed: list[str] = []
     for name in names:
@@ -223,11 +224,3 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 def _reason(error: Exception) -> str:
     message = str(getattr(error, "message", error)).splitlines()[0]
     return message.split("}}")[-1].split("[Op:")[0].strip()
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

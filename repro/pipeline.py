@@ -96,14 +96,17 @@ class Pipeline:
         reading: deque[Future[Sample]] = deque()
         finishing: deque[Future[None]] = deque()
         replicas = self._predictor.replicas
+
+        def read_ahead() -> None:
+            while waiting and len(reading) < replicas * _AHEAD:
+                reading.append(self._reader.submit(self._read, index[waiting.popleft()]))
+
         with Progress(total=len(image_ids), done=len(done), scores=self._scores) as progress:
             while waiting or reading or finishing:
-                while waiting and len(reading) < replicas * _AHEAD:
-                    reading.append(self._reader.submit(self._read, index[waiting.popleft()]))
+                read_ahead()
                 batch = [reading.popleft().result() for _ in range(min(replicas, len(reading)))]
                 # Keep the reader busy while the network runs.
-                while waiting and len(reading) < replicas * _AHEAD:
-                    reading.append(self._reader.submit(self._read, index[waiting.popleft()]))
+                read_ahead()
                 if batch:
                     with self._timed("network_s"):
                         outputs = self._predictor.maps([sample.image for sample in batch])

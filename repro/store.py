@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from zoo.cache import read_json
 from zoo.errors import EvaluationError, ZooError
 from zoo.repro.record import read_record, write_json, writing
 
@@ -150,8 +150,4 @@ class RunFolder:
             return sys.maxsize
 
     def _identity(self) -> dict[str, Any] | None:
-        try:
-            found = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        return read_json(self.root / "run.json")
