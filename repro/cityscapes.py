@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.metrics.segments import OfficialTruth
 from zoo.repro import cityscapes_check
 from zoo.repro.dataset import (
     DatasetInfo,
@@ -153,7 +154,14 @@ class CityscapesDataset:
                 f"found {instance_ids.shape[0]} x {instance_ids.shape[1]}"
             )
         panoptic, semantic = panoptic_from_instance_ids(instance_ids, str(ids_path))
-        return Sample(image_id, image, panoptic, semantic, crowd_labels=np.zeros(0, np.int32))
+        return Sample(
+            image_id,
+            image,
+            panoptic,
+            semantic,
+            crowd_labels=np.zeros(0, np.int32),
+            official=official_truth_from_instance_ids(instance_ids),
+        )
 
     def digests(self) -> dict[str, tuple[int, str]]:
         """Returns size and SHA-256 of each image, `labelIds` and `instanceIds` file, by name in `root`."""
@@ -256,6 +264,27 @@ def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.
     semantic = np.empty(instance_ids.shape, np.uint8)
     _look_up(instance_ids, panoptic_label, semantic_label, panoptic, semantic)
     return panoptic, semantic
+
+
+def official_truth_from_instance_ids(instance_ids: np.ndarray) -> OfficialTruth:
+    """Returns the segments that the official `createPanopticImgs` makes, crowd regions included.
+
+    Args:
+      instance_ids: [H, W] uint8 or uint16, as stored in `*_instanceIds.png`, checked before.
+    """
+    present = np.flatnonzero(_present_ids(instance_ids))
+    has_instance = present >= _INSTANCE_DIVISOR
+    class_ids = LABEL_ID_TO_TRAIN_ID[np.where(has_instance, present // _INSTANCE_DIVISOR, present)]
+    is_scored = class_ids != CITYSCAPES.ignore_label
+    segment_ids, class_ids = present[is_scored], class_ids[is_scored]
+    position = np.full(int(present[-1]) + 1, -1, np.int32)
+    position[segment_ids] = np.arange(segment_ids.size)
+    return OfficialTruth(
+        segment_map=position[instance_ids],
+        segment_ids=segment_ids.astype(np.int32),
+        class_ids=class_ids.astype(np.int32),
+        is_crowd=~has_instance[is_scored] & np.isin(class_ids, CITYSCAPES.thing_class_ids),
+    )
 
 
 def _explain_id(instance_id: int) -> str:

@@ -19,6 +19,7 @@ from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
+    from zoo.metrics.segments import OfficialTruth
 
     CacheOrFolder = Cache | Path | None
 
@@ -63,6 +64,8 @@ class Sample:
       panoptic: [H, W] int32 panoptic labels; things are numbered from 1 in each class, crowd is void.
       semantic: [H, W] integer, train ids; void is the ignore label.
       crowd_labels: [K] int32, labels of `panoptic` that stand for crowds; empty where crowd is void.
+      official: the ground truth as the official scripts read it, crowd regions included; None where the data
+        set's form does not hold it.
     """
 
     image_id: str
@@ -70,6 +73,7 @@ class Sample:
     panoptic: np.ndarray
     semantic: np.ndarray
     crowd_labels: np.ndarray
+    official: OfficialTruth | None = None
 
 
 class Dataset(Protocol):

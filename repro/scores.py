@@ -12,11 +12,16 @@ from zoo.metrics.mask_ap import MaskAP
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
+from zoo.metrics.segments import ImageSegments, OfficialTruth
 from zoo.repro.record import finite
 
 if TYPE_CHECKING:
     from zoo.model.postprocess import Instances
     from zoo.repro.dataset import DatasetInfo, Sample
+
+# Names of the parts of an image's statistics that no internal metric needs.
+SEGMENTS = "segments"
+OFFICIAL_MIOU = "official_miou"
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,10 @@ class InternalScores:
     def measure(
         self, sample: Sample, panoptic: np.ndarray, semantic: np.ndarray, instances: Instances
     ) -> dict[str, np.ndarray]:
-        """Returns one image's statistics.
+        """Returns one image's statistics: `<metric>/<array>` for each metric's state.
+
+        Where the sample has official ground truth there are also `segments/<array>`, the arrays of
+        `ImageSegments`, and `official_miou/<array>`, a `MeanIoU` whose ground truth includes crowd regions.
 
         Args:
           sample: the image's ground truth.
@@ -71,11 +79,22 @@ class InternalScores:
         metrics["pq"].update(overlaps)
         metrics["miou"].update(sample.semantic, semantic)
         metrics["ap"].update(overlaps, instances.labels, instances.score, crowd_labels=sample.crowd_labels)
-        return {
-            f"{name}/{key}": array
-            for name, metric in metrics.items()
-            for key, array in metric.to_arrays().items()
-        }
+        parts = {name: metric.to_arrays() for name, metric in metrics.items()}
+        if sample.official is not None:
+            parts |= self._official_parts(sample.official, panoptic, semantic)
+        return {f"{name}/{key}": array for name, arrays in parts.items() for key, array in arrays.items()}
+
+    def _official_parts(
+        self, truth: OfficialTruth, panoptic: np.ndarray, semantic: np.ndarray
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Returns what reports need to apply the official scripts' rules, or parts of them, later."""
+        info = self._info
+        segments = ImageSegments.measure(
+            truth, panoptic, label_divisor=info.label_divisor, ignore_label=info.ignore_label
+        )
+        miou = MeanIoU(info.num_classes, info.ignore_label)
+        miou.update(truth.semantic(info.ignore_label), semantic)
+        return {SEGMENTS: segments.to_arrays(), OFFICIAL_MIOU: miou.to_arrays()}
 
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds what `measure` returned for one image."""

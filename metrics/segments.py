@@ -1,0 +1,140 @@
+"""One image's segments as the official scripts count them, kept so that any rule can be applied later.
+
+The internal metrics score a ground truth in which crowd regions are void. The official scripts keep these as
+segments of their own. The counts of both kinds of segments and of their intersections are a few hundred bytes
+per image; every variant of panoptic quality follows from them without the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.metrics.overlap import label_overlaps
+
+
+@dataclass(frozen=True, eq=False)
+class OfficialTruth:
+    """One image's ground truth with its crowd regions, as the official scripts read it.
+
+    Attributes:
+      segment_map: [H, W] int32, position of each pixel's segment in the arrays below, -1 for void.
+      segment_ids: [S] int32, ids in the official files, rising.
+      class_ids: [S] int32, train ids.
+      is_crowd: [S] bool.
+    """
+
+    segment_map: np.ndarray
+    segment_ids: np.ndarray
+    class_ids: np.ndarray
+    is_crowd: np.ndarray
+
+    def semantic(self, ignore_label: int) -> np.ndarray:
+        """Returns the class of each pixel, [H, W] int32, crowd regions included; `ignore_label` for void."""
+        # The last element is what -1 finds.
+        return np.append(self.class_ids, np.int32(ignore_label)).astype(np.int32)[self.segment_map]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSegments:
+    """Segments of one image's official ground truth and of its prediction, and their intersections.
+
+    Void is not among the segments: its overlap with each predicted segment is `pred_void_area`, and the
+    pixels that are void in the prediction are in no predicted segment. Areas are in pixels.
+
+    Attributes:
+      gt_id: [G] int32, ids in the official files, rising; segments without a pixel are not listed.
+      gt_class: [G] int32, train ids.
+      gt_is_crowd: [G] bool.
+      gt_area: [G] int64.
+      pred_label: [P] int32, class * label_divisor + instance, rising.
+      pred_class: [P] int32, train ids.
+      pred_area: [P] int64, with the pixels on void.
+      pred_void_area: [P] int64, pixels whose ground truth is void.
+      overlap_gt: [N] int32, position among the G segments; sorted by it, then by `overlap_pred`.
+      overlap_pred: [N] int32, position among the P segments.
+      overlap_area: [N] int64, at least 1.
+    """
+
+    gt_id: np.ndarray
+    gt_class: np.ndarray
+    gt_is_crowd: np.ndarray
+    gt_area: np.ndarray
+    pred_label: np.ndarray
+    pred_class: np.ndarray
+    pred_area: np.ndarray
+    pred_void_area: np.ndarray
+    overlap_gt: np.ndarray
+    overlap_pred: np.ndarray
+    overlap_area: np.ndarray
+
+    @classmethod
+    def measure(
+        cls, truth: OfficialTruth, panoptic: np.ndarray, *, label_divisor: int, ignore_label: int
+    ) -> ImageSegments:
+        """Counts one image.
+
+        Args:
+          truth: the ground truth with its crowd regions.
+          panoptic: [H, W] int32, the predicted panoptic map.
+          label_divisor: of the labels in `panoptic`.
+          ignore_label: class of the predicted labels that are void.
+
+        Raises:
+          ValueError: the two maps differ in size.
+        """
+        found = label_overlaps(truth.segment_map, panoptic)
+        is_segment = found.gt_labels >= 0
+        is_predicted = found.pred_labels // label_divisor != ignore_label
+        gt_order = np.argsort(found.gt_labels, kind="stable")[np.count_nonzero(~is_segment) :]
+        pred_order = np.argsort(found.pred_labels, kind="stable")
+        pred_order = pred_order[is_predicted[pred_order]]
+        gt_position = np.full(found.gt_labels.size, -1, np.int32)
+        gt_position[gt_order] = np.arange(gt_order.size)
+        pred_position = np.full(found.pred_labels.size, -1, np.int32)
+        pred_position[pred_order] = np.arange(pred_order.size)
+
+        overlap_gt, overlap_pred = gt_position[found.gt_index], pred_position[found.pred_index]
+        void_area = np.zeros(pred_order.size, np.int64)
+        on_void = (overlap_gt < 0) & (overlap_pred >= 0)
+        void_area[overlap_pred[on_void]] = found.area[on_void]
+        kept = np.flatnonzero((overlap_gt >= 0) & (overlap_pred >= 0))
+        kept = kept[np.lexsort((overlap_pred[kept], overlap_gt[kept]))]
+        segments = found.gt_labels[gt_order]
+        labels = found.pred_labels[pred_order]
+        return cls(
+            gt_id=truth.segment_ids[segments].astype(np.int32),
+            gt_class=truth.class_ids[segments].astype(np.int32),
+            gt_is_crowd=truth.is_crowd[segments].astype(np.bool_),
+            gt_area=found.gt_areas[gt_order],
+            pred_label=labels,
+            pred_class=(labels // label_divisor).astype(np.int32),
+            pred_area=found.pred_areas[pred_order],
+            pred_void_area=void_area,
+            overlap_gt=overlap_gt[kept],
+            overlap_pred=overlap_pred[kept],
+            overlap_area=found.area[kept],
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays by name, ready for `np.savez`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ImageSegments:
+        """Returns what `to_arrays` described; `arrays` may hold other names too.
+
+        Raises:
+          DataError: an array is missing.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise DataError(
+                f"segments record: expected an array {missing[0]!r}, found "
+                f"{', '.join(sorted(arrays)) or 'none'}; evaluate again"
+            )
+        return cls(**{name: arrays[name] for name in names})
