@@ -7,7 +7,7 @@ several scales. `zoo.model.postprocess_graph` has the same in graph operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 
 from zoo.errors import UsageError
 from zoo.model import postprocess_kernels as kernels
-from zoo.model.postprocess_instances import (
-    Instances,
-    instances_from_sums,
-    probability_sums_rows,
-    softmax_sums_rows,
+from zoo.model.postprocess_instances import Instances, instances_from_sums
+from zoo.model.postprocess_probabilities import (
+    ClassProbabilities,
+    FullProbabilities,
+    RowScorer,
+    SoftmaxOfLogits,
 )
 from zoo.model.postprocess_steps import (
     MAX_CLASSES,
@@ -35,8 +36,10 @@ from zoo.model.postprocess_steps import (
     hash_map_order,
     merge,
 )
+from zoo.model.preprocess import NearestSampling
 
 __all__ = [
+    "ImagePrediction",
     "Instances",
     "PanopticResult",
     "PostprocessOptions",
@@ -52,7 +55,20 @@ __all__ = [
 # Maps of more channels are resized by one 2-D operation in the reference, others by two 1-D ones.
 MAX_CHANNELS_HEIGHT_FIRST = 32
 
-RowScorer = Callable[..., None]
+
+@dataclass(frozen=True, eq=False)
+class ImagePrediction:
+    """What is predicted for an image, at the size of that image.
+
+    Attributes:
+      panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff).
+      semantic: [H, W] uint8, class of the largest probability.
+      instances: the things in `panoptic` with their scores.
+    """
+
+    panoptic: np.ndarray
+    semantic: np.ndarray
+    instances: Instances
 
 
 @dataclass(eq=False)
@@ -75,7 +91,7 @@ class PanopticResult:
     options: PostprocessOptions = field(repr=False)
     instance_labels: np.ndarray = field(repr=False)
     num_classes: int = field(repr=False)
-    row_scorer: RowScorer = field(repr=False)
+    probabilities: ClassProbabilities = field(repr=False)
 
     @cached_property
     def instance_score_map(self) -> np.ndarray:
@@ -88,26 +104,51 @@ class PanopticResult:
         Args:
           valid_size: (height, width) of the image without padding: only this top-left region counts.
         """
+        height, width = self._valid(valid_size or self.semantic.shape)
+        return self._scored(self.semantic, self.instance, height, self.probabilities.scorer(width))
+
+    def restored(self, valid_size: tuple[int, int], raw_size: tuple[int, int]) -> ImagePrediction:
+        """Undoes padding and resizing, and scores the thing segments at the raw image's size.
+
+        Label maps are resized to the nearest pixel, probabilities bilinearly, corners aligned.
+
+        Args:
+          valid_size: (height, width) of the resized image, without padding.
+          raw_size: (height, width) of the raw image.
+        """
+        height, width = valid_size = self._valid(valid_size)
+        if valid_size == raw_size:
+            panoptic, semantic = self.panoptic[:height, :width], self.semantic[:height, :width]
+            return ImagePrediction(panoptic, semantic, self.instances(valid_size))
+        nearest = NearestSampling.between(valid_size, raw_size)
+        semantic = nearest(self.semantic)
+        scorer = self.probabilities.resized_scorer(semantic, self.options.thing_index, valid_size)
+        instances = self._scored(semantic, nearest(self.instance), raw_size[0], scorer)
+        return ImagePrediction(nearest(self.panoptic), semantic, instances)
+
+    def _valid(self, size: tuple[int, ...]) -> tuple[int, int]:
         height, width = self.semantic.shape
-        valid_height, valid_width = valid_size or (height, width)
-        valid_height, valid_width = min(valid_height, height), min(valid_width, width)
+        return min(size[0], height), min(size[1], width)
+
+    def _scored(
+        self, semantic: np.ndarray, instance: np.ndarray, height: int, add_rows: RowScorer
+    ) -> Instances:
         label_class = self.instance_labels // self.options.label_divisor
         is_thing = np.isin(label_class, self.options.thing_class_ids) & (
             label_class != self.options.void_label
         )
         instance_class = np.where(label_class < self.num_classes, label_class, -1)
-        shape = (kernels.workers_for(valid_height), len(self.instance_labels))
+        shape = (kernels.workers_for(height), len(self.instance_labels))
         area = np.zeros(shape, np.int64)
         first_pixel = np.full(shape, NEVER)
         probability_sum = np.zeros(shape)
 
         def score(worker: int, start: int, stop: int) -> None:
-            self.row_scorer(
-                self.semantic,
+            add_rows(
+                semantic,
                 self.options.thing_index,
-                self.instance,
+                instance,
                 instance_class,
-                valid_width,
                 area[worker],
                 first_pixel[worker],
                 probability_sum[worker],
@@ -115,7 +156,7 @@ class PanopticResult:
                 stop,
             )
 
-        kernels.for_rows(valid_height, score)
+        kernels.for_rows(height, score)
         return instances_from_sums(
             area.sum(axis=0),
             first_pixel.min(axis=0),
@@ -189,15 +230,10 @@ def postprocess(
 
     kernels.for_rows(height, upsample)
 
-    def score_rows(semantic_map: np.ndarray, *rest: Any) -> None:
-        softmax_sums_rows(
-            *(logit_planes, rows.low, rows.high, rows.weight, columns.low, columns.weight, height_first),
-            *(semantic_map, *rest),
-        )
-
     centers, center_scores = find_centers(full_heatmap, options)
     grouping = Grouping(offset_planes, rows, columns, centers)
-    return _merged(semantic, grouping, centers, center_scores, options, channels, score_rows)
+    probabilities = SoftmaxOfLogits(logit_planes, rows, columns, height_first)
+    return _merged(semantic, grouping, centers, center_scores, options, channels, probabilities)
 
 
 def postprocess_batch(
@@ -240,12 +276,10 @@ def postprocess_full_resolution(
     semantic = np.empty((height, width), np.uint8)
     kernels.for_rows(height, lambda _, *rows: kernels.argmax_rows(probabilities, semantic, *rows))
 
-    def score_rows(*arguments: Any) -> None:
-        probability_sums_rows(probabilities, *arguments)
-
     centers, center_scores = find_centers(heatmap, options)
     grouping = Grouping.at_full_resolution(offsets, centers)
-    return _merged(semantic, grouping, centers, center_scores, options, channels, score_rows)
+    source = FullProbabilities(probabilities)
+    return _merged(semantic, grouping, centers, center_scores, options, channels, source)
 
 
 def _merged(
@@ -255,7 +289,7 @@ def _merged(
     center_scores: np.ndarray,
     options: PostprocessOptions,
     num_classes: int,
-    row_scorer: RowScorer,
+    probabilities: ClassProbabilities,
 ) -> PanopticResult:
     instance = np.empty(semantic.shape, np.int32)
     counts = Counts(len(semantic), len(centers) + 1, options)
@@ -275,7 +309,7 @@ def _merged(
         options,
         instance_labels,
         num_classes,
-        row_scorer,
+        probabilities,
     )
 
 

@@ -43,6 +43,74 @@ class Instances:
 
 
 @compiled
+def row_of_exponentials(
+    low: np.ndarray,
+    high: np.ndarray,
+    weight: np.float32,
+    left: np.ndarray,
+    across: np.ndarray,
+    height_first: bool,
+    blended: np.ndarray,
+    exponentials: np.ndarray,
+    total: np.ndarray,
+) -> None:  # pragma: no cover - compiled
+    """Up-samples the logits of one row at some columns, and takes the softmax's parts.
+
+    Args:
+      low: [C, w + 1] planes of the source row above; `high` of the one below, `weight` that row's share.
+      high: likewise.
+      weight: likewise.
+      left: [n] source column of each target column; `across` the share of the column right of it.
+      across: likewise.
+      height_first: whether rows are blended before columns.
+      blended: [w + 1], room.
+      exponentials: [C, n or more], takes exp(logit - largest logit).
+      total: [n or more], takes their sums over classes.
+    """
+    n = left.size
+    channels = low.shape[0]
+    largest = np.full(n, -np.inf, np.float32)
+    bits = np.empty(n, np.int32)
+    powers = bits.view(np.float32)
+    for c in range(channels):
+        above, below, logit = low[c], high[c], exponentials[c]
+        if height_first:
+            for j in range(blended.shape[0]):
+                blended[j] = above[j] + (below[j] - above[j]) * weight
+            for i in range(n):
+                j = left[i]
+                logit[i] = blended[j] + (blended[j + 1] - blended[j]) * across[i]
+        else:
+            for i in range(n):
+                j = left[i]
+                upper = above[j] + (above[j + 1] - above[j]) * across[i]
+                lower = below[j] + (below[j + 1] - below[j]) * across[i]
+                logit[i] = upper + (lower - upper) * weight
+        for i in range(n):
+            largest[i] = logit[i] if logit[i] > largest[i] else largest[i]
+    total[:n] = np.float32(0.0)
+    for c in range(channels):
+        logit = exponentials[c]
+        # exp(x), x <= 0: 2**k times the series of the rest, which is at most ln(2) / 2.
+        for i in range(n):
+            exponent = logit[i] - largest[i]
+            exponent = exponent if exponent > _LOWEST_EXPONENT else _LOWEST_EXPONENT
+            k = np.int32(exponent * _LOG2_E - _HALF)
+            rest = (exponent - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
+            series = _TAYLOR_6 + rest * _TAYLOR_7
+            series = _TAYLOR_5 + rest * series
+            series = _TAYLOR_4 + rest * series
+            series = _TAYLOR_3 + rest * series
+            series = _TAYLOR_2 + rest * series
+            series = _ONE + rest * series
+            logit[i] = _ONE + rest * series
+            bits[i] = np.int32((k + np.int32(127)) << np.int32(23))
+        for i in range(n):
+            logit[i] *= powers[i]
+            total[i] += logit[i]
+
+
+@compiled
 def softmax_sums_rows(
     planes: np.ndarray,
     row_low: np.ndarray,
@@ -67,19 +135,13 @@ def softmax_sums_rows(
     Logits are up-sampled from planes [h, C, w + 1] at thing pixels only. `first_pixel` takes the smallest
     flat position. Everything right of `valid_width` is left out.
     """
-    channels = planes.shape[1]
     width = semantic.shape[1]
-    blended = np.empty((channels, planes.shape[2]), np.float32)
-    logits = np.empty((channels, valid_width), np.float32)
+    blended = np.empty(planes.shape[2], np.float32)
+    exponentials = np.empty((planes.shape[1], valid_width), np.float32)
+    total = np.empty(valid_width, np.float32)
     columns = np.empty(valid_width, np.int32)
     left = np.empty(valid_width, np.int32)
     across = np.empty(valid_width, np.float32)
-    largest = np.empty(valid_width, np.float32)
-    total = np.empty(valid_width, np.float32)
-    chosen = np.empty(valid_width, np.float32)
-    wanted = np.empty(valid_width, np.int32)
-    bits = np.empty(valid_width, np.int32)
-    powers = bits.view(np.float32)
     for y in range(start, stop):
         n = 0
         for x in range(valid_width):
@@ -87,59 +149,21 @@ def softmax_sums_rows(
                 columns[n] = x
                 left[n] = column_low[x]
                 across[n] = column_weight[x]
-                wanted[n] = instance_class[instance[y, x]]
                 n += 1
         if n == 0:
             continue
-        weight = row_weight[y]
-        largest[:n] = np.float32(-np.inf)
-        for c in range(channels):
-            low = planes[row_low[y], c]
-            high = planes[row_high[y], c]
-            logit = logits[c]
-            if height_first:
-                row = blended[c]
-                for j in range(row.shape[0]):
-                    row[j] = low[j] + (high[j] - low[j]) * weight
-                for i in range(n):
-                    j = left[i]
-                    logit[i] = row[j] + (row[j + 1] - row[j]) * across[i]
-            else:
-                for i in range(n):
-                    j = left[i]
-                    above = low[j] + (low[j + 1] - low[j]) * across[i]
-                    below = high[j] + (high[j + 1] - high[j]) * across[i]
-                    logit[i] = above + (below - above) * weight
-            for i in range(n):
-                largest[i] = logit[i] if logit[i] > largest[i] else largest[i]
-        total[:n] = np.float32(0.0)
-        chosen[:n] = np.float32(0.0)
-        for c in range(channels):
-            logit = logits[c]
-            # exp(x), x <= 0: 2**k times the series of the rest, which is at most ln(2) / 2.
-            for i in range(n):
-                exponent = logit[i] - largest[i]
-                exponent = exponent if exponent > _LOWEST_EXPONENT else _LOWEST_EXPONENT
-                k = np.int32(exponent * _LOG2_E - _HALF)
-                rest = (exponent - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
-                series = _TAYLOR_6 + rest * _TAYLOR_7
-                series = _TAYLOR_5 + rest * series
-                series = _TAYLOR_4 + rest * series
-                series = _TAYLOR_3 + rest * series
-                series = _TAYLOR_2 + rest * series
-                series = _ONE + rest * series
-                logit[i] = _ONE + rest * series
-                bits[i] = np.int32((k + np.int32(127)) << np.int32(23))
-            for i in range(n):
-                value = logit[i] * powers[i]
-                total[i] += value
-                chosen[i] = value if wanted[i] == c else chosen[i]
+        low, high = planes[row_low[y]], planes[row_high[y]]
+        row_of_exponentials(
+            low, high, row_weight[y], left[:n], across[:n], height_first, blended, exponentials, total
+        )
         for i in range(n):
             x = columns[i]
             index = instance[y, x]
             area[index] += 1
             first_pixel[index] = min(first_pixel[index], y * width + x)
-            probability_sum[index] += np.float64(chosen[i] / total[i])
+            label = instance_class[index]
+            if label >= 0:
+                probability_sum[index] += np.float64(exponentials[label, i] / total[i])
 
 
 @compiled

@@ -15,11 +15,11 @@ from zoo.errors import UsageError
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.panoptic_deeplab import aspp_window, at_size, compile_inference
 from zoo.model.postprocess import PostprocessOptions, postprocess, postprocess_full_resolution
+from zoo.model.preprocess import network_input, resized_size
 
 # ruff: noqa: D102 (the members of a data set's classes are described in `zoo.repro.dataset`)
 
-MEAN_PIXEL = 127.5
-"""What images are padded with: the pixel that normalisation turns into zero."""
+_Graph = Callable[[np.ndarray, tuple[int, int]], dict[str, np.ndarray]]
 
 # Compiled graphs are kept for so many different padded sizes and options.
 _KEPT_GRAPHS = 4
@@ -156,7 +156,13 @@ class PanopticPredictor:
     """
 
     def __init__(
-        self, network: keras.Model, classes: Classes, options: PostprocessOptions, output_stride: int
+        self,
+        network: keras.Model,
+        classes: Classes,
+        options: PostprocessOptions,
+        output_stride: int,
+        *,
+        resizes: bool = False,
     ) -> None:
         """Prepares a network.
 
@@ -165,12 +171,15 @@ class PanopticPredictor:
           classes: of the data set that it was trained on.
           options: of its post-processing.
           output_stride: of its encoder.
+          resizes: whether images are resized to fit the network's input, as the reference does for COCO,
+            instead of padded at their own size.
         """
         self._network = network
         self._classes = classes
         self._options = options
         self._output_stride = output_stride
-        self._graphs: OrderedDict[Any, Callable[[np.ndarray], dict[str, np.ndarray]]] = OrderedDict()
+        self._resizes = resizes
+        self._graphs: OrderedDict[Any, _Graph] = OrderedDict()
 
     def __call__(
         self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
@@ -186,10 +195,10 @@ class PanopticPredictor:
           UsageError: something that is no image, or scales that are not positive.
         """
         array = checked_image(image)
-        height, width = array.shape[:2]
-        size = padded_size((height, width), tuple(self._network.input_shape[1:3]), self._output_stride)
+        raw_size = (array.shape[0], array.shape[1])
+        valid_size, size = self._sizes(raw_size)
         scales = tuple(float(scale) for scale in scales)
-        maps = self._graph(size, scales, flip)(array)
+        maps = self._graph(size, scales, flip)(array, valid_size)
         if "semantic_probs" in maps:
             result = postprocess_full_resolution(
                 maps["semantic_probs"], maps["center_heatmap"], maps["offset_map"], self._options
@@ -198,19 +207,25 @@ class PanopticPredictor:
             result = postprocess(
                 maps["semantic_logits"], maps["center_heatmap"], maps["offset_map"], size, self._options
             )
-        instances = result.instances(valid_size=(height, width))
+        prediction = result.restored(valid_size, raw_size)
+        instances = prediction.instances
         return make_prediction(
-            np.ascontiguousarray(result.panoptic[:height, :width]),
-            np.ascontiguousarray(result.semantic[:height, :width]),
+            np.ascontiguousarray(prediction.panoptic),
+            np.ascontiguousarray(prediction.semantic),
             instances.labels,
             instances.areas,
             instances.score,
             self._classes,
         )
 
-    def _graph(
-        self, size: tuple[int, int], scales: tuple[float, ...], flip: bool
-    ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    def _sizes(self, raw_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Returns the (height, width) that an image is resized to, and that it is then padded to."""
+        input_size = (self._network.input_shape[1], self._network.input_shape[2])
+        if self._resizes:
+            return resized_size(raw_size, input_size, (min(input_size),)), input_size
+        return raw_size, padded_size(raw_size, input_size, self._output_stride)
+
+    def _graph(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> _Graph:
         key = (size, scales, flip)
         if key not in self._graphs:
             self._graphs[key] = self._compile(size, scales, flip)
@@ -219,9 +234,7 @@ class PanopticPredictor:
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
-    def _compile(
-        self, size: tuple[int, int], scales: tuple[float, ...], flip: bool
-    ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    def _compile(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> _Graph:
         network = self._network
         if size != tuple(network.input_shape[1:3]):
             network = at_size(network, size, aspp_window(network))
@@ -230,15 +243,13 @@ class PanopticPredictor:
         else:
             predict = compile_inference(network, fold=False)
 
-        def forward(image: tf.Tensor) -> dict[str, tf.Tensor]:
-            height, width = tf.shape(image)[0], tf.shape(image)[1]
-            padding = [[0, size[0] - height], [0, size[1] - width], [0, 0]]
-            padded = tf.pad(image, padding, constant_values=MEAN_PIXEL)
-            outputs = predict(tf.ensure_shape(padded, (*size, 3))[None])
+        def forward(image: tf.Tensor, valid_size: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = predict(network_input(image, valid_size, size)[None])
             return {name: values[0] for name, values in outputs.items()}
 
-        signature = [tf.TensorSpec((None, None, 3), tf.float32)]
+        signature = [tf.TensorSpec((None, None, 3), tf.float32), tf.TensorSpec((2,), tf.int32)]
         graph = tf.function(forward, input_signature=signature, autograph=False)
-        return lambda image: {
-            name: values.numpy() for name, values in graph(image.astype(np.float32)).items()
+        return lambda image, valid_size: {
+            name: values.numpy()
+            for name, values in graph(image.astype(np.float32), np.array(valid_size, np.int32)).items()
         }

@@ -84,6 +84,7 @@ class CityscapesDataset:
     Attributes:
       root: folder that holds `leftImg8bit` and `gtFine`.
       split: `val` or `train`.
+      skipped: why images are left out, by name.
     """
 
     info = CITYSCAPES
@@ -95,6 +96,7 @@ class CityscapesDataset:
         *,
         expected_images: int | None = None,
         cache: CacheOrFolder = None,
+        keep_going: bool = False,
     ) -> None:
         """Lists the images.
 
@@ -103,6 +105,7 @@ class CityscapesDataset:
           split: name of the split.
           expected_images: how many images the split has when it is complete, or None for any number.
           cache: where digests of files are remembered; None for the default cache.
+          keep_going: leave out images without ground truth.
 
         Raises:
           DataError: there is no such split, or it has no images.
@@ -113,6 +116,8 @@ class CityscapesDataset:
         self._cache = cache
         self._cities = cityscapes_check.find_images(root, split)
         self._image_ids = tuple(sorted(self._cities))
+        self.skipped = cityscapes_check.without_ground_truth(self) if keep_going else {}
+        self._image_ids = tuple(image_id for image_id in self._image_ids if image_id not in self.skipped)
         self._digests: dict[str, tuple[int, str]] | None = None
         self._lock = threading.Lock()
 
@@ -192,6 +197,7 @@ def open_cityscapes(
     *,
     expected_images: int | None = None,
     cache: CacheOrFolder = None,
+    keep_going: bool = False,
 ) -> Dataset:
     """Opens Cityscapes, or any data set in its layout.
 
@@ -201,6 +207,7 @@ def open_cityscapes(
       split: name of the split.
       expected_images: how many images a complete split has, or None for any number.
       cache: where what is made from the data is kept; None for the default cache.
+      keep_going: leave out images that cannot be used, instead of an error.
 
     Raises:
       DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
@@ -214,8 +221,10 @@ def open_cityscapes(
         dataset = TFRecordDataset(records, CITYSCAPES, expected_images=expected_images)
     else:
         root = cityscapes_check.find_root(path)
-        dataset = CityscapesDataset(root, split, expected_images=expected_images, cache=cache)
-    problems = dataset.check()
+        dataset = CityscapesDataset(
+            root, split, expected_images=expected_images, cache=cache, keep_going=keep_going
+        )
+    problems = [] if keep_going else dataset.check()
     if problems:
         raise DataError(f"{path}: " + "; ".join(problems))
     return dataset

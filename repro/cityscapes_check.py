@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.repro.dataset import decode_id_png, read_bytes
+from zoo.repro.dataset import decode_id_png, find_folder, read_bytes
 
 if TYPE_CHECKING:
     from zoo.repro.cityscapes import CityscapesDataset
@@ -35,23 +35,13 @@ def find_root(path: Path) -> Path:
     Raises:
       DataError: there is none, or more than one.
     """
-    if not path.is_dir():
-        what = "is no folder" if path.exists() else "does not exist"
-        raise DataError(f"{path}: {what}; expected the folder that holds leftImg8bit and gtFine")
-    if (path / "leftImg8bit").is_dir():
-        return path
-    if path.name in ("leftImg8bit", "gtFine") and (path.parent / "leftImg8bit").is_dir():
-        return path.parent
-    found = sorted(folder for folder in path.iterdir() if (folder / "leftImg8bit").is_dir())
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(folder.name for folder in found)
-        raise DataError(f"{path}: more than one data set is in there ({names}); give one of them")
-    raise DataError(
-        f"{path}: has no folder leftImg8bit; expected leftImg8bit/<split>/<city>/*{_IMAGE_SUFFIX} and "
+    expected = (
+        f"leftImg8bit/<split>/<city>/*{_IMAGE_SUFFIX} and "
         "gtFine/<split>/<city>/*_gtFine_{labelIds,instanceIds}.png "
         "(leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of the Cityscapes download)"
+    )
+    return find_folder(
+        path, lambda folder: (folder / "leftImg8bit").is_dir(), ("leftImg8bit", "gtFine"), expected
     )
 
 
@@ -96,16 +86,25 @@ def official_obstacle(image_ids: Sequence[str]) -> str | None:
     return None
 
 
+def without_ground_truth(dataset: CityscapesDataset) -> dict[str, str]:
+    """Returns the images whose ground truth is not complete, and which file is missing."""
+    present = _ground_truth_files(dataset)
+    missing: dict[str, str] = {}
+    for image_id in dataset.image_ids:
+        for kind in ("labelIds", "instanceIds"):
+            name = dataset.ground_truth_name(image_id, kind)
+            if name not in present:
+                missing.setdefault(image_id, f"{name} is missing")
+    return missing
+
+
 def problems(dataset: CityscapesDataset, expected_images: int | None) -> list[str]:
     """Returns what is missing or wrong in a data set, one line each."""
     found: list[str] = []
     total = len(dataset)
     if expected_images is not None and total != expected_images:
         found.append(f"leftImg8bit/{dataset.split} has {total} images, expected {expected_images}")
-    present = {
-        str(path.relative_to(dataset.root).as_posix())
-        for path in (dataset.root / "gtFine" / dataset.split).glob("*/*_gtFine_*")
-    }
+    present = _ground_truth_files(dataset)
     for kind in ("labelIds", "instanceIds"):
         found += _missing(dataset, kind, present)
     known = set(dataset.image_ids)
@@ -123,6 +122,11 @@ def problems(dataset: CityscapesDataset, expected_images: int | None) -> list[st
     if not found:
         found += _wrong_label_ids(dataset)
     return found
+
+
+def _ground_truth_files(dataset: CityscapesDataset) -> set[str]:
+    folder = dataset.root / "gtFine" / dataset.split
+    return {path.relative_to(dataset.root).as_posix() for path in folder.glob("*/*_gtFine_*")}
 
 
 def _missing(dataset: CityscapesDataset, kind: str, present: set[str]) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class DatasetInfo:
       label_divisor: a panoptic label is `class * label_divisor + instance`.
       ignore_label: the class of void pixels.
       original_ids: what the original annotations call each class, by train id.
+      instance_results: how the official scripts read predicted things: `masks`, a PNG file for each and a
+        list, or `rle`, run-length encoded in JSON.
     """
 
     name: str
@@ -47,6 +49,7 @@ class DatasetInfo:
     label_divisor: int
     ignore_label: int
     original_ids: tuple[int, ...]
+    instance_results: Literal["masks", "rle"] = "masks"
 
     @property
     def void_label(self) -> int:
@@ -92,6 +95,11 @@ class Dataset(Protocol):
     @property
     def official_obstacle(self) -> str | None:
         """Why the official scripts cannot score this data set, or None where they can."""
+        ...
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Why images are left out of `image_ids`, by name; empty unless asked to leave out what is bad."""
         ...
 
     def __len__(self) -> int: ...
@@ -213,6 +221,56 @@ def digest_of_files(digests: Mapping[str, tuple[int, str]], *, about: str = "") 
         size, content = digests[name]
         digest.update(f"{name}\0{size}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def usable_images(dataset: Dataset, image_ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Reads images once, and returns those that can be used, and why the others cannot.
+
+    Args:
+      dataset: the data set.
+      image_ids: the images to try, in order.
+    """
+    index = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
+
+    def problem(image_id: str) -> str | None:
+        try:
+            dataset.load(index[image_id])
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        problems = dict(zip(image_ids, threads.map(problem, image_ids), strict=True))
+    bad = {image_id: reason for image_id, reason in problems.items() if reason is not None}
+    return [image_id for image_id in image_ids if image_id not in bad], bad
+
+
+def find_folder(path: Path, is_root: Callable[[Path], bool], parts: Sequence[str], expected: str) -> Path:
+    """Returns the folder of a data set at, just below, or just above a path that a user gave.
+
+    Args:
+      path: what the user gave.
+      is_root: whether a folder is the data set's.
+      parts: names of folders in the data set's folder.
+      expected: what should be there, for the error message.
+
+    Raises:
+      DataError: there is no such folder, or more than one.
+    """
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "does not exist"
+        raise DataError(f"{path}: {what}; expected the folder that holds {' and '.join(parts)}")
+    if is_root(path):
+        return path
+    if path.name in parts and is_root(path.parent):
+        return path.parent
+    found = sorted(folder for folder in path.iterdir() if is_root(folder))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.name for folder in found)
+        raise DataError(f"{path}: more than one data set is in there ({names}); give one of them")
+    raise DataError(f"{path}: has no folder {parts[0]}; expected {expected}")
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:

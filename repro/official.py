@@ -1,34 +1,31 @@
-"""Official Cityscapes scores: the unmodified scripts on files on disk, and their unrounded results."""
+"""Official scores of a run: the unmodified scripts on files on disk, and their unrounded results."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cache import read_json
 from zoo.errors import EvaluationError
-from zoo.repro.cityscapes import CityscapesDataset
-from zoo.repro.official_ground_truth import PanopticGroundTruth, panoptic_ground_truth
-from zoo.repro.official_jobs import Jobs, available_cores, mirror_files, provenance
-from zoo.repro.predictions import (
-    INSTANCE,
-    PANOPTIC,
-    SEMANTIC,
-    assemble_panoptic_json,
-    missing_predictions,
-)
+from zoo.repro.official_jobs import Jobs, available_cores
+from zoo.repro.predictions import missing_predictions
 
 if TYPE_CHECKING:
     from zoo.repro.dataset import CacheOrFolder, Dataset, DatasetInfo
+    from zoo.repro.scores import InternalResult
 
 # A script that takes longer than this is stuck: some twenty times what it takes on one slow core.
 _PATIENCE_S = 300.0
 _PATIENCE_S_PER_IMAGE = 20.0
+
+RESULT = "result.json"
+"""The file in which a script's job leaves its numbers."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,13 @@ class OfficialScores:
     """What the official scripts say.
 
     Attributes:
-      metrics: in percent, unrounded: `pq`, `sq`, `rq`, each also with `_things` and `_stuff`; `miou` and
-        `iiou` of the pixel-level script; `ap` and `ap50` of the instance-level script. NaN where no class
-        of a kind occurs. Empty where the scripts could not run.
+      metrics: in percent, unrounded: `pq`, `sq`, `rq`, each also with `_things` and `_stuff`; `ap` and `ap50`
+        of the instances; `miou`, and for Cityscapes `iiou`. NaN where no class of a kind occurs. Empty where
+        the scripts could not run.
       per_class: metric -> class name -> percent, or None where the class does not occur (for PQ the script
         says 0 instead).
-      provenance: package, scripts with digests, where the panoptic ground truth came from, and what had to
-        be handled; or why the scripts could not run.
+      provenance: packages, scripts with digests, where the ground truth came from, and what had to be
+        handled; or why the scripts could not run.
       timings: seconds of each script.
     """
 
@@ -51,19 +48,39 @@ class OfficialScores:
     provenance: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
 
+    def take_panoptic(self, result: Mapping[str, Any], info: DatasetInfo) -> None:
+        """Takes the panoptic script's numbers, fractions by category id."""
+        for group, suffix in (("All", ""), ("Things", "_things"), ("Stuff", "_stuff")):
+            for metric in ("pq", "sq", "rq"):
+                self.metrics[metric + suffix] = 100.0 * result[group][metric]
+        for metric in ("pq", "sq", "rq"):
+            self.per_class[metric] = {
+                name: percent(result["per_class"][str(original_id)][metric])
+                for name, original_id in zip(info.class_names, info.original_ids, strict=True)
+                if str(original_id) in result["per_class"]
+            }
 
-class OfficialRun:
-    """The official scripts of one run; ground truth is prepared while predictions are still being made."""
+    def take_semantic(self, internal: InternalResult) -> None:
+        """Takes mean IoU from the run's own statistics where no official script measures it (COCO).
+
+        Its definition is that of COCO's panoptic API, whose converter makes semantic ground truth from the
+        panoptic annotations: crowd regions keep their category, void is left out.
+        """
+        if not self.metrics or "miou" in self.metrics or math.isnan(internal.official_miou):
+            return
+        self.metrics["miou"] = internal.official_miou
+        self.per_class["iou"] = dict(internal.official_iou)
+        self.provenance["miou"] = (
+            "semantic head against the categories of the panoptic annotations, crowd regions included, void "
+            "left out; there is no official script, so zoo counts the pixels"
+        )
+
+
+class OfficialRun(ABC):
+    """The official scripts of one run; ground truth may be prepared while predictions are being made."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        image_ids: Sequence[str],
-        predictions: Path,
-        folder: Path,
-        *,
-        cache: CacheOrFolder = None,
-        processes: int | None = None,
+        self, image_ids: Sequence[str], predictions: Path, folder: Path, *, processes: int | None = None
     ) -> None:
         """Starts to prepare; see `start_official`."""
         self._image_ids = list(image_ids)
@@ -73,22 +90,6 @@ class OfficialRun:
         self._patience_s = _PATIENCE_S + _PATIENCE_S_PER_IMAGE * len(self._image_ids)
         self._jobs = Jobs(folder)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="official")
-        self.obstacle = dataset.official_obstacle
-        if self.obstacle is None and not isinstance(dataset, CityscapesDataset):
-            self.obstacle = f"there are no official Cityscapes scores for {dataset.info.name}"
-        self._ground_truth: Future[PanopticGroundTruth] | None = None
-        if self.obstacle is None:
-            assert isinstance(dataset, CityscapesDataset)
-            self._dataset = dataset
-            self._ground_truth = self._threads.submit(
-                panoptic_ground_truth,
-                dataset,
-                self._image_ids,
-                self._jobs,
-                cache=cache,
-                processes=max(1, self._processes // 2),
-                patience_s=self._patience_s,
-            )
 
     def finish(self) -> OfficialScores:
         """Runs the scripts, all at once, on the predictions that are now complete.
@@ -96,32 +97,17 @@ class OfficialRun:
         Raises:
           EvaluationError: predictions are missing, or a script failed.
         """
-        if self._ground_truth is None:
-            return OfficialScores(provenance={"skipped": self.obstacle})
         missing = missing_predictions(self._predictions, self._image_ids)
         if missing:
             raise EvaluationError(
                 f"{self._predictions}: {len(missing)} of {len(self._image_ids)} predictions missing, "
                 f"first: {missing[0]}; run again to make them"
             )
-        self._link_ground_truth()
-        pixel = self._threads.submit(self._pixel)
-        instance = self._threads.submit(self._instance)
-        ground_truth = self._ground_truth.result()
-        panoptic = self._threads.submit(self._panoptic, ground_truth)
-        parts = {"panoptic": panoptic.result(), "pixel": pixel.result(), "instance": instance.result()}
-        scores = OfficialScores(
-            provenance={**provenance(), "panoptic_ground_truth": ground_truth.source, "handled": []},
-            timings={"official_ground_truth_s": ground_truth.seconds},
-        )
-        info = self._dataset.info
-        _take_panoptic(scores, _result(parts["panoptic"][0]), info)
-        _take_pixel(scores, _result(parts["pixel"][0]), info)
-        _take_instance(scores, _result(parts["instance"][0]), info)
-        for name, (work, seconds) in parts.items():
-            scores.provenance["handled"] += json.loads((work / "handled.json").read_text(encoding="utf-8"))
-            scores.timings[f"official_{name}_s"] = seconds
-        return scores
+        return self._score()
+
+    @abstractmethod
+    def _score(self) -> OfficialScores:
+        """Runs the scripts on complete predictions."""
 
     def close(self) -> None:
         """Ends what still runs; harmless after `finish`."""
@@ -134,61 +120,42 @@ class OfficialRun:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _link_ground_truth(self) -> None:
-        """Makes a folder with the evaluated images' ground truth alone: the scripts take all they find."""
-        import shutil
-
-        folder = self._folder / "ground_truth"
-        shutil.rmtree(folder, ignore_errors=True)
-        names = [
-            self._dataset.ground_truth_name(image_id, kind)
-            for image_id in self._image_ids
-            for kind in ("labelIds", "instanceIds")
-        ]
-        mirror_files({name: self._dataset.root / name for name in names}, folder)
-
-    def _search(self, kind: str) -> str:
-        # Relative, because the scripts search with patterns, and a path may hold characters that mean more.
-        return os.path.join("..", "ground_truth", "gtFine", self._dataset.split, "*", f"*_gtFine_{kind}.png")
-
-    def _pixel(self) -> tuple[Path, float]:
-        job = {"kind": "pixel", "search": self._search("labelIds"), "result": os.path.join(".", _RESULT)}
-        return self._jobs.run(
-            "pixel", job, environment=self._environment(SEMANTIC), patience_s=self._patience_s
-        )
-
-    def _instance(self) -> tuple[Path, float]:
+    def _panoptic_job(
+        self, ground_truth_json: Path, ground_truth_folder: Path, prediction_json: Path, folder: Path
+    ) -> tuple[Path, float]:
+        """Runs the panoptic script on files in the COCO format."""
         job = {
-            "kind": "instance",
-            "search": self._search("instanceIds"),
-            "result": os.path.join(".", _RESULT),
-            # It takes longer than the other two together.
-            "processes": max(1, min(self._processes, len(self._image_ids))),
-        }
-        return self._jobs.run(
-            "instance", job, environment=self._environment(INSTANCE), patience_s=self._patience_s
-        )
-
-    def _panoptic(self, ground_truth: PanopticGroundTruth) -> tuple[Path, float]:
-        selected = self._folder / "ground_truth" / "panoptic.json"
-        ground_truth.select(self._image_ids, selected)
-        job = {
-            "kind": "panoptic",
-            "gt_json": str(selected.resolve()),
-            "gt_folder": str(ground_truth.folder.resolve()),
-            "prediction_json": str(assemble_panoptic_json(self._predictions, self._image_ids).resolve()),
-            "prediction_folder": str((self._predictions / PANOPTIC).resolve()),
-            "result": _RESULT,
+            "kind": self._panoptic_kind(),
+            "gt_json": str(ground_truth_json.resolve()),
+            "gt_folder": str(ground_truth_folder.resolve()),
+            "prediction_json": str(prediction_json.resolve()),
+            "prediction_folder": str(folder.resolve()),
+            "result": RESULT,
             "processes": max(1, min(self._processes, len(self._image_ids))),
         }
         return self._jobs.run("panoptic", job, patience_s=self._patience_s)
 
-    def _environment(self, predictions: str) -> dict[str, str]:
-        return {
-            "CITYSCAPES_DATASET": os.path.join("..", "ground_truth"),
-            "CITYSCAPES_RESULTS": str((self._predictions / predictions).resolve()),
-            "CITYSCAPES_EXPORT_DIR": ".",
-        }
+    def _panoptic_kind(self) -> str:
+        """Which of the two copies of the panoptic script runs."""
+        return "panoptic"
+
+    def _note(self, scores: OfficialScores, parts: Mapping[str, tuple[Path, float]]) -> None:
+        """Adds to the scores how long each script took, and what had to be handled."""
+        handled = scores.provenance.setdefault("handled", [])
+        for name, (work, seconds) in parts.items():
+            handled += json.loads((work / "handled.json").read_text(encoding="utf-8"))
+            scores.timings[f"official_{name}_s"] = seconds
+
+
+class _NoOfficialRun(OfficialRun):
+    """For data sets that the official scripts cannot score."""
+
+    def __init__(self, obstacle: str, predictions: Path, folder: Path) -> None:
+        super().__init__([], predictions, folder)
+        self._obstacle = obstacle
+
+    def _score(self) -> OfficialScores:
+        return OfficialScores(provenance={"skipped": self._obstacle})
 
 
 def start_official(
@@ -202,7 +169,7 @@ def start_official(
 ) -> OfficialRun:
     """Starts the official scoring of a run and returns at once.
 
-    Panoptic ground truth is found or made in the background. Call `finish` when all predictions are written,
+    What the data set lacks for it is made in the background. Call `finish` when all predictions are written,
     and `close` in any case.
 
     Args:
@@ -213,47 +180,35 @@ def start_official(
       cache: where panoptic ground truth is kept; None for the default cache.
       processes: how many processes to use at once; None for one on each core.
     """
-    return OfficialRun(dataset, image_ids, predictions, folder, cache=cache, processes=processes)
+    from zoo.repro.cityscapes import CityscapesDataset
+    from zoo.repro.coco import CocoDataset
+
+    if dataset.official_obstacle is not None:
+        return _NoOfficialRun(dataset.official_obstacle, predictions, folder)
+    if isinstance(dataset, CityscapesDataset):
+        from zoo.repro.official_cityscapes import CityscapesRun
+
+        return CityscapesRun(dataset, image_ids, predictions, folder, cache=cache, processes=processes)
+    if isinstance(dataset, CocoDataset):
+        from zoo.repro.official_coco import CocoRun
+
+        return CocoRun(dataset, image_ids, predictions, folder, processes=processes)
+    obstacle = f"the official scripts read no {type(dataset).__name__} of {dataset.info.name}"
+    return _NoOfficialRun(obstacle, predictions, folder)
 
 
-_RESULT = "result.json"
+def script_result(work: Path) -> dict[str, Any]:
+    """Returns the numbers that a script's job left in its folder.
+
+    Raises:
+      EvaluationError: there are none.
+    """
+    found = read_json(work / RESULT)
+    if found is None:
+        raise EvaluationError(f"{work / RESULT}: the script left no results; see log.txt beside it")
+    return dict(found)
 
 
-def _result(work: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((work / _RESULT).read_text(encoding="utf-8"))
-    return found
-
-
-def _percent(value: float) -> float | None:
+def percent(value: float) -> float | None:
+    """Returns a fraction as percent, NaN as None."""
     return None if math.isnan(value) else 100.0 * value
-
-
-def _take_panoptic(scores: OfficialScores, result: dict[str, Any], info: DatasetInfo) -> None:
-    for group, suffix in (("All", ""), ("Things", "_things"), ("Stuff", "_stuff")):
-        for metric in ("pq", "sq", "rq"):
-            scores.metrics[metric + suffix] = 100.0 * result[group][metric]
-    for metric in ("pq", "sq", "rq"):
-        scores.per_class[metric] = {
-            name: _percent(result["per_class"][str(original_id)][metric])
-            for name, original_id in zip(info.class_names, info.original_ids, strict=True)
-        }
-
-
-def _take_pixel(scores: OfficialScores, result: dict[str, Any], info: DatasetInfo) -> None:
-    scores.metrics["miou"] = 100.0 * result["averageScoreClasses"]
-    scores.metrics["iiou"] = 100.0 * result["averageScoreInstClasses"]
-    scores.per_class["iou"] = {name: _percent(result["classScores"][name]) for name in info.class_names}
-    scores.per_class["iiou"] = {
-        info.class_names[i]: _percent(result["classInstScores"][info.class_names[i]])
-        for i in info.thing_class_ids
-    }
-
-
-def _take_instance(scores: OfficialScores, result: dict[str, Any], info: DatasetInfo) -> None:
-    averages = result["averages"]
-    for metric, key, class_key in (("ap", "allAp", "ap"), ("ap50", "allAp50%", "ap50%")):
-        scores.metrics[metric] = 100.0 * averages[key]
-        scores.per_class[metric] = {
-            info.class_names[i]: _percent(averages["classes"][info.class_names[i]][class_key])
-            for i in info.thing_class_ids
-        }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.repro.dataset import cache_at, digest_of_files
-from zoo.repro.official_jobs import Jobs, mirror_files, provenance
+from zoo.repro.official_jobs import CITYSCAPES_SCRIPTS, Jobs, mirror_files, provenance
 
 if TYPE_CHECKING:
     from zoo.repro.cityscapes import CityscapesDataset
@@ -44,11 +44,22 @@ class PanopticGroundTruth:
 
     def select(self, image_ids: Sequence[str], path: Path) -> None:
         """Writes the annotations of `image_ids` alone, in that order, to `path`."""
-        content = json.loads(self.json.read_text(encoding="utf-8"))
-        for key, name in (("images", "id"), ("annotations", "image_id")):
-            by_id = {element[name]: element for element in content[key]}
-            content[key] = [by_id[image_id] for image_id in image_ids]
-        path.write_text(json.dumps(content), encoding="utf-8")
+        select_annotations(self.json, image_ids, path)
+
+
+def select_annotations(source: Path, image_ids: Sequence[str] | Sequence[int], path: Path) -> None:
+    """Writes the part of a panoptic annotation file that belongs to some images.
+
+    Args:
+      source: annotations in the COCO panoptic format.
+      image_ids: how they call the images.
+      path: the file to write, with the images in that order.
+    """
+    content = json.loads(source.read_text(encoding="utf-8"))
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        by_id = {element[name]: element for element in content[key]}
+        content[key] = [by_id[image_id] for image_id in image_ids]
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def panoptic_ground_truth(
@@ -106,7 +117,7 @@ def _found(folder: Path, name: str, source: str, start: float) -> PanopticGround
 def _key(dataset: CityscapesDataset, image_ids: Sequence[str]) -> str:
     digests = dataset.digests()
     names = [dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids]
-    script = provenance()["scripts"]["createPanopticImgs"]["sha256"]
+    script = provenance(CITYSCAPES_SCRIPTS)["scripts"]["createPanopticImgs"]["sha256"]
     return digest_of_files(
         {name: digests[name] for name in names}, about=f"panoptic {dataset.split} {script}"
     )

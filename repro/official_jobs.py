@@ -22,13 +22,16 @@ from typing import Any
 
 from zoo.errors import EvaluationError
 
-PACKAGE = "cityscapesscripts"
-SCRIPTS = {
-    "make_panoptic": f"{PACKAGE}.preparation.createPanopticImgs",
-    "panoptic": f"{PACKAGE}.evaluation.evalPanopticSemanticLabeling",
-    "pixel": f"{PACKAGE}.evaluation.evalPixelLevelSemanticLabeling",
-    "instance": f"{PACKAGE}.evaluation.evalInstanceLevelSemanticLabeling",
+CITYSCAPES_SCRIPTS = {
+    "make_panoptic": "cityscapesscripts.preparation.createPanopticImgs",
+    "panoptic": "cityscapesscripts.evaluation.evalPanopticSemanticLabeling",
+    "pixel": "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
+    "instance": "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
 }
+PANOPTICAPI = "panopticapi.evaluation"
+_SCRIPTS = {**CITYSCAPES_SCRIPTS, "panopticapi": PANOPTICAPI, "coco_instance": "pycocotools.cocoeval"}
+"""The official module behind each kind of job."""
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -77,16 +80,16 @@ class Jobs:
             except subprocess.TimeoutExpired:
                 _kill(process)
                 raise EvaluationError(
-                    f"{SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}"
+                    f"{_SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}"
                 ) from None
             finally:
                 with self._lock:
                     self._running.discard(process)
         if self._closed:
-            raise EvaluationError(f"{SCRIPTS[job['kind']]}: was ended because the run ended")
+            raise EvaluationError(f"{_SCRIPTS[job['kind']]}: was ended because the run ended")
         if code != 0:
             raise EvaluationError(
-                f"{SCRIPTS[job['kind']]}: ended with code {code}: {_last_line(log)}; its output is in {log}"
+                f"{_SCRIPTS[job['kind']]}: ended with code {code}: {_last_line(log)}; its output is in {log}"
             )
         return work, time.perf_counter() - start
 
@@ -118,26 +121,43 @@ class Jobs:
         return process
 
 
-def provenance() -> dict[str, Any]:
-    """Returns the official package's version, and each script's SHA-256 and whether it is as published.
+def coco_scripts() -> dict[str, str]:
+    """Returns the official modules for COCO, by kind of job.
 
-    A script is as published where its digest is the one in the list of files that the package came with.
+    Panoptic quality is computed by `panopticapi` where it is installed, else by the same code as it lives on
+    in `cityscapesscripts`.
     """
-    distribution = importlib.metadata.distribution(PACKAGE)
-    listed = {str(file): file.hash for file in distribution.files or []}
+    has_panopticapi = importlib.util.find_spec(PANOPTICAPI.partition(".")[0]) is not None
+    panoptic = "panopticapi" if has_panopticapi else "panoptic"
+    return {kind: _SCRIPTS[kind] for kind in (panoptic, "coco_instance")}
+
+
+def provenance(modules: Mapping[str, str]) -> dict[str, Any]:
+    """Returns packages with versions, and each module's SHA-256 and whether it is as published.
+
+    A module is as published where its digest is the one in the list of files that its package came with.
+
+    Args:
+      modules: official modules, by kind of job.
+    """
+    packages: dict[str, str] = {}
     scripts: dict[str, Any] = {}
-    for module in SCRIPTS.values():
+    for module in modules.values():
+        package = module.partition(".")[0]
+        distribution = importlib.metadata.distribution(package)
+        packages[package] = f"{package} {distribution.version}"
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
-            raise EvaluationError(f"{module}: is not installed; install {PACKAGE} again")
+            raise EvaluationError(f"{module}: is not installed; install {package} again")
         digest = hashlib.sha256(Path(spec.origin).read_bytes()).digest()
+        listed = {str(file): file.hash for file in distribution.files or []}
         listed_hash = listed.get(module.replace(".", "/") + ".py")
         encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         as_published = None
         if listed_hash is not None and listed_hash.mode == "sha256":
             as_published = listed_hash.value == encoded
         scripts[module.rsplit(".", 1)[1]] = {"sha256": digest.hex(), "as_published": as_published}
-    return {"package": f"{PACKAGE} {distribution.version}", "scripts": scripts}
+    return {"package": ", ".join(packages.values()), "scripts": scripts}
 
 
 def available_cores() -> int:

@@ -1,4 +1,4 @@
-"""The program of the separate processes in which the official Cityscapes scripts run.
+"""The program of the separate processes in which the official scripts run.
 
 Called as `python -m zoo.repro.official_process JOB.json`, in a working folder of its own. The scripts are
 imported from the installed package and called through their `main`, with their own parameters. What is done
@@ -93,6 +93,53 @@ def _evaluate_panoptic(job: dict[str, Any]) -> None:
     sys.argv += ["--prediction-json-file", job["prediction_json"]]
     sys.argv += ["--prediction-folder", job["prediction_folder"], "--results_file", job["result"]]
     script.main()
+
+
+def _evaluate_panopticapi(job: dict[str, Any]) -> None:
+    from panopticapi import evaluation as script
+
+    processes = job["processes"]
+    multiprocessing.cpu_count = lambda: processes  # type: ignore[assignment]
+    result = script.pq_compute(
+        job["gt_json"], job["prediction_json"], job["gt_folder"], job["prediction_folder"]
+    )
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _evaluate_coco_instances(job: dict[str, Any]) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    ground_truth = COCO(job["ground_truth"])
+    images = json.loads(Path(job["images"]).read_text(encoding="utf-8"))
+    detections = json.loads(Path(job["predictions"]).read_text(encoding="utf-8"))
+    categories = ground_truth.getCatIds()
+    if not detections:
+        _handled.append("instance: nothing was detected, AP is 0")
+        nothing = {str(category): 0.0 for category in categories}
+        result = {"ap": 0.0, "ap50": 0.0, "ap_per_category": nothing, "ap50_per_category": nothing}
+    else:
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(detections), "segm")
+        evaluation.params.imgIds = images
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        # [thresholds, recalls, categories, areas, detections]: all areas, the most detections; -1 is nothing.
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]
+
+        def mean(values: np.ndarray) -> float | None:
+            known = values[values > -1]
+            return float(known.mean()) if known.size else None
+
+        result = {}
+        for name, values in (("ap", precision), ("ap50", precision[:1])):
+            result[name] = mean(values)
+            result[f"{name}_per_category"] = {
+                str(category): mean(values[:, :, index])
+                for index, category in enumerate(evaluation.params.catIds)
+            }
+        result["stats"] = [float(value) for value in evaluation.stats]
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
 
 
 def _average_groups(pq_stat: Any, categories: Any) -> dict[str, Any]:
@@ -230,6 +277,8 @@ def _end_with_parent(parent: int) -> None:
 _JOBS: dict[str, Callable[[dict[str, Any]], None]] = {
     "make_panoptic": _make_panoptic,
     "panoptic": _evaluate_panoptic,
+    "panopticapi": _evaluate_panopticapi,
+    "coco_instance": _evaluate_coco_instances,
     "pixel": _evaluate_pixels,
     "instance": _evaluate_instances,
 }

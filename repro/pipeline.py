@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import DataError
 from zoo.model.postprocess import PostprocessOptions
 from zoo.repro.predictions import write_predictions
 from zoo.repro.predictor import Predictor
@@ -120,15 +121,16 @@ class Pipeline:
 
     def _read(self, index: int) -> Sample:
         with self._timed("read_s"):
-            return self._dataset.load(index)
+            try:
+                return self._dataset.load(index)
+            except DataError as error:
+                raise DataError(f"{error}; --keep-going leaves such images out") from None
 
     def _finish(self, sample: Sample, maps: Maps) -> None:
-        height, width = sample.image.shape[:2]
         with self._timed("post_processing_s"):
-            result = self._predictor.postprocess(maps)
-            instances = result.instances(valid_size=(height, width))
-            panoptic = result.panoptic[:height, :width]
-            semantic = result.semantic[:height, :width]
+            height, width = sample.image.shape[:2]
+            prediction = self._predictor.postprocess(maps, (height, width))
+            panoptic, semantic, instances = prediction.panoptic, prediction.semantic, prediction.instances
         with self._timed("statistics_s"):
             arrays = self._scores.measure(sample, panoptic, semantic, instances)
         with self._timed("write_s"):

@@ -6,8 +6,10 @@ One folder for each form, because the pixel-level script refuses an image for wh
     panoptic/<image>.png             segment ids as red + 256 * green + 65536 * blue; 0 is void
     panoptic/<image>.json            the image's entry of the COCO panoptic format
     panoptic.json                    all entries, made at the end
-    instance/<image>.txt             one line for each thing: mask, original label id, score
+    instance/<image>.txt             Cityscapes: one line for each thing: mask, original label id, score
     instance/masks/<image>/*.png     the masks
+    instance/<image>.json            COCO: the image's entries of the results format, masks run-length encoded
+    instance.json                    all entries, made at the end
 
 Segment ids are original label id * 1000 + instance for things, and the label id for stuff.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +27,7 @@ import numba
 import numpy as np
 
 from zoo.repro.dataset import write_atomically
+from zoo.repro.predicted_instances import InstanceResult, write_masks, write_run_lengths
 
 if TYPE_CHECKING:
     from zoo.repro.dataset import DatasetInfo
@@ -91,20 +94,25 @@ def write_predictions(
     for label in labels:
         segment_of[label] = _segment_id(label, info)
     mask_of[things] = np.arange(len(things), dtype=np.int32)
-    rgb_rows, mask_rows = _encode_panoptic(panoptic, segment_of, mask_of, len(things))
+    has_masks = info.instance_results == "masks"
+    rgb_rows, mask_rows = _encode_panoptic(panoptic, segment_of, mask_of, len(things) if has_masks else 0)
 
     width = panoptic.shape[1]
-    mask_folder = folder / INSTANCE / "masks" / image_id
-    for part in (folder / SEMANTIC, folder / PANOPTIC, mask_folder):
-        part.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for label, rows in zip(things, mask_rows, strict=True):
-        name = f"{segment_of[label]}.png"
-        # Not atomic one by one: no mask counts before the list below names it.
-        (mask_folder / name).write_bytes(_png(rows, width, bits=1, colour_type=_GREY))
-        original_id = info.original_ids[label // info.label_divisor]
-        lines.append(f"masks/{image_id}/{name} {original_id} {scores[label]!r}\n")
-    write_atomically(folder / INSTANCE / f"{image_id}.txt", "".join(lines).encode())
+    for part in (SEMANTIC, PANOPTIC, INSTANCE):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    results = [
+        InstanceResult(
+            name=str(segment_of[label]),
+            category_id=info.original_ids[label // info.label_divisor],
+            score=scores[label],
+        )
+        for label in things
+    ]
+    if has_masks:
+        masks = [_png(rows, width, bits=1, colour_type=_GREY) for rows in mask_rows]
+        write_masks(folder / INSTANCE, image_id, results, masks)
+    else:
+        write_run_lengths(folder / INSTANCE, image_id, results, mask_of[panoptic])
 
     original_of = np.zeros(256, np.uint8)
     original_of[: info.num_classes] = info.original_ids
@@ -134,12 +142,20 @@ def missing_predictions(folder: Path, image_ids: Iterable[str]) -> list[str]:
     return [image_id for image_id in image_ids if not (folder / PANOPTIC / f"{image_id}.json").exists()]
 
 
-def assemble_panoptic_json(folder: Path, image_ids: Iterable[str]) -> Path:
-    """Writes and returns `panoptic.json` with the entries of `image_ids`."""
-    annotations = [
-        json.loads((folder / PANOPTIC / f"{image_id}.json").read_text(encoding="utf-8"))
-        for image_id in image_ids
-    ]
+def assemble_panoptic_json(
+    folder: Path, image_ids: Iterable[str], official_ids: Mapping[str, int] | None = None
+) -> Path:
+    """Writes and returns `panoptic.json` with the entries of `image_ids`.
+
+    Args:
+      folder: the run's folder of predictions.
+      image_ids: the images of the run.
+      official_ids: by what number the ground truth calls each image; None where by its name.
+    """
+    annotations = []
+    for image_id in image_ids:
+        annotation = json.loads((folder / PANOPTIC / f"{image_id}.json").read_text(encoding="utf-8"))
+        annotations.append({**annotation, "image_id": official_ids[image_id] if official_ids else image_id})
     path = folder / "panoptic.json"
     write_atomically(path, json.dumps({"annotations": annotations}).encode())
     return path
@@ -154,7 +170,12 @@ def _labels_of(panoptic: np.ndarray, info: DatasetInfo, image_id: str) -> list[i
     if not _mark_present(panoptic, present):
         raise ValueError(f"{image_id}: the panoptic map holds what is no label")
     labels: list[int] = np.flatnonzero(present).tolist()
-    return [label for label in labels if label // info.label_divisor < info.num_classes]
+    classes = [label // info.label_divisor for label in labels]
+    return [
+        label
+        for label, class_id in zip(labels, classes, strict=True)
+        if class_id < info.num_classes and class_id != info.ignore_label
+    ]
 
 
 def _is_instance(label: int, info: DatasetInfo) -> bool:
@@ -203,7 +224,7 @@ def _encode_panoptic(panoptic, segment_of, mask_of, num_masks):  # type: ignore[
             rgb[y, 2 + 3 * x] = (segment >> 8) & 255
             rgb[y, 3 + 3 * x] = segment >> 16
             mask = mask_of[label]
-            if mask >= 0:
+            if 0 <= mask < num_masks:
                 masks[mask, y, 1 + (x >> 3)] |= 128 >> (x & 7)
     return rgb, masks
 

@@ -1,4 +1,4 @@
-"""A restored network on its devices: raw images in, stride-4 maps out, post-processing options at hand."""
+"""A restored network on its devices: raw images in, stride-4 maps out, predictions at the raw size."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import DataError
-from zoo.model.postprocess import PanopticResult, postprocess, postprocess_full_resolution
+from zoo.model.postprocess import ImagePrediction, postprocess, postprocess_full_resolution
+from zoo.model.preprocess import entry_resized_size, network_input
 from zoo.repro.devices import describe, strategy_for
 
 if TYPE_CHECKING:
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 
 Maps = dict[str, np.ndarray]
 
-# The reference pads images with the pixel that its normalisation turns into zero.
-MEAN_PIXEL = 127.5
-
 
 class Predictor:
-    """Runs a network on one image per replica, as the reference evaluates: padded to the crop size."""
+    """Runs a network on one image per replica, as the reference evaluates: resized, padded to the crop."""
 
     def __init__(
         self,
@@ -40,7 +37,7 @@ class Predictor:
         from zoo.model.multiscale import MultiScaleNetwork
         from zoo.model.panoptic_deeplab import compile_inference
 
-        self._name = entry.name
+        self._evaluation = entry.evaluation
         height, width = entry.evaluation.crop_size
         self._crop = (height, width)
         self._options = options
@@ -59,22 +56,18 @@ class Predictor:
         self.receipt: dict[str, Any] = network.receipt.to_json()
         # A compiled graph does not keep its variables alive.
         self._network = network
-        crop_height, crop_width = self._crop
 
-        def forward(image: Any) -> dict[str, Any]:
-            height, width = tf.shape(image)[0], tf.shape(image)[1]
-            padding = [[0, crop_height - height], [0, crop_width - width], [0, 0]]
-            padded = tf.pad(tf.cast(image, tf.float32), padding, constant_values=MEAN_PIXEL)
-            outputs = predict(tf.ensure_shape(padded, (crop_height, crop_width, 3))[None])
+        def forward(image: Any, size: Any) -> dict[str, Any]:
+            outputs = predict(network_input(image, size, self._crop)[None])
             return {name: value[0] for name, value in outputs.items()}
 
-        signature = [tf.TensorSpec((None, None, 3), tf.uint8)]
+        signature = [tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((2,), tf.int32)]
         self._forward = tf.function(forward, input_signature=signature, autograph=False)
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def on_replicas(images: Any) -> Any:
+        def on_replicas(images: Any, sizes: Any) -> Any:
             # Not `self._forward`: a signature of tensors does not take one value for each replica.
-            return self._strategy.run(forward, args=(images,))
+            return self._strategy.run(forward, args=(images, sizes))
 
         self._on_replicas = on_replicas
 
@@ -82,42 +75,45 @@ class Predictor:
         """Returns the network's maps for each image.
 
         Args:
-          images: at most `replicas` images, `[H, W, 3]` uint8, each no larger than the crop size.
+          images: at most `replicas` images, `[H, W, 3]` uint8, of any size.
 
         Returns:
           For each image the stride-4 maps `semantic_logits` `[h, w, C]`, `center_heatmap` `[h, w, 1]` and
           `offset_map` `[h, w, 2]`, float32; with scales or flipping the averages at crop size instead, with
           `semantic_probs` in place of the logits.
         """
-        for image in images:
-            if image.shape[0] > self._crop[0] or image.shape[1] > self._crop[1]:
-                raise DataError(
-                    f"{self._name}: image of {image.shape[0]} x {image.shape[1]} pixels, expected at most "
-                    f"{self._crop[0]} x {self._crop[1]}; is this the right data set?"
-                )
+        inputs = [(image, np.array(self._resized_size(image.shape[:2]), np.int32)) for image in images]
         if self.replicas == 1:
-            outputs = [self._forward(images[0])]
+            outputs = [self._forward(*inputs[0])]
         else:
             # Every replica needs an image; the last batch repeats one and drops its maps.
-            filled = [*images, *[images[-1]] * (self.replicas - len(images))]
-            values = self._strategy.experimental_distribute_values_from_function(
-                lambda context: filled[context.replica_id_in_sync_group]
-            )
-            result = self._on_replicas(values)
+            filled = [*inputs, *[inputs[-1]] * (self.replicas - len(inputs))]
+            values = [
+                self._strategy.experimental_distribute_values_from_function(
+                    lambda context, part=part: filled[context.replica_id_in_sync_group][part]
+                )
+                for part in (0, 1)
+            ]
+            result = self._on_replicas(*values)
             local = {name: self._strategy.experimental_local_results(value) for name, value in result.items()}
-            outputs = [{name: parts[i] for name, parts in local.items()} for i in range(len(images))]
+            outputs = [{name: parts[i] for name, parts in local.items()} for i in range(len(inputs))]
         return [{name: value.numpy() for name, value in maps.items()} for maps in outputs]
 
-    def postprocess(self, maps: Maps) -> PanopticResult:
-        """Returns the panoptic result at crop size."""
+    def postprocess(self, maps: Maps, raw_size: tuple[int, int]) -> ImagePrediction:
+        """Returns the prediction for an image of `raw_size` (height, width), at that size."""
         if self._averaged:
-            return postprocess_full_resolution(
+            result = postprocess_full_resolution(
                 maps["semantic_probs"], maps["center_heatmap"], maps["offset_map"], self._options
             )
-        return postprocess(
-            maps["semantic_logits"],
-            maps["center_heatmap"],
-            maps["offset_map"],
-            size=self._crop,
-            options=self._options,
-        )
+        else:
+            result = postprocess(
+                maps["semantic_logits"],
+                maps["center_heatmap"],
+                maps["offset_map"],
+                size=self._crop,
+                options=self._options,
+            )
+        return result.restored(self._resized_size(raw_size), raw_size)
+
+    def _resized_size(self, raw_size: tuple[int, ...]) -> tuple[int, int]:
+        return entry_resized_size((raw_size[0], raw_size[1]), self._evaluation)

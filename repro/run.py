@@ -16,6 +16,8 @@ from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageErr
 from zoo.quiet import import_tensorflow
 from zoo.reports.table import markdown
 from zoo.repro.claims import judge_claims
+from zoo.repro.dataset import usable_images
+from zoo.repro.datasets import open_dataset
 from zoo.repro.devices import kind_of_device
 from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json, writing
 from zoo.repro.scores import InternalScores
@@ -64,6 +66,7 @@ def reproduce_entry(
     out: Path | None = None,
     settings: RunSettings = RunSettings(),
     restart: bool = False,
+    keep_going: bool = False,
     cache: Cache | None = None,
 ) -> dict[str, Any]:
     """Evaluates one entry and returns its run record, which is also written to the run's folder.
@@ -75,6 +78,7 @@ def reproduce_entry(
       out: the folder for runs, or None for the cache's; the run lives in a folder of the entry's name.
       settings: what the user chose.
       restart: discard an unfinished run instead of going on with it.
+      keep_going: leave out images that cannot be used, and say so, instead of ending with an error.
       cache: the download cache, or None for the default one.
 
     Raises:
@@ -87,7 +91,9 @@ def reproduce_entry(
 
     clock = _Clock()
     cache = cache or Cache()
-    dataset = _open_dataset(entry, registry, data, cache)
+    dataset = open_dataset(
+        registry.dataset(entry.dataset), data, cache, keep_going=keep_going, needed_by=entry.name
+    )
     checkpoint = fetch_checkpoint(entry, cache=cache)
     import_tensorflow()
     identity = {
@@ -101,21 +107,31 @@ def reproduce_entry(
         "code": _code_digest(),
     }
     image_ids = list(dataset.image_ids)[: settings.limit]
+    skipped = dict(dataset.skipped)
+    all_images = len(dataset) + len(skipped)
+    if keep_going:
+        image_ids, unreadable = usable_images(dataset, image_ids)
+        skipped |= unreadable
+        for reason in skipped.values():
+            say(f"skipped: {reason}")
+        if not image_ids:
+            raise DataError(f"{entry.name}: none of {all_images} images can be used; the lines above say why")
     folder = RunFolder(_run_root(entry, out, cache))
     with folder.in_use():
         folder.open(identity, image_ids, restart=restart)
-        say(f"{entry.name}: {len(image_ids)} of {len(dataset)} images of {entry.dataset}")
+        say(f"{entry.name}: {len(image_ids)} of {all_images} images of {entry.dataset}")
         clock.lap("prepare_s")
         measured = _measure(entry, dataset, image_ids, checkpoint, settings, folder, cache, clock)
         record = {
             "schema": SCHEMA_VERSION,
             "entry": entry.name,
             "images": len(image_ids),
-            "images_in_dataset": len(dataset),
+            "images_in_dataset": all_images,
+            "skipped": skipped,
             "claims": judge_claims(
                 entry.published,
                 measured["metrics"],
-                not_judged=_why_not_judged(settings, len(image_ids), len(dataset)),
+                not_judged=_why_not_judged(settings, len(image_ids), all_images, len(skipped)),
             ),
             **measured,
             "entry_digest": identity["entry_digest"],
@@ -185,6 +201,7 @@ def _measure(
             )
         scores.add(arrays)
     internal = scores.compute()
+    official_scores.take_semantic(internal)
     clock.lap("internal_s")
     return {
         "metrics": {"official": finite(official_scores.metrics), "internal": finite(internal.metrics)},
@@ -202,9 +219,9 @@ def _measure(
     }
 
 
-def _why_not_judged(settings: RunSettings, images: int, all_images: int) -> str | None:
-    reasons = []
-    if images < all_images:
+def _why_not_judged(settings: RunSettings, images: int, all_images: int, skipped: int) -> str | None:
+    reasons = [f"{skipped} of {all_images} images skipped"] if skipped else []
+    if images + skipped < all_images:
         reasons.append(f"{images} of {all_images} images")
     if settings.changes_numbers():
         reasons.append(f"measured with {' '.join(settings.changes_numbers())}")
@@ -229,22 +246,6 @@ class _Clock:
 
     def total(self) -> float:
         return time.perf_counter() - self._start
-
-
-def _open_dataset(entry: Entry, registry: Registry, data: Path | None, cache: Cache) -> Dataset:
-    declared = registry.dataset(entry.dataset)
-    if data is None:
-        if declared.archive is None:
-            where = f", from {declared.homepage}" if declared.homepage else ""
-            raise DataError(f"{entry.name}: needs --data DIR, the folder of {declared.title}{where}")
-        from zoo.fetching import fetch_dataset_archive
-
-        data = fetch_dataset_archive(declared, cache=cache)
-    if declared.format != "cityscapes":
-        raise EvaluationError(f"{entry.name}: data sets in the {declared.format} layout can't be read yet")
-    from zoo.repro.cityscapes import open_cityscapes
-
-    return open_cityscapes(Path(data), declared.split, expected_images=declared.images, cache=cache)
 
 
 def _run_root(entry: Entry, out: Path | None, cache: Cache) -> Path:

@@ -33,11 +33,16 @@ class InternalResult:
       per_class: metric -> class name -> value: `pq`, `sq`, `rq` and `iou` in percent, or None where the
         class does not occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
       ap12: the twelve averages of mask AP and AR in percent, or None where there is nothing to average.
+      official_miou: mean IoU in percent over the classes that are scored, with a ground truth in which crowd
+        regions keep their class; NaN where the data hold none.
+      official_iou: class name -> IoU of the same, or None where the class does not occur.
     """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float | None]]
     ap12: dict[str, float | None]
+    official_miou: float
+    official_iou: dict[str, float | None]
 
 
 class InternalScores:
@@ -46,6 +51,7 @@ class InternalScores:
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
         self._metrics: dict[str, Any] = self._fresh()
+        self._official_miou = MeanIoU(info.num_classes, info.ignore_label)
 
     def _fresh(self) -> dict[str, Any]:
         info = self._info
@@ -98,11 +104,12 @@ class InternalScores:
 
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds what `measure` returned for one image."""
-        for name, metric in self._metrics.items():
+        for name, metric in {**self._metrics, OFFICIAL_MIOU: self._official_miou}.items():
             part = {
                 key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")
             }
-            metric.merge(metric.from_arrays(part))
+            if part or name != OFFICIAL_MIOU:
+                metric.merge(metric.from_arrays(part))
 
     def so_far(self) -> tuple[float, float]:
         """Returns PQ and mIoU of the images added up to now, in percent."""
@@ -117,6 +124,10 @@ class InternalScores:
         quality = self._metrics["pq"].compute(thing_class_ids=self._info.thing_class_ids)
         iou = self._metrics["miou"].compute()
         ap = self._metrics["ap"].compute()
+        official_iou = self._official_miou.compute().iou_per_class.copy()
+        if self._info.ignore_label < self._info.num_classes:
+            official_iou[self._info.ignore_label] = np.nan
+        occurs = ~np.isnan(official_iou)
         return InternalResult(
             metrics={"pq": quality.pq, "sq": quality.sq, "rq": quality.rq, "miou": iou.miou, "ap": ap.ap},
             per_class={
@@ -130,4 +141,6 @@ class InternalScores:
                 "iou": finite(per_class(iou.iou_per_class)),
             },
             ap12=finite(asdict(ap.means)),
+            official_miou=float(official_iou[occurs].mean()) if occurs.any() else float("nan"),
+            official_iou=finite(per_class(official_iou)),
         )

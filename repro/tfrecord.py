@@ -62,6 +62,7 @@ class TFRecordDataset:
         self._records: dict[str, _Record] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         self._lock = threading.Lock()
+        self.skipped: dict[str, str] = {}
         for path in self._paths:
             for record in _records(path, self._map(path)):
                 image_id = self._image_id(record)

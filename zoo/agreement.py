@@ -131,7 +131,7 @@ def compare_with_saved_model(
     """
     from zoo.fetching import fetch_checkpoint
     from zoo.loading import load_entry
-    from zoo.model.predict import MEAN_PIXEL
+    from zoo.model.preprocess import MEAN_PIXEL
     from zoo.saved_model import load_saved_model
 
     saved_model = load_saved_model(entry)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from zoo.cli_data import data_app
 from zoo.cli_groups import cache_app, report_app
 from zoo.cli_output import AsJson, console, print_json
 from zoo.errors import InterruptedRunError, UsageError, ZooError
@@ -68,6 +69,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(data_app, name="data")
 app.add_typer(report_app, name="report")
 
 _registry_files: list[Path] = []
@@ -75,6 +77,7 @@ _registry_files: list[Path] = []
 
 @app.callback()
 def options(
+    context: typer.Context,
     registry: Annotated[
         list[Path] | None,
         typer.Option(
@@ -91,6 +94,8 @@ def options(
 ) -> None:
     """Options that come before the command."""
     _registry_files[:] = registry or []
+    # For commands in other files.
+    context.obj = list(_registry_files)
 
 
 def _registry() -> Registry:
@@ -339,6 +344,12 @@ def reproduce(
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard an unfinished run instead of going on with it.")
     ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going", help="Leave out images that cannot be used; claims are not judged then."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate entries and compare with the published numbers.
@@ -360,7 +371,13 @@ def reproduce(
     records = []
     for entry in entries:
         record = reproduce_entry(
-            entry, registry=registry, data=data, out=out, settings=settings, restart=restart
+            entry,
+            registry=registry,
+            data=data,
+            out=out,
+            settings=settings,
+            restart=restart,
+            keep_going=keep_going,
         )
         records.append(record)
         if not as_json:

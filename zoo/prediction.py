@@ -22,10 +22,11 @@ def predict_panoptic(
 ) -> PanopticPrediction:
     """Predicts the panoptic map of one image; `network.predict_panoptic(image)` is the same.
 
-    The image is padded with the mean pixel, bottom and right: to the network's input size where it fits, as
-    the published numbers were measured, and else to the next size `k * output_stride + 1`. The pooling window
-    of ASPP stays the published one and slides over what is larger. Thing classes, thresholds and areas are
-    those of the network's entry. What is returned has the size of the image.
+    The image is prepared as the published numbers were measured. For Cityscapes it is padded with the mean
+    pixel, bottom and right: to the network's input size where it fits, and else to the next size
+    `k * output_stride + 1`; the pooling window of ASPP stays the published one and slides over what is
+    larger. For COCO it is resized to fit the network's input, and the prediction back. Thing classes,
+    thresholds and areas are those of the network's entry. What is returned has the size of the image.
 
     The first image of each padded size compiles a graph, which takes seconds. With `optimize=True` in
     `zoo.load` the maps equal those that `zoo reproduce` scores, pixel for pixel.
@@ -49,7 +50,11 @@ def predict_panoptic(
 
         entry = _entry_of(network)
         predictor = PanopticPredictor(
-            network, classes_of(entry), postprocess_options(entry), entry.output_stride
+            network,
+            classes_of(entry),
+            postprocess_options(entry),
+            entry.output_stride,
+            resizes=any(entry.evaluation.min_resize_value),
         )
         # Not as an attribute: Keras would look for layers in it.
         vars(network)[_PREDICTOR] = predictor
@@ -64,8 +69,9 @@ def classes_of(entry: Entry) -> DatasetInfo:
       UsageError: they are not known, or not as many as the network has outputs.
     """
     from zoo.repro.cityscapes import CITYSCAPES
+    from zoo.repro.coco_classes import COCO
 
-    known = {"cityscapes_panoptic": CITYSCAPES}
+    known = {"cityscapes_panoptic": CITYSCAPES, "coco_panoptic": COCO}
     classes = known.get(entry.evaluation.dataset)
     if classes is None:
         raise UsageError(

@@ -16,7 +16,8 @@ def import_tensorflow() -> Any:
     Does nothing special where `TF_CPP_MIN_LOG_LEVEL` is set: whoever sets it wants to see messages.
     """
     if "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        # Not even errors: what they say comes as exceptions too, and a broken image is one line, not two.
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         with _held_back_stderr():
             import tensorflow as tf
 

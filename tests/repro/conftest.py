@@ -18,12 +18,10 @@ from zoo.repro.cityscapes import CITYSCAPES, CityscapesDataset, open_cityscapes
 from zoo.repro.predictions import write_predictions
 
 
-@pytest.fixture(scope="session")
-def minicity(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled data set, unpacked; tests only read it."""
-    folder = tmp_path_factory.mktemp("minicity")
+def unpacked(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(name)
     with (
-        resources.files("zoo.assets").joinpath("minicity.tar.gz").open("rb") as file,
+        resources.files("zoo.assets").joinpath(f"{name}.tar.gz").open("rb") as file,
         tarfile.open(fileobj=file) as archive,
     ):
         # The `filter` argument is not in every 3.10 and 3.11; the archive is our own.
@@ -34,7 +32,19 @@ def minicity(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 source = archive.extractfile(member)
                 assert source is not None
                 target.write_bytes(source.read())
-    return folder / "minicity"
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def minicity(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled data set in the Cityscapes layout, unpacked; tests only read it."""
+    return unpacked("minicity", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def minicoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled data set in the COCO layout, unpacked; tests only read it."""
+    return unpacked("minicoco", tmp_path_factory)
 
 
 @pytest.fixture

@@ -15,15 +15,17 @@ import zoo
 from zoo.errors import UsageError
 from zoo.fetching import fetch_checkpoint, fetch_dataset_archive
 from zoo.model.panoptic_deeplab import aspp_window
-from zoo.model.postprocess import PanopticResult, PostprocessOptions, postprocess
+from zoo.model.postprocess import ImagePrediction, PostprocessOptions, postprocess
 from zoo.model.predict import PanopticPrediction, padded_size
 from zoo.prediction import classes_of, postprocess_options
 from zoo.registry import load_registry
 from zoo.repro.cityscapes import CITYSCAPES, open_cityscapes
+from zoo.repro.coco import open_coco
 from zoo.repro.predictor import Predictor
 from zoo.repro.run import RunSettings
 
 NAME = "minicity/mobilenet_v3_small_os16"
+COCO_NAME = "minicoco/mobilenet_v3_small_os16"
 PUBLISHED = RunSettings()
 
 
@@ -54,32 +56,33 @@ def small() -> Any:
 
 
 @pytest.fixture(scope="module")
-def scored() -> Callable[..., PanopticResult]:
-    """What `zoo reproduce` scores, before the padding is cut off."""
-    entry = load_registry().resolve(NAME)
-    options = PostprocessOptions.from_entry(entry.evaluation, CITYSCAPES)
-    predictors: dict[RunSettings, Predictor] = {}
+def scored() -> Callable[..., ImagePrediction]:
+    """What `zoo reproduce` scores."""
+    predictors: dict[tuple[str, RunSettings], Predictor] = {}
 
-    def run(image: np.ndarray, settings: RunSettings = PUBLISHED) -> PanopticResult:
-        if settings not in predictors:
-            predictors[settings] = Predictor(entry, fetch_checkpoint(entry), settings, options)
-        return predictors[settings].postprocess(predictors[settings].maps([image])[0])
+    def run(image: np.ndarray, settings: RunSettings = PUBLISHED, name: str = NAME) -> ImagePrediction:
+        if (name, settings) not in predictors:
+            entry = load_registry().resolve(name)
+            options = PostprocessOptions.from_entry(entry.evaluation, classes_of(entry))
+            predictors[name, settings] = Predictor(entry, fetch_checkpoint(entry), settings, options)
+        predictor = predictors[name, settings]
+        return predictor.postprocess(predictor.maps([image])[0], (image.shape[0], image.shape[1]))
 
     return run
 
 
-def assert_same(found: PanopticPrediction, result: PanopticResult, size: tuple[int, int]) -> None:
-    height, width = size
-    np.testing.assert_array_equal(found.panoptic, result.panoptic[:height, :width])
-    np.testing.assert_array_equal(found.semantic, result.semantic[:height, :width])
-    instances = result.instances(valid_size=size)
+def assert_same(found: PanopticPrediction, expected: ImagePrediction, size: tuple[int, int]) -> None:
+    assert found.panoptic.shape == size
+    np.testing.assert_array_equal(found.panoptic, expected.panoptic)
+    np.testing.assert_array_equal(found.semantic, expected.semantic)
+    instances = expected.instances
     assert [instance.label for instance in found.instances] == instances.labels.tolist()
     assert [instance.area_px for instance in found.instances] == instances.areas.tolist()
     assert [instance.score for instance in found.instances] == instances.score.tolist()
 
 
 def test_every_bundled_image_is_predicted_as_it_is_scored(
-    network: Any, scored: Callable[..., PanopticResult], images: list[np.ndarray]
+    network: Any, scored: Callable[..., ImagePrediction], images: list[np.ndarray]
 ) -> None:
     assert len(images) == 30
     for image in images:
@@ -87,12 +90,28 @@ def test_every_bundled_image_is_predicted_as_it_is_scored(
 
 
 def test_scales_and_mirroring_are_those_of_a_run(
-    network: Any, scored: Callable[..., PanopticResult], images: list[np.ndarray]
+    network: Any, scored: Callable[..., ImagePrediction], images: list[np.ndarray]
 ) -> None:
     settings = RunSettings(scales=(0.75,), flip=True)
     found = network.predict_panoptic(images[0], scales=(0.75,), flip=True)
     assert_same(found, scored(images[0], settings), (256, 512))
     assert (found.panoptic != network.predict_panoptic(images[0]).panoptic).any()
+
+
+def test_images_of_any_size_are_resized_for_coco(scored: Callable[..., ImagePrediction]) -> None:
+    dataset = open_coco(fetch_dataset_archive(load_registry().dataset("minicoco")))
+    network = zoo.load(COCO_NAME, optimize=True)
+    sizes = set()
+    for index in range(0, len(dataset), 3):
+        image = dataset.load(index).image
+        sizes.add(image.shape)
+        found = network.predict_panoptic(image)
+        assert_same(found, scored(image, name=COCO_NAME), image.shape[:2])
+        assert found.class_name(found.void_label) == "void"
+    assert len(sizes) > 2
+    averaged = network.predict_panoptic(image, scales=(0.75, 1.0), flip=True)
+    settings = RunSettings(scales=(0.75, 1.0), flip=True)
+    assert_same(averaged, scored(image, settings, name=COCO_NAME), image.shape[:2])
 
 
 def test_result_is_complete(network: Any, images: list[np.ndarray]) -> None:
@@ -248,6 +267,8 @@ def test_what_is_no_image_is_refused(network: Any, image: Any) -> None:
 
 def test_classes_that_are_not_known_are_said_so() -> None:
     entry = load_registry().resolve("coco/resnet50_os32")
+    evaluation = entry.evaluation.model_copy(update={"dataset": "ade20k_panoptic"})
+    entry = entry.model_copy(update={"evaluation": evaluation})
     with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
         classes_of(entry)
     with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):

@@ -43,7 +43,11 @@ def test_every_full_name_resolves_to_its_entry(entry: Entry) -> None:
         ("resnet50_beta_os32", ["cityscapes/resnet50_beta_os32", "coco/resnet50_beta_os32"]),
         (
             "mobilenet_v3_small_os16",
-            ["cityscapes/mobilenet_v3_small_os16", "minicity/mobilenet_v3_small_os16"],
+            [
+                "cityscapes/mobilenet_v3_small_os16",
+                "minicity/mobilenet_v3_small_os16",
+                "minicoco/mobilenet_v3_small_os16",
+            ],
         ),
         ("cityscapes/mobilenet_v3_large", ["mobilenet_v3_large_os32", "mobilenet_v3_large_os16"]),
         ("coco/resnet50", ["coco/resnet50_os32", "coco/resnet50_os16"]),

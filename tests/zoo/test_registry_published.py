@@ -220,7 +220,9 @@ def test_backbones_have_the_architecture_of_their_rows(registry: Registry) -> No
         for entry in registry.select([f"c*/{pattern}_os*"]):
             assert entry.network.backbone.model_dump(include=fields) == backbone.network.backbone.model_dump()
             seen.add(entry.name)
-    assert seen == {entry.name for entry in registry.entries if not entry.name.startswith("minicity/")}
+    assert seen == {
+        entry.name for entry in registry.entries if not entry.name.startswith(("minicity/", "minicoco/"))
+    }
 
 
 def test_datasets(registry: Registry) -> None:
@@ -228,13 +230,15 @@ def test_datasets(registry: Registry) -> None:
     assert declared["cityscapes"] == ("cityscapes", "val", 500)
     assert declared["coco"] == ("coco", "val2017", 5000)
     assert declared["minicity"] == ("cityscapes", "val", 30)
+    assert declared["minicoco"] == ("coco", "val2017", 30)
     assert registry.dataset("cityscapes").layout == "leftImg8bit/val and gtFine/val"
 
 
-def test_bundled_entry_equals_what_the_reference_measured(registry: Registry) -> None:
-    entry = registry.resolve("minicity/mobilenet_v3_small_os16")
-    options = json.loads((DATA / "minicity" / "model.json").read_text())
-    measured = json.loads((DATA / "minicity" / "published.json").read_text())
+@pytest.mark.parametrize("data", ["minicity", "minicoco"])
+def test_bundled_entries_equal_what_the_reference_measured(registry: Registry, data: str) -> None:
+    entry = registry.resolve(f"{data}/mobilenet_v3_small_os16")
+    options = json.loads((DATA / data / "model.json").read_text())
+    measured = json.loads((DATA / data / "published.json").read_text())
     assert _options(entry) == options[entry.name]
     assert entry.name == measured["entry"]
     assert [(c.evaluator, c.metric, c.decimals, float(c.value)) for c in entry.published] == [
@@ -255,7 +259,7 @@ def test_bundled_files_are_the_declared_ones(registry: Registry) -> None:
     bundled = [entry.checkpoint for entry in registry.entries]
     bundled += [dataset.archive for dataset in registry.datasets if dataset.archive is not None]
     bundled = [file for file in bundled if file.url.startswith("package://")]
-    assert len(bundled) >= 2
+    assert len(bundled) == 4
     for file in bundled:
         package, _, path = file.url.removeprefix("package://").partition("/")
         content = resources.files(package).joinpath(path).read_bytes()
@@ -268,7 +272,8 @@ def test_every_claim_has_a_tolerance(registry: Registry) -> None:
             assert 0 < claim.tolerance <= Decimal("0.2"), (entry.name, claim)
 
 
-def test_parameters_of_the_bundled_checkpoint(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", ["minicity", "minicoco"])
+def test_parameters_of_the_bundled_checkpoints(registry: Registry, tmp_path: Path, data: str) -> None:
     import io
     import math
     import tarfile
@@ -276,7 +281,7 @@ def test_parameters_of_the_bundled_checkpoint(registry: Registry, tmp_path: Path
 
     import tensorflow as tf
 
-    entry = registry.resolve("minicity/mobilenet_v3_small_os16")
+    entry = registry.resolve(f"{data}/mobilenet_v3_small_os16")
     content = resources.files("zoo.assets").joinpath(entry.checkpoint.file_name).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         for member in archive:

@@ -1,0 +1,116 @@
+"""Images to a network's input and back: the reference's resizing and padding, and what undoes it.
+
+An image is resized so that its shorter side reaches `min_resize_value` without the longer one exceeding
+`max_resize_value`, then padded at the bottom and right to the crop size with the pixel that normalisation
+turns into zero. Predictions are cut to the resized image and resized back, label maps to the nearest pixel.
+
+Source: google-research/deeplab2, `data/preprocessing/input_preprocessing.py` and `preprocess_utils.py`;
+`undo_preprocessing` in `model/utils.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from zoo.schema import EvaluationOptions
+
+MEAN_PIXEL = 127.5
+"""What images are padded with: the pixel that normalisation turns into zero."""
+
+
+def resized_size(
+    raw_size: tuple[int, int],
+    crop_size: tuple[int, int],
+    min_resize_value: Sequence[int] = (),
+    max_resize_value: Sequence[int] = (),
+) -> tuple[int, int]:
+    """Returns the (height, width) to which the reference resizes an image before padding.
+
+    An image that is larger than the crop is shrunk to fit it even where nothing else is configured.
+
+    Args:
+      raw_size: (height, width) of the image.
+      crop_size: (height, width) of the network's input.
+      min_resize_value: one number for both sides, or (height, width); empty or 0 for no enlarging.
+      max_resize_value: likewise; empty or 0 stands for the crop size.
+    """
+    size = raw_size
+    smallest = _both_sides(min_resize_value)
+    if smallest is not None:
+        size = _scaled(size, max(least / side for least, side in zip(smallest, size, strict=True)))
+    largest = _both_sides(max_resize_value) or crop_size
+    return _scaled(size, min(1.0, *(most / side for most, side in zip(largest, size, strict=True))))
+
+
+def entry_resized_size(raw_size: tuple[int, int], evaluation: EvaluationOptions) -> tuple[int, int]:
+    """Returns the (height, width) to which an entry's evaluation resizes an image before padding."""
+    return resized_size(
+        raw_size, evaluation.crop_size, evaluation.min_resize_value, evaluation.max_resize_value
+    )
+
+
+def network_input(image: Any, size: Any, crop_size: tuple[int, int]) -> Any:
+    """Resizes an image with aligned corners and pads it; graph operations, float32 throughout.
+
+    Args:
+      image: [H, W, 3] tensor, RGB 0..255, any dtype.
+      size: (height, width) to resize to, at most the crop size; a tensor [2] int32 or numbers.
+      crop_size: (height, width) of the network's input.
+
+    Returns:
+      [crop height, crop width, 3] float32 tensor.
+    """
+    import tensorflow as tf
+
+    image = tf.cast(image, tf.float32)[None]
+    resized = tf.raw_ops.ResizeBilinear(images=image, size=size, align_corners=True)
+    padding = [[0, crop_size[0] - size[0]], [0, crop_size[1] - size[1]], [0, 0]]
+    # Around the mean, as the reference does: fractions of a resized image are rounded on the way.
+    padded = tf.pad(resized[0] - MEAN_PIXEL, padding) + MEAN_PIXEL
+    return tf.ensure_shape(padded, (*crop_size, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class NearestSampling:
+    """The source pixel of each target pixel, one axis, corners aligned, as TensorFlow's resize rounds it.
+
+    Attributes:
+      rows: [raw height] int64.
+      columns: [raw width] int64.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def between(cls, source_size: tuple[int, int], target_size: tuple[int, int]) -> NearestSampling:
+        """Samples maps of `source_size` (height, width) at `target_size`."""
+        return cls(*(_nearest(*sides) for sides in zip(source_size, target_size, strict=True)))
+
+    def __call__(self, label_map: np.ndarray) -> np.ndarray:
+        """Resizes a map [h or more, w or more] to the target size; what lies beyond the source is cut off."""
+        return label_map[np.ix_(self.rows, self.columns)]
+
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    scale = np.float32(source - 1) / np.float32(target - 1) if target > 1 else np.float32(source)
+    position = np.arange(target).astype(np.float32) * scale
+    below = np.floor(position)
+    # Halves go up, as in C; NumPy's own rounding takes them to the even neighbour.
+    nearest = below + (position - below >= np.float32(0.5))
+    return np.minimum(nearest.astype(np.int64), source - 1)
+
+
+def _both_sides(value: Sequence[int]) -> tuple[int, int] | None:
+    sides = tuple(value) * 2 if len(value) == 1 else tuple(value)
+    return (sides[0], sides[1]) if sides and min(sides) > 0 else None
+
+
+def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    height, width = (int(np.floor(np.float32(side) * np.float32(factor))) for side in size)
+    return height, width

@@ -1,0 +1,44 @@
+"""The commands of `zoo data ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli_output import AsJson, print_json
+
+data_app = typer.Typer(help="Data sets: whether a copy is complete and fit.", no_args_is_help=True)
+
+
+@data_app.command("check")
+def data_check(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Argument(metavar="NAME", help="cityscapes, coco, or another data set.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data set's folder. Bundled data sets bring their own.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a copy of a data set is complete and fit to be evaluated on.
+
+    Looks at the names of all files and decodes some images; exit code 3 where something is missing or wrong.
+
+    Example: `zoo data check coco --data ~/coco`
+    """
+    from zoo.cache import Cache
+    from zoo.quiet import import_tensorflow
+    from zoo.registry import load_registry
+
+    declared = load_registry(context.obj).dataset(dataset)
+    import_tensorflow()
+    from zoo.repro.datasets import check_dataset
+
+    check = check_dataset(declared, data, Cache())
+    if as_json:
+        print_json(check.to_json())
+    else:
+        typer.echo(str(check))
+    if not check.ok:
+        raise typer.Exit(3)
