@@ -115,7 +115,8 @@ def reproduce_entry(
             "claims": judge_claims(
                 entry.published,
                 measured["metrics"],
-                not_judged=_why_not_judged(settings, len(image_ids), len(dataset)),
+                not_judged=_why_not_judged(settings),
+                partial=_how_partial(len(image_ids), len(dataset)),
             ),
             **measured,
             "entry_digest": identity["entry_digest"],
@@ -202,13 +203,13 @@ def _measure(
     }
 
 
-def _why_not_judged(settings: RunSettings, images: int, all_images: int) -> str | None:
-    reasons = []
-    if images < all_images:
-        reasons.append(f"{images} of {all_images} images")
-    if settings.changes_numbers():
-        reasons.append(f"measured with {' '.join(settings.changes_numbers())}")
-    return ", ".join(reasons) or None
+def _why_not_judged(settings: RunSettings) -> str | None:
+    changes = settings.changes_numbers()
+    return f"measured with {' '.join(changes)}" if changes else None
+
+
+def _how_partial(images: int, all_images: int) -> str | None:
+    return f"{images} of {all_images} images" if images < all_images else None
 
 
 def say(message: str) -> None:
