@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from zoo.cli_groups import cache_app, report_app
+from zoo.cli_groups import cache_app
 from zoo.cli_output import AsJson, console, print_json
+from zoo.cli_registry import chosen_registry, registry_files
+from zoo.cli_report import report_app
 from zoo.errors import InterruptedRunError, UsageError, ZooError
 from zoo.quiet import import_tensorflow
 
@@ -70,8 +72,6 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache")
 app.add_typer(report_app, name="report")
 
-_registry_files: list[Path] = []
-
 
 @app.callback()
 def options(
@@ -90,13 +90,11 @@ def options(
     ] = False,
 ) -> None:
     """Options that come before the command."""
-    _registry_files[:] = registry or []
+    registry_files[:] = registry or []
 
 
 def _registry() -> Registry:
-    from zoo.registry import load_registry
-
-    return load_registry(_registry_files)
+    return chosen_registry()
 
 
 def _complete_name(incomplete: str) -> list[str]:
