@@ -57,8 +57,7 @@ def check_table(
     for number, line in enumerate(lines):
         entry = matched.get(number)
         if entry is None:
-            yield _stranger(line, [entry for _, entry in places])
-            yield from check_links_of_stranger(line.row.line, line.backbone, table)
+            yield from _check_stranger(line, [entry for _, entry in places], table)
             continue
         yield from check_cell(line.row.line, line.backbone, entry, table)
         yield from _check_cells(line.row, found.header.cells, entry)
@@ -110,13 +109,15 @@ def _same_checkpoint(cell: BackboneCell, entry: Entry) -> bool:
     return cell.checkpoint == entry.checkpoint.url
 
 
-def _stranger(line: _Line, entries: Sequence[Entry]) -> Finding:
+def _check_stranger(line: _Line, entries: Sequence[Entry], table: PublishedTable) -> Iterator[Finding]:
     cell = line.backbone
     for entry in entries:
         if _same_config(cell, entry) and _same_checkpoint(cell, entry):
-            return Finding(line.row.line, f"row of {entry.name}", "one", "a second")
+            yield Finding(line.row.line, f"row of {entry.name}", "one", "a second")
+            return
     links = cell.checkpoint or cell.config or "no links"
-    return Finding(line.row.line, f"row {cell.title!r}", "no row that the registry lacks", links)
+    yield Finding(line.row.line, f"row {cell.title!r}", "no row that the registry lacks", links)
+    yield from check_links_of_stranger(line.row.line, cell, table)
 
 
 def _check_cells(row: Row, header: Sequence[str], entry: Entry) -> Iterator[Finding]:
