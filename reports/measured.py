@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from zoo.errors import DataError, UsageError
 from zoo.reports.markdown_table import table_text
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from zoo.schema import PublishedTable
 
 
+Metrics = Mapping[str, Mapping[str, "float | None"]]
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a table needs of a run record.
@@ -39,7 +42,7 @@ class Measured:
 
     path: Path
     entry: str
-    metrics: Mapping[str, Mapping[str, float | None]]
+    metrics: Metrics
     reservations: tuple[str, ...]
 
     def value(self, column: NumberColumn) -> float | None:
@@ -68,7 +71,7 @@ def read_measured(path: Path) -> Measured:
     return Measured(Path(path), record["entry"], metrics, tuple(dict.fromkeys(reservations)))
 
 
-def _are_metrics(metrics: Any) -> bool:
+def _are_metrics(metrics: Any) -> TypeGuard[Metrics]:
     return isinstance(metrics, dict) and all(
         isinstance(scores, dict)
         and all(value is None or isinstance(value, (int, float)) for value in scores.values())

@@ -155,7 +155,9 @@ def resolution(entry: Entry) -> str:
 
 def layout(numbers: Sequence[NumberColumn], table: PublishedTable | None) -> list[Column]:
     """Returns the columns of a table of this family, with the published table's quirks."""
-    extra = {quirk.column: quirk.extra_width for quirk in table.quirks} if table is not None else {}
+    extra: dict[str, int] = (
+        {quirk.column: quirk.extra_width for quirk in table.quirks} if table is not None else {}
+    )
     entry_columns = [
         Column(column.title, column.is_centered, extra.get(column.title, 0)) for column in ENTRY_COLUMNS
     ]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from zoo.registry import Registry, load_registry
+from zoo.reports.lint import LintReport, lint_file
 
 DATA = Path(__file__).parent.parent / "data" / "reports"
 
@@ -55,3 +56,22 @@ def write_record(tmp_path: Path) -> WriteRecord:
         return path
 
     return write
+
+
+@pytest.fixture
+def text(cityscapes_table: str, coco_table: str) -> str:
+    return (
+        "# Panoptic-DeepLab\n\n### Cityscapes Panoptic Segmentation\n\n"
+        f"{cityscapes_table}\n[*]: official\n\n"
+        f"### COCO Panoptic Segmentation\n\n{coco_table}\nThe | end.\n"
+    )
+
+
+@pytest.fixture
+def lint(registry: Registry, tmp_path: Path) -> Callable[..., LintReport]:
+    def run(text: str, dataset: str | None = None) -> LintReport:
+        path = tmp_path / "tables.md"
+        path.write_text(text, encoding="utf-8")
+        return lint_file(path, registry, dataset)
+
+    return run
