@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _METRIC_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
@@ -37,7 +37,8 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def markdown(records: Iterable[Mapping[str, Any]]) -> str:
-    """Returns the rows as a Markdown table whose columns line up."""
+    """Returns the rows as a Markdown table whose columns line up, and below it the reasons of verdicts."""
+    records = list(records)
     rows = claim_rows(records)
     widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
     right = [name in ("Published", "Measured", "Difference") for name in COLUMNS]
@@ -57,14 +58,31 @@ def markdown(records: Iterable[Mapping[str, Any]]) -> str:
         )
         + " |"
     )
-    return "\n".join([line(COLUMNS), rule, *(line(row) for row in rows)]) + "\n"
+    reasons = _reasons(records)
+    notes = ["", *(f"- {reason}" for reason in reasons)] if reasons else []
+    return "\n".join([line(COLUMNS), rule, *(line(row) for row in rows), *notes]) + "\n"
+
+
+def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why claims were not judged, or hold by a partial run's uncertainty: one line for each reason."""
+    about: dict[str, dict[str, None]] = {}
+    for record in records:
+        for claim in record["claims"]:
+            if "reason" in claim:
+                about.setdefault(f"{claim['verdict']}: {claim['reason']}", {})[record["entry"]] = None
+    if _is_one_entry(records):
+        return list(about)
+    return [f"{reason} ({', '.join(entries)})" for reason, entries in about.items()]
 
 
 def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
-    """Returns the rows as comma-separated values with a header; measured values are unrounded."""
+    """Returns the rows as comma-separated values with a header; measured values are unrounded.
+
+    After `COLUMNS` come the ends of the interval of a partial run, and the reason of the verdict.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([name.lower() for name in COLUMNS])
+    writer.writerow([*(name.lower() for name in COLUMNS), "low", "high", "reason"])
     for record in records:
         for claim in record["claims"]:
             writer.writerow(
@@ -76,6 +94,8 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
                     "" if claim["measured"] is None else repr(claim["measured"]),
                     "" if claim["difference"] is None else repr(claim["difference"]),
                     claim["verdict"],
+                    *(map(repr, claim["interval"]) if "interval" in claim else ("", "")),
+                    claim.get("reason", ""),
                 ]
             )
     return buffer.getvalue()
@@ -94,11 +114,11 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
 
     records = list(records)
     colours = {"match": "green", "within": "yellow", "mismatch": "bold red", "not judged": "dim"}
-    one_entry = len({record["entry"] for record in records}) == 1
-    reasons = {claim["reason"] for record in records for claim in record["claims"] if "reason" in claim}
+    one_entry = _is_one_entry(records)
+    reasons = _reasons(records)
     table = Table(
         title=Text(records[0]["entry"]) if one_entry else None,
-        caption=Text(f"not judged: {'; '.join(sorted(reasons))}") if reasons else None,
+        caption=Text("\n".join(reasons)) if reasons else None,
         header_style="bold",
     )
     shown = [i for i, name in enumerate(COLUMNS) if not (one_entry and name == "Entry")]
@@ -111,6 +131,10 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
         cells[-1].stylize(colours.get(row[-1], ""))
         table.add_row(*cells)
     return table
+
+
+def _is_one_entry(records: Sequence[Mapping[str, Any]]) -> bool:
+    return len({record["entry"] for record in records}) == 1
 
 
 def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:

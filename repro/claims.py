@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeGuard
 
     from zoo.registry import Claim
 
@@ -17,7 +19,7 @@ MISMATCH = "mismatch"
 NOT_JUDGED = "not judged"
 
 
-def judge(measured: float, published: Decimal | str, decimals: int, tolerance: float = 0.0) -> str:
+def judge(measured: float | Decimal, published: Decimal | str, decimals: int, tolerance: float = 0.0) -> str:
     """Returns the verdict on one number, both in percent.
 
     Args:
@@ -33,12 +35,48 @@ def judge(measured: float, published: Decimal | str, decimals: int, tolerance: f
     """
     if not math.isfinite(measured):
         return MISMATCH
-    if f"{measured:.{decimals}f}" == f"{Decimal(published):.{decimals}f}":
+    # Not a binary fraction divided by ten: 59.85 measured in floats is a little more, and prints as 59.9.
+    exact = Decimal(measured)
+    printed = printed_interval(published, decimals)
+    if exact in printed:
         return MATCH
-    half_unit = 0.5 * 10.0**-decimals
-    if abs(measured - float(published)) <= half_unit + tolerance:
-        return WITHIN if tolerance > 0 else MISMATCH
+    # A tolerance is a decimal too: 0.1 percentage points, not the float that lies next to it.
+    widening = Decimal(str(tolerance))
+    if widening > 0 and printed.low - widening <= exact <= printed.high + widening:
+        return WITHIN
     return MISMATCH
+
+
+@dataclass(frozen=True)
+class PrintedInterval:
+    """The values that print as one published number.
+
+    Attributes:
+      low: half a unit of the last printed digit below the number, in percent.
+      high: half a unit above it.
+      closed: whether both ends belong to it. Printing rounds half-way values to the even digit, so they do
+        where the last printed digit is even.
+    """
+
+    low: Decimal
+    high: Decimal
+    closed: bool
+
+    def __contains__(self, value: Decimal) -> bool:
+        return self.overlaps(value, value)
+
+    def overlaps(self, low: Decimal, high: Decimal) -> bool:
+        """Returns whether any value of [low, high] prints as the published number."""
+        if self.closed:
+            return low <= self.high and high >= self.low
+        return low < self.high and high > self.low
+
+
+def printed_interval(published: Decimal | str, decimals: int) -> PrintedInterval:
+    """Returns the values that print as `published` with so many decimals."""
+    half_unit = Decimal(5).scaleb(-decimals - 1)
+    value = Decimal(f"{Decimal(published):.{decimals}f}")
+    return PrintedInterval(value - half_unit, value + half_unit, closed=value.as_tuple().digits[-1] % 2 == 0)
 
 
 def judge_claims(
@@ -46,15 +84,25 @@ def judge_claims(
     metrics: Mapping[str, Mapping[str, float]],
     *,
     not_judged: str | None = None,
+    partial: str | None = None,
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns one row for each published number: the claim, what was measured, and the verdict.
+
+    A run of a part of the data set has no verdict of its own, because its images are the first ones and no
+    random sample. With an interval it can still hold a claim: `within` where what was published lies inside
+    its uncertainty. It never misses one.
 
     Args:
       claims: the entry's published numbers.
       metrics: evaluator -> metric -> value in percent.
-      not_judged: why no claim can be judged in this run (a partial set, changed settings), or None.
+      not_judged: why no claim can be judged in this run (changed settings), or None.
+      partial: how much of the data set was evaluated, as in "15 of 30 images", or None for all of it.
+      intervals: evaluator -> metric -> (low, high), the 95 % interval of a partial run in percent; those
+        that are not finite count as not given.
     """
     rows: list[dict[str, Any]] = []
+    reasons = [reason for reason in (partial, not_judged) if reason is not None]
     for claim in claims:
         value = metrics.get(claim.evaluator, {}).get(claim.metric)
         # NaN, where no class of a kind occurs, is not a number to show, and not one that JSON can hold.
@@ -68,15 +116,31 @@ def judge_claims(
             "measured": measured,
             "difference": None if measured is None else measured - float(claim.value),
         }
-        reason = not_judged
+        interval = (intervals or {}).get(claim.evaluator, {}).get(claim.metric)
         if value is None:
-            reason = f"the {claim.evaluator} evaluator did not run"
-        if reason is not None or value is None:
-            row |= {"verdict": NOT_JUDGED, "reason": reason}
+            row |= {"verdict": NOT_JUDGED, "reason": f"the {claim.evaluator} evaluator did not run"}
+        elif partial is not None and not_judged is None and measured is not None and _is_finite(interval):
+            row |= _judge_partial(claim, interval, partial)
+        elif reasons:
+            row |= {"verdict": NOT_JUDGED, "reason": ", ".join(reasons)}
         else:
             row["verdict"] = judge(value, claim.value, claim.decimals, float(claim.tolerance))
         rows.append(row)
     return rows
+
+
+def _is_finite(interval: tuple[float, float] | None) -> TypeGuard[tuple[float, float]]:
+    return interval is not None and all(map(math.isfinite, interval))
+
+
+def _judge_partial(claim: Claim, interval: tuple[float, float], partial: str) -> dict[str, Any]:
+    low, high = map(float, interval)
+    if printed_interval(claim.value, claim.decimals).overlaps(Decimal(low), Decimal(high)):
+        verdict, reason = WITHIN, f"inside the uncertainty of {partial}"
+    else:
+        verdict = NOT_JUDGED
+        reason = f"outside the 95 % interval of {partial}, which is no random sample"
+    return {"verdict": verdict, "interval": [low, high], "reason": reason}
 
 
 def all_hold(rows: Iterable[Mapping[str, Any]]) -> bool:

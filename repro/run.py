@@ -131,7 +131,8 @@ def reproduce_entry(
             "claims": judge_claims(
                 entry.published,
                 measured["metrics"],
-                not_judged=_why_not_judged(settings, len(image_ids), all_images, len(skipped)),
+                not_judged=_why_not_judged(settings, len(skipped), all_images),
+                partial=_how_partial(len(image_ids), all_images),
             ),
             **measured,
             "entry_digest": identity["entry_digest"],
@@ -219,13 +220,16 @@ def _measure(
     }
 
 
-def _why_not_judged(settings: RunSettings, images: int, all_images: int, skipped: int) -> str | None:
+def _why_not_judged(settings: RunSettings, skipped: int, all_images: int) -> str | None:
     reasons = [f"{skipped} of {all_images} images skipped"] if skipped else []
-    if images + skipped < all_images:
-        reasons.append(f"{images} of {all_images} images")
-    if settings.changes_numbers():
-        reasons.append(f"measured with {' '.join(settings.changes_numbers())}")
+    changes = settings.changes_numbers()
+    if changes:
+        reasons.append(f"measured with {' '.join(changes)}")
     return ", ".join(reasons) or None
+
+
+def _how_partial(images: int, all_images: int) -> str | None:
+    return f"{images} of {all_images} images" if images < all_images else None
 
 
 def say(message: str) -> None:

@@ -13,8 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from zoo.cli_data import data_app
-from zoo.cli_groups import cache_app, report_app
+from zoo.cli_groups import cache_app
 from zoo.cli_output import AsJson, console, print_json
+from zoo.cli_registry import chosen_registry, registry_files
+from zoo.cli_report import report_app
 from zoo.errors import InterruptedRunError, UsageError, ZooError
 from zoo.quiet import import_tensorflow
 
@@ -72,12 +74,9 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
 app.add_typer(report_app, name="report")
 
-_registry_files: list[Path] = []
-
 
 @app.callback()
 def options(
-    context: typer.Context,
     registry: Annotated[
         list[Path] | None,
         typer.Option(
@@ -93,15 +92,11 @@ def options(
     ] = False,
 ) -> None:
     """Options that come before the command."""
-    _registry_files[:] = registry or []
-    # For commands in other files.
-    context.obj = list(_registry_files)
+    registry_files[:] = registry or []
 
 
 def _registry() -> Registry:
-    from zoo.registry import load_registry
-
-    return load_registry(_registry_files)
+    return chosen_registry()
 
 
 def _complete_name(incomplete: str) -> list[str]:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from zoo.cli_output import AsJson, print_json
+from zoo.cli_registry import chosen_registry
 
 data_app = typer.Typer(help="Data sets: whether a copy is complete and fit.", no_args_is_help=True)
 
 
 @data_app.command("check")
 def data_check(
-    context: typer.Context,
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="cityscapes, coco, or another data set.")],
     data: Annotated[
         Path | None, typer.Option(help="The data set's folder. Bundled data sets bring their own.")
@@ -29,9 +29,8 @@ def data_check(
     """
     from zoo.cache import Cache
     from zoo.quiet import import_tensorflow
-    from zoo.registry import load_registry
 
-    declared = load_registry(context.obj).dataset(dataset)
+    declared = chosen_registry().dataset(dataset)
     import_tensorflow()
     from zoo.repro.datasets import check_dataset
 

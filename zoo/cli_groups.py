@@ -1,18 +1,14 @@
-"""The commands of two words: `zoo cache ...` and `zoo report ...`."""
+"""The commands `zoo cache ...`."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from zoo.cli_output import AsJson, console, print_json
-from zoo.errors import UsageError
+from zoo.cli_output import AsJson, print_json
 
 cache_app = typer.Typer(help="The download cache: where it is, how large, and pruning.", no_args_is_help=True)
-report_app = typer.Typer(help="Tables from run records.", no_args_is_help=True)
 
 
 @cache_app.command("show")
@@ -53,27 +49,3 @@ def cache_prune(
         print_json(pruned.to_json())
     else:
         typer.echo(str(pruned))
-
-
-@report_app.command("diff")
-def report_diff(
-    records: Annotated[
-        list[Path], typer.Argument(metavar="RECORD...", help="Run records, or the folders of runs.")
-    ],
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, or json.")] = "terminal",
-) -> None:
-    """Show published, measured, difference and verdict of run records.
-
-    Example: `zoo report diff runs/minicity__mobilenet_v3_small_os16 --format markdown`
-    """
-    from zoo.reports import table
-    from zoo.repro.record import read_record
-
-    forms: dict[str, Any] = {"markdown": table.markdown, "csv": table.as_csv, "json": table.as_json}
-    if form not in (*forms, "terminal"):
-        raise UsageError(f"--format {form}: expected terminal, markdown, csv or json")
-    found = [read_record(path) for path in records]
-    if form == "terminal":
-        console().print(table.terminal(found))
-    else:
-        sys.stdout.write(forms[form](found))

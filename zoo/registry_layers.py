@@ -19,7 +19,7 @@ Section = Literal["datasets", "templates", "entries", "backbones"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
 # A value of these keys is one statement: a later layer replaces it whole.
-REPLACED_KEYS = FILE_KEYS | {"published", "related"}
+REPLACED_KEYS = FILE_KEYS | {"published", "related", "quirks"}
 
 # What an entry says about itself; an entry that extends it takes over only its settings.
 OWN_KEYS = REPLACED_KEYS | {"title", "config", "parameters", "multiply_adds", "training", "note"}

@@ -260,6 +260,48 @@ class RelatedFile(Model):
     saved_model: RemoteFile | None = None
 
 
+class Quirk(Model):
+    """An irregularity in how upstream printed a row or named its files, which a faithful table repeats.
+
+    Attributes:
+        place: The row's links as a whole, `([config](...), [ckpt](...))`, or what one of them leads to.
+        regular: The part that the rule of the table gives (see `PublishedTable`).
+        printed: What stands there instead.
+        note: A remark for the reader.
+    """
+
+    place: Literal["links", "config", "checkpoint"]
+    regular: Text
+    printed: Text
+    note: Text
+
+
+class ColumnQuirk(Model):
+    """A column that upstream set wider than its widest cell: the rule and the rows, not the header."""
+
+    column: Literal["Backbone", "Output stride", "Input resolution"]
+    extra_width: Positive
+    note: Text
+
+
+class PublishedTable(Model):
+    """The table in which upstream published the entries of one data set.
+
+    Attributes:
+        heading: Of the section in which the table stands.
+        source: The file. Rows are the entries whose numbers stand in it, in the order of their lines.
+        config_pattern: Path of a configuration, with `{model}` for the entry's short name.
+        checkpoint_pattern: URL of a checkpoint's archive, likewise.
+        quirks: What the layout of a table does not explain.
+    """
+
+    heading: Text
+    source: Text
+    config_pattern: Annotated[str, Field(pattern=r"\{model\}")]
+    checkpoint_pattern: Annotated[str, Field(pattern=r"\{model\}")]
+    quirks: tuple[ColumnQuirk, ...] = ()
+
+
 class Named(Model):
     """What has a full name, such as `cityscapes/resnet50_os32`."""
 
@@ -277,7 +319,8 @@ class Named(Model):
         import hashlib
         import json
 
-        declared = self.model_dump(mode="json")
+        # Quirks of upstream's print change nothing that is measured.
+        declared = self.model_dump(mode="json", exclude={"quirks"})
         canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -297,6 +340,7 @@ class EntrySettings(Named):
     tolerance: Tolerance = Tolerance()
     related: tuple[RelatedFile, ...] = ()
     note: Text | None = None
+    quirks: tuple[Quirk, ...] = ()
 
 
 class Entry(EntrySettings):
@@ -315,6 +359,7 @@ class Entry(EntrySettings):
         published: The row's numbers: official first, in the order of the tables' columns.
         related: Files published beside the row that are not the row's own.
         note: A remark for the reader.
+        quirks: Irregularities of the published row and its files.
     """
 
     published: tuple[Claim, ...] = ()
@@ -389,6 +434,7 @@ class Dataset(Model):
         images: Number of images in the split.
         archive: Archive of the data set, where it may be downloaded without an account.
         homepage: Where to get it otherwise.
+        table: Where upstream published numbers measured on it; None where it did not.
     """
 
     name: Text
@@ -398,6 +444,7 @@ class Dataset(Model):
     images: Positive
     archive: RemoteFile | None = None
     homepage: Text | None = None
+    table: PublishedTable | None = None
 
     @property
     def layout(self) -> str:

@@ -40,7 +40,8 @@ RECORDS: list[dict[str, Any]] = [
 
 
 def test_markdown_lines_up_and_parses() -> None:
-    lines = markdown(RECORDS).splitlines()
+    *lines, blank, note = markdown(RECORDS).splitlines()
+    assert (blank, note) == ("", "- not judged: did not run (coco/resnet50_os32)")
     assert len({len(line) for line in lines}) == 1
     bars = [[i for i, character in enumerate(line) if character == "|"] for line in lines]
     assert all(found == bars[0] for found in bars)
@@ -68,12 +69,14 @@ def test_markdown_without_rows_is_still_a_table() -> None:
 
 def test_csv_is_unrounded() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS))))
-    assert list(rows[0]) == [name.lower() for name in COLUMNS]
+    assert list(rows[0]) == [*(name.lower() for name in COLUMNS), "low", "high", "reason"]
     assert float(rows[0]["measured"]) == 74.16493662953422
     assert float(rows[0]["difference"]) == 74.16493662953422 - 74.2
     assert (rows[1]["metric"], rows[1]["published"]) == ("ap", "36.80")
     assert (rows[3]["measured"], rows[3]["difference"]) == ("", "")
     assert [row["verdict"] for row in rows] == ["match", "within", "mismatch", "not judged"]
+    assert [row["reason"] for row in rows] == ["", "", "", "did not run"]
+    assert {(row["low"], row["high"]) for row in rows} == {("", "")}
 
 
 def test_json_holds_every_claim_with_its_entry() -> None:
@@ -103,7 +106,9 @@ def test_terminal_shows_one_entry_as_the_title() -> None:
 def test_terminal_names_the_entry_of_each_row() -> None:
     shown = text_of(terminal(RECORDS))
     assert shown.count("minicity/mobilenet_v3_small_os16") == 3
-    assert shown.count("coco/resnet50_os32") == 1
+    # In its row, and with the reason below.
+    assert shown.count("coco/resnet50_os32") == 2
+    assert "not judged: did not run (coco/resnet50_os32)" in shown
 
 
 def test_a_narrow_terminal_loses_no_character() -> None:
@@ -125,3 +130,41 @@ def test_verdicts_are_coloured() -> None:
 def test_rows_are_one_for_each_claim() -> None:
     assert len(claim_rows(RECORDS)) == 4
     assert claim_rows([]) == []
+
+
+PARTIAL: list[dict[str, Any]] = [
+    {
+        "entry": "coco/resnet50_os32",
+        "claims": [
+            claim("within", 34.1, 1, 36.2, interval=[31.123456789, 41.5], reason="inside the uncertainty"),
+            claim("not judged", 54.75, 2, 12.0, interval=[8.0, 14.0], reason="outside the interval"),
+            claim("not judged", 18.5, 2, 12.0, reason="outside the interval"),
+        ],
+    }
+]
+REASONS = ["within: inside the uncertainty", "not judged: outside the interval"]
+
+
+def test_reasons_are_shown_once_below_the_rows() -> None:
+    assert markdown(PARTIAL).splitlines()[-3:] == ["", *(f"- {reason}" for reason in REASONS)]
+    shown = text_of(terminal(PARTIAL))
+    assert all(shown.count(reason) == 1 for reason in REASONS)
+    several = markdown([*PARTIAL, *RECORDS, *PARTIAL])
+    assert several.splitlines()[-3:] == [
+        *(f"- {reason} (coco/resnet50_os32)" for reason in REASONS),
+        "- not judged: did not run (coco/resnet50_os32)",
+    ]
+
+
+def test_csv_has_the_unrounded_interval() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(PARTIAL))))
+    assert [(row["low"], row["high"]) for row in rows] == [
+        ("31.123456789", "41.5"),
+        ("8.0", "14.0"),
+        ("", ""),
+    ]
+    assert rows[0]["reason"] == "inside the uncertainty"
+
+
+def test_without_reasons_nothing_stands_below_the_table() -> None:
+    assert markdown(RECORDS[:1]).splitlines()[-1].startswith("| minicity/")

@@ -31,6 +31,10 @@ COMMANDS = (
     ["cache", "show"],
     ["cache", "prune"],
     ["report", "diff"],
+    ["report", "published"],
+    ["report", "measured"],
+    ["report", "write"],
+    ["report", "lint"],
 )
 
 Call = Callable[..., Any]
@@ -236,7 +240,9 @@ def test_completion(zoo_environment: dict[str, str], zoo_folder: Path, words: st
         ["show", NAME, NAME],
         ["list", "--dataset", "mars"],
         ["list", "nothing/*"],
-        ["report", "diff"],
+        *(["report", command] for command in ("diff", "measured", "lint")),
+        ["report", "published", "--dataset", "mars"],
+        ["report", "lint", "tables.md", "--dataset", "mars"],
         ["report", "diff", "record.json", "--format", "pdf"],
         ["cache", "prune", "everything"],
         ["cache", "prune", "--older-than-days", "long"],
@@ -419,4 +425,5 @@ def test_report_diff_in_every_format(zoo_call: Call, record: Path) -> None:
 def test_report_of_what_is_no_record(zoo_call: Call, one_line: Call, tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")
     assert "not a run record" in one_line(zoo_call("report", "diff", tmp_path / "notes.json"), 3)
-    assert "no run record there" in one_line(zoo_call("report", "diff", tmp_path / "nowhere"), 3)
+    for command in ("diff", "measured"):
+        assert "no run record there" in one_line(zoo_call("report", command, tmp_path / "nowhere"), 3)

@@ -1,0 +1,126 @@
+"""Markdown tables as upstream lays them out: cells in columns, bars only between them; written and read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_BAR = re.compile(r"(?<!\\)\|")
+_RULE_CELL = re.compile(r":?-+:?")
+_HEADING = re.compile(r" {0,3}#{1,6}\s+(.*?)(?:\s+#+)?\s*")
+_FENCE = re.compile(r" {0,3}(```+|~~~+)")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column to be written.
+
+    Attributes:
+      title: the header's cell.
+      is_centered: whether the rule asks for centered cells; the source text is aligned to the left anyway.
+      extra_width: characters by which the rule and the rows are wider than the widest cell.
+    """
+
+    title: str
+    is_centered: bool = False
+    extra_width: int = 0
+
+
+def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table whose columns are as wide as their widest cell, with a newline at its end."""
+    titles = [column.title for column in columns]
+    texts = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    # A rule of one dash between two colons is the shortest there is.
+    widths = [max(3, *map(len, cells)) for cells in zip(titles, *texts, strict=True)]
+    wider = [width + column.extra_width for width, column in zip(widths, columns, strict=True)]
+
+    def line(cells: Sequence[str], to: Sequence[int]) -> str:
+        return " | ".join(cell.ljust(width) for cell, width in zip(cells, to, strict=True)).rstrip() + "\n"
+
+    rule = [
+        f":{'-' * (width - 2)}:" if column.is_centered else "-" * width
+        for column, width in zip(columns, wider, strict=True)
+    ]
+    return line(titles, widths) + line(rule, wider) + "".join(line(text, wider) for text in texts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that was read.
+
+    Attributes:
+      line: its line in the file, from 1.
+      cells: without the spaces around them.
+    """
+
+    line: int
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read.
+
+    Attributes:
+      heading: text of the last heading before it; empty where there is none.
+      header: its first row.
+      rows: all below the rule.
+    """
+
+    heading: str
+    header: Row
+    rows: tuple[Row, ...]
+
+    @property
+    def line(self) -> int:
+        """Line of the header, from 1."""
+        return self.header.line
+
+
+def read_tables(text: str) -> list[Table]:
+    """Returns the tables of a Markdown text, in order; what stands in fenced code is none."""
+    return list(_tables(text.splitlines()))
+
+
+def _tables(lines: Sequence[str]) -> Iterator[Table]:
+    heading, fence = "", ""
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        mark = _FENCE.match(line)
+        if mark and not fence:
+            fence = mark[1]
+        elif fence:
+            # A fence ends with one of its kind that is as long, and nothing after it.
+            if mark and mark[1].startswith(fence) and not line.strip().strip(fence[0]):
+                fence = ""
+        elif found := _HEADING.fullmatch(line):
+            heading = found[1]
+        elif _starts_a_table(lines, at):
+            rows = []
+            end = at + 2
+            while end < len(lines) and _BAR.search(lines[end]):
+                rows.append(Row(end + 1, _cells(lines[end])))
+                end += 1
+            yield Table(heading, Row(at + 1, _cells(line)), tuple(rows))
+            at = end
+            continue
+        at += 1
+
+
+def _starts_a_table(lines: Sequence[str], at: int) -> bool:
+    if at + 1 == len(lines) or not _BAR.search(lines[at]) or not _BAR.search(lines[at + 1]):
+        return False
+    rule = _cells(lines[at + 1])
+    return len(rule) == len(_cells(lines[at])) and all(map(_RULE_CELL.fullmatch, rule))
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    cells = _BAR.split(line.strip())
+    # Bars at the ends are decoration.
+    if len(cells) > 1 and not cells[0]:
+        del cells[0]
+    if len(cells) > 1 and not cells[-1]:
+        del cells[-1]
+    return tuple(cell.strip().replace(r"\|", "|") for cell in cells)

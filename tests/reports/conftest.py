@@ -1,0 +1,77 @@
+"""What the tests of the reports share.
+
+The files in `tests/data/reports` are tables of google-research/deeplab2 (Apache-2.0), as published.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo.registry import Registry, load_registry
+from zoo.reports.lint import LintReport, lint_file
+
+DATA = Path(__file__).parent.parent / "data" / "reports"
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return load_registry()
+
+
+@pytest.fixture(scope="session")
+def cityscapes_table() -> str:
+    return (DATA / "published_cityscapes.md").read_bytes().decode()
+
+
+@pytest.fixture(scope="session")
+def coco_table() -> str:
+    return (DATA / "published_coco.md").read_bytes().decode()
+
+
+WriteRecord = Callable[..., Path]
+
+
+@pytest.fixture
+def write_record(tmp_path: Path) -> WriteRecord:
+    """Returns a function that writes a run record and returns its path."""
+
+    def write(entry: str, name: str = "", **fields: Any) -> Path:
+        record = {
+            "schema": 1,
+            "entry": entry,
+            "images": 30,
+            "images_in_dataset": 30,
+            "claims": [],
+            "metrics": {},
+            **fields,
+        }
+        path = tmp_path / (name or entry.replace("/", "__")) / "record.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def text(cityscapes_table: str, coco_table: str) -> str:
+    return (
+        "# Panoptic-DeepLab\n\n### Cityscapes Panoptic Segmentation\n\n"
+        f"{cityscapes_table}\n[*]: official\n\n"
+        f"### COCO Panoptic Segmentation\n\n{coco_table}\nThe | end.\n"
+    )
+
+
+@pytest.fixture
+def lint(registry: Registry, tmp_path: Path) -> Callable[..., LintReport]:
+    def run(text: str, dataset: str | None = None) -> LintReport:
+        path = tmp_path / "tables.md"
+        path.write_text(text, encoding="utf-8")
+        return lint_file(path, registry, dataset)
+
+    return run
