@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from zoo.repro.cityscapes import CITYSCAPES
+from zoo.repro.coco_classes import COCO
+from zoo.repro.dataset import DatasetInfo
 from zoo.repro.predictions import assemble_panoptic_json, missing_predictions, write_predictions
 
 LABELS = [0, 1000, 10000, 11001, 11002, 13001, 18199, 255000]
@@ -92,6 +96,41 @@ def test_no_temporary_files_stay(tmp_path: Path) -> None:
         "instance/a_0_0.txt",
         "instance/masks/a_0_0/24001.png",
     }
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), info=st.sampled_from([CITYSCAPES, COCO]))
+def test_labels_and_colours_there_and_back(data: Any, info: DatasetInfo) -> None:
+    """The written colours and categories give every label back."""
+    classes = st.sampled_from([c for c in range(info.num_classes) if c != info.ignore_label])
+    instances = st.integers(1, info.label_divisor - 1)
+    labels = [info.void_label]
+    for class_id in data.draw(st.lists(classes, min_size=1, max_size=6)):
+        instance = data.draw(instances) if class_id in info.thing_class_ids else 0
+        labels.append(class_id * info.label_divisor + instance)
+    rows = data.draw(st.lists(st.sampled_from(labels), min_size=12, max_size=12))
+    panoptic = np.array(rows, np.int32).reshape(3, 4)
+    things = np.unique(panoptic[panoptic % info.label_divisor > 0])
+    with tempfile.TemporaryDirectory() as name:
+        write_predictions(
+            Path(name),
+            "a_0_0",
+            panoptic=panoptic,
+            semantic=np.zeros((3, 4), np.uint8),
+            instances=SimpleNamespace(labels=things, score=np.full(things.size, 0.5)),
+            info=info,
+        )
+        colours = np.array(Image.open(f"{name}/panoptic/a_0_0.png")).astype(np.int64)
+        entry = json.loads(Path(name, "panoptic/a_0_0.json").read_text())
+    categories = {segment["id"]: segment["category_id"] for segment in entry["segments_info"]}
+    found = np.full(panoptic.shape, info.void_label, np.int32)
+    ids = colours @ [1, 256, 65536]
+    for segment, category in categories.items():
+        class_id = info.original_ids.index(category)
+        # Segment ids are category * 1000 + instance for things, and the category for stuff.
+        instance = segment - category * 1000 if class_id in info.thing_class_ids else 0
+        found[ids == segment] = class_id * info.label_divisor + instance
+    np.testing.assert_array_equal(found, panoptic)
 
 
 def test_entries_join_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from zoo.errors import DataError
 from zoo.repro.cityscapes import CITYSCAPES, CityscapesDataset, open_cityscapes
+from zoo.repro.coco import open_coco
 from zoo.repro.official import start_official
 from zoo.repro.tfrecord import TFRecordDataset, split_label
 
@@ -72,6 +73,21 @@ def test_records_give_the_same_samples_as_the_folders(tiny: CityscapesDataset, t
     assert dataset.fingerprint() == open_cityscapes(folder, "val").fingerprint()
     with pytest.raises(DataError, match="hold 2 images, expected 500"):
         open_cityscapes(folder, "val", expected_images=500)
+
+
+def test_records_of_coco_give_the_same_samples_as_the_folders(minicoco: Path, tmp_path: Path) -> None:
+    folders = open_coco(minicoco, cache=tmp_path / "cache")
+    samples = [folders.load(index) for index in range(3)]
+    serialized = [example(sample.image_id, sample.image, sample.panoptic) for sample in samples]
+    write(tmp_path / "val-00000-of-00001.tfrecord", serialized)
+    dataset = open_coco(tmp_path, expected_images=3)
+    assert isinstance(dataset, TFRecordDataset)
+    assert dataset.image_ids == folders.image_ids[:3]
+    for index, expected in enumerate(samples):
+        found = dataset.load(index)
+        np.testing.assert_array_equal(found.image, expected.image)
+        np.testing.assert_array_equal(found.panoptic, expected.panoptic)
+        np.testing.assert_array_equal(found.semantic, expected.semantic)
 
 
 def test_official_scores_are_said_to_be_impossible(tmp_path: Path) -> None:
