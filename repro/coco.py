@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -238,7 +238,8 @@ def _segment_positions(colours, ids):  # type: ignore[no-untyped-def]
     height, width = colours.shape[:2]
     position = np.empty((height, width), np.int32)
     areas = np.zeros(ids.size, np.int64)
-    last, found = 0, -1
+    last: Any = 0
+    found: Any = -1
     for y in range(height):
         for x in range(width):
             segment = (
