@@ -134,6 +134,10 @@ class MaskAP(Metric):
         """How many images the state holds."""
         return len(self._images)
 
+    def evaluation(self) -> COCOeval:
+        """Returns COCOeval on the images added up to now, not evaluated yet; it prints as it works."""
+        return _OverlapEvaluation(self._images)
+
     def crowd_labels(self, gt_labels: np.ndarray) -> np.ndarray:
         """Returns those of `gt_labels` that are crowd: a thing class with instance number 0.
 
@@ -197,7 +201,7 @@ class MaskAP(Metric):
             return MaskAPResult(MaskAPMeans(*[0.0] * 12), per_class)
         # COCOeval and COCO report their progress on standard output, which belongs to the caller's data.
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = _OverlapEvaluation(self._images)
+            evaluation = self.evaluation()
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()

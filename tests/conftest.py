@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -103,3 +104,50 @@ def one_line() -> Callable[..., str]:
         return lines[-1].removeprefix("zoo: error: ")
 
     return check
+
+
+RUN_DATA = Path(__file__).parent / "data" / "run"
+
+
+@pytest.fixture(scope="session")
+def minicity_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real run over the bundled entry, without predictions; tests only read it.
+
+    See `data/run/pack_run.py` for how it was made.
+    """
+    import numpy as np
+
+    from zoo.repro.record import write_json
+    from zoo.repro.store import RunFolder
+
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "minicity__mobilenet_v3_small_os16")
+    folder.images.mkdir(parents=True)
+    with np.load(RUN_DATA / "minicity.npz") as packed:
+        names = sorted({key.rpartition(":")[0] for key in packed.files} - {""})
+        split = {
+            name: np.split(packed[f"{name}:joined"], np.cumsum(packed[f"{name}:lengths"])[:-1])
+            for name in names
+        }
+        is_number = {name: packed[f"{name}:ndim"] == 0 for name in names}
+        for position, image_id in enumerate(packed["image_ids"].tolist()):
+            arrays = {name: split[name][position] for name in names}
+            folder.write_image(
+                image_id,
+                {name: array.reshape(()) if is_number[name] else array for name, array in arrays.items()},
+            )
+    record = json.loads((RUN_DATA / "minicity.json").read_text(encoding="utf-8"))
+    job = folder.official / "panoptic" / "job.json"
+    job.parent.mkdir(parents=True)
+    write_json(job, {"kind": "panoptic", "processes": record.pop("official_panoptic_processes")})
+    write_json(folder.root / "record.json", record)
+    return folder.root
+
+
+@pytest.fixture(scope="session")
+def minicity_statistics(minicity_run: Path) -> list[dict[str, Any]]:
+    """The statistics of each of the 30 images of `minicity_run`, in the order of the run."""
+    from zoo.repro.statistics import read_statistics
+    from zoo.repro.store import RunFolder
+
+    folder = RunFolder(minicity_run)
+    return list(read_statistics(folder, sorted(path.stem for path in folder.images.glob("*.npz"))))

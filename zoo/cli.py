@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo.cli_data import data_app
+from zoo.cli_explain import explain
 from zoo.cli_groups import cache_app
 from zoo.cli_output import AsJson, console, print_json
 from zoo.cli_registry import chosen_registry, registry_files
@@ -381,6 +382,9 @@ def reproduce(
         print_json(records[0] if len(records) == 1 else records)
     if not all(all_hold(record["claims"]) for record in records):
         raise typer.Exit(1)
+
+
+app.command()(explain)
 
 
 def _scales(text: str) -> tuple[float, ...]:

@@ -28,6 +28,7 @@ COMMANDS = (
     ["verify"],
     ["load-check"],
     ["reproduce"],
+    ["explain"],
     ["cache", "show"],
     ["cache", "prune"],
     ["report", "diff"],

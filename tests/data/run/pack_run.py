@@ -1,0 +1,43 @@
+"""Makes `minicity.npz` and `minicity.json`, the statistics and the record of a real run, for the tests.
+
+    zoo reproduce minicity/mobilenet_v3_small_os16 --out RUNS
+    python tests/data/run/pack_run.py RUNS/minicity__mobilenet_v3_small_os16
+
+The arrays of all images are joined by name along their first axis, with the lengths beside them; numbers alone
+are stacked. Of the record, only what does not depend on the machine is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from zoo.repro.record import read_record
+from zoo.repro.store import RunFolder
+
+HERE = Path(__file__).parent
+KEPT = ("schema", "entry", "images", "images_in_dataset", "claims", "metrics", "per_class", "dataset")
+
+
+def main(folder: Path) -> None:
+    record = read_record(folder)
+    run = RunFolder(folder)
+    images = {path.stem: run.read_image(path.stem) for path in sorted(run.images.glob("*.npz"))}
+    assert len(images) == record["images"]
+    packed: dict[str, np.ndarray] = {"image_ids": np.array(list(images))}
+    for name in next(iter(images.values())):
+        arrays = [np.atleast_1d(arrays[name]) for arrays in images.values()]
+        packed[f"{name}:joined"] = np.concatenate(arrays)
+        packed[f"{name}:lengths"] = np.array([len(array) for array in arrays], np.int32)
+        packed[f"{name}:ndim"] = np.array(next(iter(images.values()))[name].ndim, np.int32)
+    np.savez_compressed(HERE / "minicity.npz", **packed)
+    job = json.loads((folder / "official" / "panoptic" / "job.json").read_text(encoding="utf-8"))
+    kept = {name: record[name] for name in KEPT} | {"official_panoptic_processes": job["processes"]}
+    (HERE / "minicity.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

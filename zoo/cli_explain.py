@@ -1,0 +1,54 @@
+"""The command `zoo explain`: why the internal and the official number of a run differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli_output import AsJson, console, print_json
+from zoo.errors import UsageError
+
+
+def explain(
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="The folder of a run, or the record.json in it.")
+    ],
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also which classes carry the difference.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw it too, as a picture in this file.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, or json.")] = "terminal",
+    as_json: AsJson = False,
+) -> None:
+    """Explain why the internal and the official number of a run differ.
+
+    Recomputes panoptic quality and mean IoU from the run's per-image statistics, with one rule changed at a
+    time, until the official script's own number is reached; says how many percentage points each rule is
+    worth.
+
+    Examples: `zoo explain runs/minicity__mobilenet_v3_small_os16`,
+    `zoo explain runs/minicity__mobilenet_v3_small_os16 --per-class --picture gap.svg`
+    """
+    if form not in ("terminal", "markdown", "json"):
+        raise UsageError(f"--format {form}: expected terminal, markdown or json")
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise UsageError(f"--picture {picture}: expected a name that ends in .svg")
+    from zoo.reports import explain_tables, waterfall_svg
+    from zoo.reports.explain import explain as explain_run
+    from zoo.repro.record import writing
+
+    explanation = explain_run(record)
+    if picture is not None:
+        with writing(picture):
+            picture.write_text(waterfall_svg.draw(explanation), encoding="utf-8")
+    if as_json or form == "json":
+        print_json(explanation.to_json())
+    elif form == "markdown":
+        sys.stdout.write(explain_tables.markdown(explanation, per_class=per_class))
+    else:
+        console().print(explain_tables.terminal(explanation, per_class=per_class))
