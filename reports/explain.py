@@ -8,7 +8,7 @@ reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,18 +153,13 @@ def explain(path: Path) -> Explanation:
     record = read_record(path)
     pairs = _pairs(record, path)
     folder = folder_of(path)
-    parts: list[dict[str, np.ndarray]] = list(read_statistics(folder, images_of(folder, record)))
-    if not all("segments/gt_id" in arrays for arrays in parts):
-        raise DataError(
-            f"{folder.images}: expected counted segments with crowd regions in every image's statistics, "
-            "found none; they come with the original files of a data set, or run again with this version"
-        )
+    sums = _Sums(read_statistics(folder, images_of(folder, record)), folder.images)
     waterfalls = []
     if "pq" in pairs:
         processes = _processes(folder.official / "panoptic" / "job.json")
-        waterfalls.append(_explain_pq(record, parts, pairs["pq"], processes, folder.images))
-    if "miou" in pairs:
-        waterfalls.append(_explain_miou(record, parts, pairs["miou"], folder.images))
+        waterfalls.append(_explain_pq(record, sums, pairs["pq"], processes))
+    if "miou" in pairs and sums.has_official_miou:
+        waterfalls.append(_explain_miou(record, sums, pairs["miou"]))
     return Explanation(
         entry=record["entry"],
         images=record["images"],
@@ -189,6 +184,57 @@ def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
             + (f" ({reason})" if reason else "; run again on data with the original annotations")
         )
     return pairs
+
+
+_KINDS: dict[str, type[PanopticQuality] | type[MeanIoU]] = {
+    "pq": PanopticQuality,
+    "miou": MeanIoU,
+    "official_miou": MeanIoU,
+}
+
+
+class _Sums:
+    """What both waterfalls need of the images, without the rest of their statistics."""
+
+    def __init__(self, statistics: Iterable[Mapping[str, np.ndarray]], where: Path) -> None:
+        self.where = where
+        self.segments: list[ImageSegments] = []
+        self.thing_class_ids: list[int] = []
+        self._metrics: dict[str, Any] = {}
+        for arrays in statistics:
+            if "segments/gt_id" not in arrays:
+                raise DataError(
+                    f"{where}: expected counted segments with crowd regions in every image's statistics, "
+                    "found none; they come with the original files of a data set, or run again with this "
+                    "version"
+                )
+            self.segments.append(ImageSegments.from_arrays(part_of(arrays, "segments")))
+            self.thing_class_ids = arrays["ap/thing_class_ids"].tolist()
+            for name, kind in _KINDS.items():
+                part = part_of(arrays, name)
+                if not part:
+                    continue
+                metric = kind.from_arrays(part)
+                if name in self._metrics:
+                    self._metrics[name].merge(metric)
+                else:
+                    self._metrics[name] = metric
+
+    @property
+    def quality(self) -> PanopticQuality:
+        """The internal metric."""
+        quality: PanopticQuality = self._metrics["pq"]
+        return quality
+
+    @property
+    def has_official_miou(self) -> bool:
+        """Whether crowd pixels were counted too."""
+        return "official_miou" in self._metrics
+
+    def mean_iou(self, name: str) -> MeanIoU:
+        """Returns `miou`, the internal metric, or `official_miou`, with crowd pixels."""
+        mean_iou: MeanIoU = self._metrics[name]
+        return mean_iou
 
 
 def _processes(job: Path) -> int:
@@ -241,26 +287,17 @@ _ARITHMETIC = (
 
 
 def _explain_pq(
-    record: Mapping[str, Any],
-    parts: Sequence[Mapping[str, np.ndarray]],
-    pair: tuple[float, float],
-    processes: int,
-    where: Path,
+    record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float], processes: int
 ) -> Waterfall:
-    quality = PanopticQuality.from_arrays(part_of(parts[0], "pq"))
-    for arrays in parts[1:]:
-        quality.merge(PanopticQuality.from_arrays(part_of(arrays, "pq")))
-    recomputed = quality.compute()
-    _check_same_run("PQ", recomputed.pq, pair[0], where)
-    segments = [ImageSegments.from_arrays(part_of(arrays, "segments")) for arrays in parts]
-    thing_class_ids = parts[0]["ap/thing_class_ids"].tolist()
-
+    num_classes = sums.quality.num_classes
+    recomputed = sums.quality.compute()
+    _check_same_run("PQ", recomputed.pq, pair[0], sums.where)
     walk = _Walk(list(record["per_class"]["internal"]["pq"]), recomputed.pq, recomputed.pq_per_class)
     counts: list[ImageCounts] = []
     for rule, meaning, rules in PQ_RULES:
         counts = [
-            count_image(image, rules, num_classes=quality.num_classes, thing_class_ids=thing_class_ids)
-            for image in segments
+            count_image(image, rules, num_classes=num_classes, thing_class_ids=sums.thing_class_ids)
+            for image in sums.segments
         ]
         per_class = product_of_means(sum_exactly(counts))
         present = ~np.isnan(per_class)
@@ -273,17 +310,11 @@ def _explain_pq(
 # ---- mean IoU ----
 
 
-def _explain_miou(
-    record: Mapping[str, Any],
-    parts: Sequence[Mapping[str, np.ndarray]],
-    pair: tuple[float, float],
-    where: Path,
-) -> Waterfall:
-    internal, official = (_sum_of_confusions(parts, name) for name in ("miou", "official_miou"))
-    start = internal.compute()
-    _check_same_run("mIoU", start.miou, pair[0], where)
+def _explain_miou(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
+    start = sums.mean_iou("miou").compute()
+    _check_same_run("mIoU", start.miou, pair[0], sums.where)
     walk = _Walk(list(record["per_class"]["internal"]["iou"]), start.miou, start.iou_per_class)
-    with_crowd = official.compute()
+    with_crowd = sums.mean_iou("official_miou").compute()
     walk.step(
         "crowd pixels count",
         "pixels of crowd regions count with their class; the internal ground truth has them as void",
@@ -300,13 +331,6 @@ def _explain_miou(
         100 * iou,
     )
     return walk.waterfall("miou", pair)
-
-
-def _sum_of_confusions(parts: Sequence[Mapping[str, np.ndarray]], name: str) -> MeanIoU:
-    total = MeanIoU.from_arrays(part_of(parts[0], name))
-    for arrays in parts[1:]:
-        total.merge(MeanIoU.from_arrays(part_of(arrays, name)))
-    return total
 
 
 # ---- both ----

@@ -105,7 +105,8 @@ class _Table:
             thing_class_ids=arrays["ap/thing_class_ids"].tolist(),
         )
         self._add_row("official", "pq", quality_row(sum_exactly([counts])))
-        self._add_row("official", "miou", iou_row(arrays[f"{OFFICIAL_MIOU}/confusion"]))
+        if f"{OFFICIAL_MIOU}/confusion" in arrays:
+            self._add_row("official", "miou", iou_row(arrays[f"{OFFICIAL_MIOU}/confusion"]))
 
     def _add_row(self, evaluator: str, metric: str, row: tuple[np.ndarray, np.ndarray]) -> None:
         self._rows.setdefault((evaluator, metric), []).append(row)

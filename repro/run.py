@@ -122,6 +122,8 @@ def reproduce_entry(
         say(f"{entry.name}: {len(image_ids)} of {all_images} images of {entry.dataset}")
         clock.lap("prepare_s")
         measured = _measure(entry, dataset, image_ids, checkpoint, settings, folder, cache, clock)
+        intervals = _intervals(folder, image_ids, measured["metrics"], all_images)
+        clock.lap("intervals_s")
         record = {
             "schema": SCHEMA_VERSION,
             "entry": entry.name,
@@ -133,8 +135,10 @@ def reproduce_entry(
                 measured["metrics"],
                 not_judged=_why_not_judged(settings, len(skipped), all_images),
                 partial=_how_partial(len(image_ids), all_images),
+                intervals=intervals,
             ),
             **measured,
+            **({"intervals": intervals} if intervals else {}),
             "entry_digest": identity["entry_digest"],
             "checkpoint": {
                 "url": checkpoint.url,
@@ -218,6 +222,20 @@ def _measure(
             **official_scores.timings,
         },
     }
+
+
+def _intervals(
+    folder: RunFolder, image_ids: list[str], metrics: dict[str, Any], images_in_dataset: int
+) -> dict[str, Any]:
+    """Returns where the metrics of the whole data set lie, for a run over a part of it."""
+    if len(image_ids) >= images_in_dataset:
+        return {}
+    from zoo.repro.intervals import intervals_for
+    from zoo.repro.statistics import read_statistics
+
+    statistics = read_statistics(folder, image_ids)
+    intervals: dict[str, Any] = _json(intervals_for(statistics, metrics, images_in_dataset=images_in_dataset))
+    return intervals
 
 
 def _why_not_judged(settings: RunSettings, skipped: int, all_images: int) -> str | None:

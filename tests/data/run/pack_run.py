@@ -3,8 +3,8 @@
     zoo reproduce minicity/mobilenet_v3_small_os16 --out RUNS
     python tests/data/run/pack_run.py RUNS/minicity__mobilenet_v3_small_os16
 
-The arrays of all images are joined by name along their first axis, with the lengths beside them; numbers alone
-are stacked. Of the record, only what does not depend on the machine is kept.
+The arrays of all images are joined by name along their first axis, with the lengths beside them; numbers
+alone are stacked. Of the record, only what does not depend on the machine is kept.
 """
 
 from __future__ import annotations
