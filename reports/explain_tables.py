@@ -31,7 +31,7 @@ def headline(explanation: Explanation, waterfall: Waterfall) -> str:
 
 def step_rows(waterfall: Waterfall) -> list[tuple[str, ...]]:
     """Returns the waterfall's rows of text under `STEP_COLUMNS`, from the internal number to the official."""
-    rows = [("", "internal", "", f"{waterfall.internal:.3f}", "")]
+    rows: list[tuple[str, ...]] = [("", "internal", "", f"{waterfall.internal:.3f}", "")]
     for number, step in enumerate(waterfall.steps, start=1):
         rows.append((str(number), step.rule, points(step.worth), f"{step.value:.3f}", step.meaning))
     left = waterfall.residual

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from zoo.reports.explain import explain
 from zoo.repro.cityscapes import CITYSCAPES
 from zoo.repro.scores import InternalResult, InternalScores
 from zoo.repro.store import RunFolder
@@ -297,6 +298,7 @@ def called(
     own = ["--registry", registry, "reproduce"]
     calls: dict[str, list[object]] = {
         "limit": ["reproduce", NAME, "--limit", 3],
+        "intervals": ["reproduce", NAME, "--limit", 8],
         "bfloat16": ["reproduce", NAME, "--limit", 2, "--precision", "bfloat16"],
         "multi-scale": ["reproduce", NAME, "--limit", 2, "--scales", "0.75,1", "--flip"],
         "holds": [*own, "mine/holds", "--limit", 99],
@@ -330,6 +332,22 @@ def test_a_part_of_the_images_is_not_judged(whole: Whole, called: dict[str, tupl
     assert record["metrics"]["internal"] == expected.metrics
     assert record["per_class"]["internal"] == expected.per_class
     assert record["ap12"] == expected.ap12
+    # Three images are too few to say where the whole lies.
+    assert "intervals" not in record
+
+
+def test_a_part_of_the_images_says_where_the_whole_lies(
+    whole: Whole, called: dict[str, tuple[int, str]]
+) -> None:
+    record = json.loads(called["intervals"][1])
+    assert record["images"] == 8
+    for evaluator in ("internal", "official"):
+        intervals = record["intervals"][evaluator]
+        assert sorted(intervals) == ["ap", "miou", "pq"]
+        for metric, (low, high) in intervals.items():
+            assert 0 <= low < record["metrics"][evaluator][metric] < high <= 100
+            assert high - low < 40
+    assert "intervals" not in whole.record
 
 
 @pytest.mark.parametrize(
@@ -373,6 +391,13 @@ def test_one_missed_claim_of_many_is_exit_code_1(called: dict[str, tuple[int, st
     assert code == 1
     assert [record["entry"] for record in records] == ["mine/holds", "mine/missed"]
     assert [verdicts_of(record) for record in records] == [["within", "match"], ["mismatch", "match"]]
+
+
+def test_the_difference_between_the_evaluators_is_explained_to_the_last_bit(whole: Whole) -> None:
+    for waterfall in explain(whole.folder).waterfalls:
+        assert waterfall.official == whole.record["metrics"]["official"][waterfall.metric]
+        assert waterfall.residual == 0
+        assert waterfall.official != waterfall.internal
 
 
 # ---- devices ----
