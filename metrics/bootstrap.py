@@ -94,10 +94,18 @@ def quality_row(image: QualitySums) -> tuple[np.ndarray, np.ndarray]:
     return image.iou, image.tp + 0.5 * image.fp + 0.5 * image.fn
 
 
-def iou_row(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what an image adds to mean IoU, given its confusion matrix [C, C], ground truth by row."""
+def iou_row(confusion: np.ndarray, left_out: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what an image adds to mean IoU, above and below the line, [C] float64 each.
+
+    Args:
+      confusion: [C, C] pixels, ground truth by row.
+      left_out: a class that does not count in the mean, or None; may lie outside 0..C-1.
+    """
     intersections = np.diagonal(confusion).astype(np.float64)
-    return intersections, confusion.sum(axis=0) + confusion.sum(axis=1) - intersections
+    unions = confusion.sum(axis=0) + confusion.sum(axis=1) - intersections
+    if left_out is not None and 0 <= left_out < unions.size:
+        intersections[left_out] = unions[left_out] = 0.0
+    return intersections, unions
 
 
 def interval(

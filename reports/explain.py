@@ -7,7 +7,6 @@ reported.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from zoo.metrics.pq_rules import (
     sum_in_order,
 )
 from zoo.metrics.segments import ImageSegments
+from zoo.reports.waterfall import Walk, Waterfall, mean_of_present
 from zoo.repro.record import read_record
 from zoo.repro.statistics import folder_of, images_of, part_of, read_statistics
 
@@ -50,55 +50,14 @@ SAME_IN_BOTH = (
 )
 """Rules of panoptic quality that could differ and do not."""
 
-AP_DIFFERS = (
-    "AP is another measure in each: COCO-style in the internal metric, and in the official scripts their own "
-    "(matching, void and the curve's area differ); the difference is not taken apart"
+AP_OF_CITYSCAPES = (
+    "another measure in each, COCO's AP and the Cityscapes instance script's (void, small regions and the "
+    "area under the curve differ), so the difference is not taken apart"
 )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One rule changed, with all earlier steps' rules changed before.
-
-    Attributes:
-      rule: short name.
-      meaning: what the official script does, and the internal metric did.
-      value: the metric after the change, in percent.
-      worth: by how many percentage points the change moved it.
-      shares: class name -> percentage points of `worth` that come from the class; they add up to it.
-      per_class: class name -> the class's own value after the change, in percent; None where it is absent.
-    """
-
-    rule: str
-    meaning: str
-    value: float
-    worth: float
-    shares: dict[str, float]
-    per_class: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Waterfall:
-    """The way of one metric from its internal to its official value, in percent.
-
-    Attributes:
-      metric: `pq` or `miou`.
-      internal: where it starts, the record's number.
-      per_class: class name -> internal value; None where the class is absent.
-      steps: the rules in the order in which they are changed.
-      official: the official script's own number.
-    """
-
-    metric: str
-    internal: float
-    per_class: dict[str, float | None]
-    steps: tuple[Step, ...]
-    official: float
-
-    @property
-    def residual(self) -> float:
-        """What the steps do not explain, in percentage points."""
-        return self.official - self.steps[-1].value
+AP_OF_COCO = (
+    "pycocotools on another ground truth in each, the segments of the panoptic maps and the original "
+    "instance annotations, so the difference is not taken apart"
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +68,7 @@ class Explanation:
       entry, images, images_in_dataset: from the record.
       waterfalls: of the metrics that both evaluators have measured.
       ap: evaluator -> AP in percent, of both or of neither.
+      ap_note: why the two values of AP are not compared rule by rule.
     """
 
     entry: str
@@ -116,6 +76,7 @@ class Explanation:
     images_in_dataset: int
     waterfalls: tuple[Waterfall, ...]
     ap: dict[str, float]
+    ap_note: str
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything, unrounded, as JSON can hold it."""
@@ -136,7 +97,7 @@ class Explanation:
         if "pq" in shown:
             shown["pq"]["same_in_both"] = list(SAME_IN_BOTH)
         if self.ap:
-            shown["ap"] = {**self.ap, "note": AP_DIFFERS}
+            shown["ap"] = {**self.ap, "note": self.ap_note}
         return shown
 
 
@@ -166,7 +127,14 @@ def explain(path: Path) -> Explanation:
         images_in_dataset=record["images_in_dataset"],
         waterfalls=tuple(waterfalls),
         ap=dict(zip(("internal", "official"), pairs["ap"], strict=True)) if "ap" in pairs else {},
+        ap_note=AP_OF_COCO if "cocoeval" in _official(record).get("scripts", {}) else AP_OF_CITYSCAPES,
     )
+
+
+def _official(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the record says about the official scripts."""
+    found: dict[str, Any] = record.get("official_scripts") or {}
+    return found
 
 
 def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, float]]:
@@ -178,7 +146,7 @@ def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
         if internal.get(metric) is not None and official.get(metric) is not None
     }
     if "pq" not in pairs and "miou" not in pairs:
-        reason = (record.get("official_scripts") or {}).get("skipped")
+        reason = _official(record).get("skipped")
         raise DataError(
             f"{path}: expected official numbers beside the internal ones, found none"
             + (f" ({reason})" if reason else "; run again on data with the original annotations")
@@ -225,6 +193,11 @@ class _Sums:
         """The internal metric."""
         quality: PanopticQuality = self._metrics["pq"]
         return quality
+
+    @property
+    def ignore_label(self) -> int:
+        """The class that stands for void; it may lie outside of the classes."""
+        return self.quality.ignore_label
 
     @property
     def has_official_miou(self) -> bool:
@@ -292,7 +265,7 @@ def _explain_pq(
     num_classes = sums.quality.num_classes
     recomputed = sums.quality.compute()
     _check_same_run("PQ", recomputed.pq, pair[0], sums.where)
-    walk = _Walk(list(record["per_class"]["internal"]["pq"]), recomputed.pq, recomputed.pq_per_class)
+    walk = Walk(list(record["per_class"]["internal"]["pq"]), recomputed.pq, recomputed.pq_per_class)
     counts: list[ImageCounts] = []
     for rule, meaning, rules in PQ_RULES:
         counts = [
@@ -300,8 +273,7 @@ def _explain_pq(
             for image in sums.segments
         ]
         per_class = product_of_means(sum_exactly(counts))
-        present = ~np.isnan(per_class)
-        walk.step(rule, meaning, float(per_class[present].mean()) if present.any() else math.nan, per_class)
+        walk.step(rule, meaning, mean_of_present(per_class), per_class)
     per_class = quotient_of_sums(sum_in_order(counts, processes))
     walk.step(*_ARITHMETIC, 100 * mean_in_order(per_class), 100 * per_class)
     return walk.waterfall("pq", pair)
@@ -313,7 +285,7 @@ def _explain_pq(
 def _explain_miou(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
     start = sums.mean_iou("miou").compute()
     _check_same_run("mIoU", start.miou, pair[0], sums.where)
-    walk = _Walk(list(record["per_class"]["internal"]["iou"]), start.miou, start.iou_per_class)
+    walk = Walk(list(record["per_class"]["internal"]["iou"]), start.miou, start.iou_per_class)
     with_crowd = sums.mean_iou("official_miou").compute()
     walk.step(
         "crowd pixels count",
@@ -321,15 +293,24 @@ def _explain_miou(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, flo
         with_crowd.miou,
         with_crowd.iou_per_class,
     )
-    intersections = np.diagonal(with_crowd.confusion)
-    unions = with_crowd.confusion.sum(axis=0) + with_crowd.confusion.sum(axis=1) - intersections
-    iou = np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=unions > 0)
+    iou = _without(with_crowd.iou_per_class, sums.ignore_label)
     walk.step(
-        "the script's arithmetic",
-        "classes are added up in the script's order, in float64, and made percent at the end",
-        100 * mean_in_order(iou),
-        100 * iou,
+        "void is no class",
+        "the class of void is left out of the mean; in the internal one it is, with 0, where it is predicted",
+        mean_of_present(iou),
+        iou,
     )
+    if "miou" not in _official(record):
+        intersections = np.diagonal(with_crowd.confusion)
+        unions = with_crowd.confusion.sum(axis=0) + with_crowd.confusion.sum(axis=1) - intersections
+        iou = np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=unions > 0)
+        iou = _without(iou, sums.ignore_label)
+        walk.step(
+            "the script's arithmetic",
+            "classes are added up in the script's order, in float64, and made percent at the end",
+            100 * mean_in_order(iou),
+            100 * iou,
+        )
     return walk.waterfall("miou", pair)
 
 
@@ -344,30 +325,8 @@ def _check_same_run(title: str, found: float, recorded: float, where: Path) -> N
         )
 
 
-class _Walk:
-    """Collects steps, each with the worth of every class."""
-
-    def __init__(self, class_names: list[str], start: float, per_class: np.ndarray) -> None:
-        self._names = class_names
-        self._start = self._per_class(per_class)
-        self._value, self._shares = start, _shares(per_class)
-        self._steps: list[Step] = []
-
-    def step(self, rule: str, meaning: str, value: float, per_class: np.ndarray) -> None:
-        shares = _shares(per_class)
-        moved = dict(zip(self._names, (shares - self._shares).tolist(), strict=True))
-        self._steps.append(Step(rule, meaning, value, value - self._value, moved, self._per_class(per_class)))
-        self._value, self._shares = value, shares
-
-    def waterfall(self, metric: str, pair: tuple[float, float]) -> Waterfall:
-        return Waterfall(metric, pair[0], self._start, tuple(self._steps), pair[1])
-
-    def _per_class(self, values: np.ndarray) -> dict[str, float | None]:
-        named = zip(self._names, values.tolist(), strict=True)
-        return {name: None if math.isnan(value) else value for name, value in named}
-
-
-def _shares(per_class: np.ndarray) -> np.ndarray:
-    """Returns what each class adds to the mean over the classes that are present."""
-    present = ~np.isnan(per_class)
-    return np.where(present, per_class, 0.0) / max(1, int(present.sum()))
+def _without(per_class: np.ndarray, ignore_label: int) -> np.ndarray:
+    """Returns the values with the class that stands for void absent, where it is one of the classes."""
+    values = per_class.copy()
+    values[ignore_label : ignore_label + 1] = np.nan
+    return values

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from zoo.reports.explain import AP_DIFFERS, SAME_IN_BOTH, Explanation, Waterfall
+from zoo.reports.explain import SAME_IN_BOTH, Explanation
+from zoo.reports.markdown_table import aligned_text
+from zoo.reports.waterfall import Waterfall
 
 TITLES = {"pq": "PQ", "miou": "mIoU"}
 STEP_COLUMNS = ("", "Rule", "Worth", "After it", "What the official script does")
@@ -84,7 +85,7 @@ def ap_line(explanation: Explanation) -> str:
     if not explanation.ap:
         return ""
     internal, official = explanation.ap["internal"], explanation.ap["official"]
-    return f"AP {internal:.3f} internal, {official:.3f} official: {AP_DIFFERS}."
+    return f"AP {internal:.3f} internal, {official:.3f} official: {explanation.ap_note}."
 
 
 def same_line() -> str:
@@ -97,11 +98,11 @@ def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
     parts = []
     for waterfall in explanation.waterfalls:
         parts.append(headline(explanation, waterfall))
-        parts.append(_markdown_table(STEP_COLUMNS, step_rows(waterfall), right=(0, 2, 3)))
+        parts.append(aligned_text(STEP_COLUMNS, step_rows(waterfall), right=(0, 2, 3)))
         if per_class:
             header, rows, others = class_table(waterfall)
             if rows:
-                parts.append(_markdown_table(header, rows, right=range(1, len(header))))
+                parts.append(aligned_text(header, rows, right=range(1, len(header))))
             parts += [others] if others else []
         if waterfall.metric == "pq":
             parts.append(same_line())
@@ -138,21 +139,6 @@ def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
             shown.append(classes)
     shown += [Text(ap_line(explanation))] if explanation.ap else []
     return Group(*shown)
-
-
-def _markdown_table(header: Iterable[str], rows: list[tuple[str, ...]], *, right: Iterable[int]) -> str:
-    header, right = tuple(header), set(right)
-    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Iterable[str]) -> str:
-        padded = (
-            cell.rjust(width) if position in right else cell.ljust(width)
-            for position, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "| " + " | ".join(padded) + " |"
-
-    rule = line("-" * (width - 1) + (":" if i in right else "-") for i, width in enumerate(widths))
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
 
 
 def _percent(value: float | None) -> str:

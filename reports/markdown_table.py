@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _BAR = re.compile(r"(?<!\\)\|")
@@ -43,6 +43,28 @@ def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
         for column, width in zip(columns, wider, strict=True)
     ]
     return line(titles, widths) + line(rule, wider) + "".join(line(text, wider) for text in texts)
+
+
+def aligned_text(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """Returns a table with bars on both sides, whose columns line up; no newline at its end.
+
+    Args:
+      header: titles of the columns.
+      rows: cells of the rows.
+      right: positions of the columns that are aligned to the right.
+    """
+    # A rule of two dashes and a colon is the shortest there is.
+    widths = [max(3, *map(len, cells)) for cells in zip(header, *rows, strict=True)]
+
+    def line(cells: Iterable[str]) -> str:
+        padded = (
+            cell.rjust(width) if position in right else cell.ljust(width)
+            for position, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ("-" * (width - 1) + (":" if i in right else "-") for i, width in enumerate(widths))
+    return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from zoo.reports.markdown_table import aligned_text
+
 _METRIC_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
 # What the published tables call the two evaluators.
 _EVALUATOR_MARKS = {"official": "[*]", "internal": "[**]"}
@@ -40,27 +42,10 @@ def markdown(records: Iterable[Mapping[str, Any]]) -> str:
     """Returns the rows as a Markdown table whose columns line up, and below it the reasons of verdicts."""
     records = list(records)
     rows = claim_rows(records)
-    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
-    right = [name in ("Published", "Measured", "Difference") for name in COLUMNS]
-
-    def line(cells: Iterable[str]) -> str:
-        padded = (
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(cells, widths, right, strict=True)
-        )
-        return "| " + " | ".join(padded) + " |"
-
-    rule = (
-        "| "
-        + " | ".join(
-            "-" * (width - 1) + (":" if to_right else "-")
-            for width, to_right in zip(widths, right, strict=True)
-        )
-        + " |"
-    )
+    right = [i for i, name in enumerate(COLUMNS) if name in ("Published", "Measured", "Difference")]
     reasons = _reasons(records)
     notes = ["", *(f"- {reason}" for reason in reasons)] if reasons else []
-    return "\n".join([line(COLUMNS), rule, *(line(row) for row in rows), *notes]) + "\n"
+    return "\n".join([aligned_text(COLUMNS, rows, right), *notes]) + "\n"
 
 
 def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:

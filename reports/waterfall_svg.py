@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 from html import escape
 
-from zoo.reports.explain import Explanation, Waterfall
+from zoo.reports.explain import Explanation
 from zoo.reports.explain_tables import TITLES, points
+from zoo.reports.waterfall import Waterfall
 
 _WIDTH_PX = 760
 _LEFT_PX, _RIGHT_PX = 240, 660

@@ -106,7 +106,9 @@ class _Table:
         )
         self._add_row("official", "pq", quality_row(sum_exactly([counts])))
         if f"{OFFICIAL_MIOU}/confusion" in arrays:
-            self._add_row("official", "miou", iou_row(arrays[f"{OFFICIAL_MIOU}/confusion"]))
+            void = int(arrays[f"{OFFICIAL_MIOU}/ignore_label"])
+            row = iou_row(arrays[f"{OFFICIAL_MIOU}/confusion"], left_out=void)
+            self._add_row("official", "miou", row)
 
     def _add_row(self, evaluator: str, metric: str, row: tuple[np.ndarray, np.ndarray]) -> None:
         self._rows.setdefault((evaluator, metric), []).append(row)

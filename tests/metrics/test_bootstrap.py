@@ -50,6 +50,19 @@ def test_ratios_of_repeated_images_are_those_of_the_metrics(minicity_statistics:
     np.testing.assert_allclose(found, expected_miou, rtol=0, atol=1e-9)
 
 
+def test_a_class_that_is_left_out_of_mean_iou() -> None:
+    confusion = np.array([[3, 1], [2, 4]])
+    for left_out, expected in (
+        (None, (3 / 6 + 4 / 7) / 2),
+        (0, 4 / 7),
+        (1, 3 / 6),
+        (255, (3 / 6 + 4 / 7) / 2),
+    ):
+        found = ClassRatios.of([iou_row(confusion, left_out)])(np.ones((1, 1), int))
+        assert found[0] == pytest.approx(100 * expected)
+    assert confusion.tolist() == [[3, 1], [2, 4]]
+
+
 def test_no_class_at_all_is_nan() -> None:
     ratios = ClassRatios(np.array([[0.0], [1.0]]), np.array([[0.0], [2.0]]))
     found = ratios(np.array([[3, 0], [0, 2], [1, 1]]))

@@ -17,9 +17,16 @@ import numpy as np
 import pytest
 
 from zoo.errors import DataError
-from zoo.reports.explain import AP_DIFFERS, PQ_RULES, Explanation, Step, Waterfall, explain
+from zoo.metrics.segments import OfficialTruth
+from zoo.model.postprocess import Instances
+from zoo.reports.explain import AP_OF_CITYSCAPES, PQ_RULES, Explanation, explain
 from zoo.reports.explain_tables import class_table, markdown, points, step_rows, terminal
+from zoo.reports.waterfall import Step, Waterfall
 from zoo.reports.waterfall_svg import draw
+from zoo.repro.coco_classes import COCO
+from zoo.repro.dataset import Sample
+from zoo.repro.record import SCHEMA_VERSION, finite, write_json
+from zoo.repro.scores import InternalScores
 from zoo.repro.store import RunFolder
 
 Call = Callable[..., Any]
@@ -78,7 +85,11 @@ def test_worths_and_shares_add_up(explanation: Explanation) -> None:
 def test_every_rule_is_named_also_where_it_is_worth_nothing(explanation: Explanation) -> None:
     pq, miou = explanation.waterfalls
     assert [step.rule for step in pq.steps] == [rule[0] for rule in PQ_RULES] + ["the script's arithmetic"]
-    assert [step.rule for step in miou.steps] == ["crowd pixels count", "the script's arithmetic"]
+    assert [step.rule for step in miou.steps] == [
+        "crowd pixels count",
+        "void is no class",
+        "the script's arithmetic",
+    ]
     worths = {step.rule: step.worth for step in pq.steps}
     # The data set has crowds, of other classes under cars above all, and one stuff segment a class.
     assert worths["stuff segments apart"] == 0
@@ -107,6 +118,54 @@ def test_a_part_of_the_images(copied_run: Path, minicity_statistics: list[dict[s
     assert "10 of 30 images" in markdown(found)
 
 
+def test_void_that_is_predicted_is_a_class_of_the_internal_mean_alone(tmp_path: Path) -> None:
+    truth = OfficialTruth(
+        segment_map=np.array([[0] * 6 + [1] * 4 + [-1] * 2], np.int32),
+        segment_ids=np.array([5, 9], np.int32),
+        class_ids=np.array([1, 3], np.int32),
+        is_crowd=np.array([False, True]),
+    )
+    # COCO's void is class 0, which the network may predict: on two pixels of the person.
+    semantic = np.array([[1, 1, 1, 1, 0, 0, 3, 3, 3, 1, 0, 0]], np.int32)
+    divisor, nothing = COCO.label_divisor, np.zeros(0, np.float32)
+    sample = Sample(
+        image_id="a",
+        image=np.zeros((1, 12, 3), np.uint8),
+        panoptic=np.array([[divisor + 1] * 6 + [0] * 6], np.int32),
+        semantic=np.array([[1] * 6 + [0] * 6], np.uint8),
+        crowd_labels=np.zeros(0, np.int32),
+        official=truth,
+    )
+    scores = InternalScores(COCO)
+    empty = Instances(np.zeros(0, np.int32), np.zeros(0, np.int64), nothing, nothing, nothing)
+    arrays = scores.measure(sample, np.zeros((1, 12), np.int32), semantic, empty)
+    scores.add(arrays)
+    result = scores.compute()
+    folder = RunFolder(tmp_path)
+    folder.images.mkdir()
+    folder.write_image("a", arrays)
+    record = {
+        "schema": SCHEMA_VERSION,
+        "entry": "a/b",
+        "claims": [],
+        "images": 1,
+        "images_in_dataset": 1,
+        "metrics": {"internal": finite(result.metrics), "official": {"miou": result.official_miou}},
+        "per_class": {"internal": result.per_class},
+        "official_scripts": {"miou": "counted"},
+    }
+    write_json(tmp_path / "record.json", record)
+
+    (miou,) = explain(tmp_path).waterfalls
+    # Internal: person 4 of 6, void 0 of 2. Crowd pixels: person 4 of 7, car 3 of 4, void 0 of 2.
+    assert miou.internal == pytest.approx(100 * (4 / 6) / 2)
+    assert [step.rule for step in miou.steps] == ["crowd pixels count", "void is no class"]
+    assert miou.steps[0].value == pytest.approx(100 * (4 / 7 + 3 / 4) / 3)
+    assert miou.steps[1].value == pytest.approx(100 * (4 / 7 + 3 / 4) / 2)
+    assert miou.residual == 0
+    assert sum(miou.steps[1].shares.values()) == pytest.approx(miou.steps[1].worth)
+
+
 # ---- how it is shown ----
 
 
@@ -124,7 +183,7 @@ def small() -> Explanation:
         (step("rise & fall", 60.4, 0.4, 0.6, -0.2), step("nothing", 60.4, 0.0, 0.0, 0.0)),
         60.4,
     )
-    return Explanation("a/b", 5, 9, (pq,), {"internal": 20.0, "official": 22.5})
+    return Explanation("a/b", 5, 9, (pq,), {"internal": 20.0, "official": 22.5}, "as said")
 
 
 def test_rows_go_from_the_internal_to_the_official_number() -> None:
@@ -157,7 +216,7 @@ def test_markdown_lines_up(explanation: Explanation) -> None:
     for block in blocks:
         assert len({len(line) for line in block}) == 1
         assert len({line.count("|") for line in block}) == 1
-    assert AP_DIFFERS in text
+    assert AP_OF_CITYSCAPES in text
     assert len(blocks[2]) == len(explanation.waterfalls[1].steps) + 4
 
 
@@ -192,7 +251,7 @@ def test_the_picture_is_a_self_contained_svg_with_selectable_text(explanation: E
 def test_the_bars_of_the_picture_meet(explanation: Explanation) -> None:
     """Each bar begins where the one before it ended, on the side that its sign says."""
     pq = explanation.waterfalls[0]
-    alone = Explanation("a/b", 1, 1, (pq,), {})
+    alone = Explanation("a/b", 1, 1, (pq,), {}, "")
     bars = [
         (float(bar.get("x", "")), float(bar.get("width", "")), bar.get("class"))
         for bar in ElementTree.fromstring(draw(alone)).iter(f"{SVG}rect")
@@ -209,7 +268,7 @@ def test_the_picture_escapes_names_and_draws_nothing_for_nothing() -> None:
     assert "1. rise & fall" in ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
     assert [bar.get("class") for bar in root.iter(f"{SVG}rect")] == ["up"]
     flat = Waterfall("miou", 50.0, {}, (Step("nothing", "", 50.0, 0.0, {}, {}),), 50.0)
-    ElementTree.fromstring(draw(Explanation("a/b", 1, 1, (flat,), {})))
+    ElementTree.fromstring(draw(Explanation("a/b", 1, 1, (flat,), {}, "")))
 
 
 # ---- the command ----
@@ -225,7 +284,7 @@ def test_the_command_in_every_format(zoo_call: Call, minicity_run: Path, tmp_pat
     found = json.loads(done.stdout)
     assert found["pq"]["residual"] == 0
     assert found["miou"]["difference"] == pytest.approx(0.0306, abs=1e-4)
-    assert found["ap"]["note"] == AP_DIFFERS
+    assert found["ap"]["note"] == AP_OF_CITYSCAPES
     assert [step["rule"] for step in found["pq"]["steps"]][:2] == [rule[0] for rule in PQ_RULES[:2]]
     assert picture.read_text(encoding="utf-8").startswith("<svg ")
     assert json.loads(zoo_call("explain", minicity_run, "--format", "json").stdout) == found

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from zoo.reports.explain import AP_OF_COCO, explain
 from zoo.repro.coco_classes import COCO
 
 NAME = "minicoco/mobilenet_v3_small_os16"
@@ -23,8 +24,14 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def record(zoo_command: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    done = zoo_command("reproduce", NAME, "--out", tmp_path_factory.mktemp("coco"), "--json")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the run keeps its own."""
+    return tmp_path_factory.mktemp("coco")
+
+
+@pytest.fixture(scope="module")
+def record(zoo_command: Run, runs: Path) -> dict[str, Any]:
+    done = zoo_command("reproduce", NAME, "--out", runs, "--json")
     assert done.returncode == 0, done.stderr
     assert all(line.startswith("zoo: ") for line in done.stderr.splitlines()), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -63,6 +70,23 @@ def test_the_semantic_score_says_what_it_is(record: dict[str, Any]) -> None:
     assert record["metrics"]["official"]["miou"] != record["metrics"]["internal"]["miou"]
     assert 80 < record["metrics"]["official"]["miou"] < 90
     assert "crowd regions included" in record["official_scripts"]["miou"]
+
+
+def test_the_difference_between_the_evaluators_is_explained_to_the_last_bit(
+    record: dict[str, Any], runs: Path
+) -> None:
+    explanation = explain(runs / "minicoco__mobilenet_v3_small_os16")
+    pq, miou = explanation.waterfalls
+    for waterfall in (pq, miou):
+        assert waterfall.official == record["metrics"]["official"][waterfall.metric]
+        assert waterfall.residual == 0
+    # Counted by this project, so there is no script whose arithmetic could differ.
+    assert [step.rule for step in miou.steps] == ["crowd pixels count", "void is no class"]
+    assert pq.official - pq.internal == pytest.approx(-0.3486, abs=1e-4)
+    official = record["per_class"]["official"]["pq"]
+    for name, value in pq.steps[-1].per_class.items():
+        assert (value or 0) == official.get(name, 0)
+    assert explanation.ap_note == AP_OF_COCO
 
 
 def test_images_that_cannot_be_used_are_counted(zoo_command: Run, minicoco: Path, tmp_path: Path) -> None:
