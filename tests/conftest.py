@@ -111,31 +111,50 @@ RUN_DATA = Path(__file__).parent / "data" / "run"
 
 @pytest.fixture(scope="session")
 def minicity_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a real run over the bundled entry, without predictions; tests only read it.
+    """The folder of a real run over the bundled Cityscapes-like entry; tests only read it."""
+    return _unpack_run("minicity", tmp_path_factory.mktemp("runs"))
 
-    See `data/run/pack_run.py` for how it was made.
-    """
+
+@pytest.fixture(scope="session")
+def minicoco_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real run over the bundled COCO-like entry; tests only read it."""
+    return _unpack_run("minicoco", tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def minicity_statistics(minicity_run: Path) -> list[dict[str, Any]]:
+    """The statistics of each of the 30 images of `minicity_run`, in the order of the run."""
+    return _statistics(minicity_run)
+
+
+@pytest.fixture(scope="session")
+def minicoco_statistics(minicoco_run: Path) -> list[dict[str, Any]]:
+    """The statistics of each of the 30 images of `minicoco_run`, in the order of the run."""
+    return _statistics(minicoco_run)
+
+
+def _unpack_run(name: str, parent: Path) -> Path:
+    """Returns the folder of a run, without predictions; see `data/run/pack_run.py` for how it was made."""
     import numpy as np
 
     from zoo.repro.record import write_json
     from zoo.repro.store import RunFolder
 
-    folder = RunFolder(tmp_path_factory.mktemp("runs") / "minicity__mobilenet_v3_small_os16")
+    folder = RunFolder(parent / f"{name}__mobilenet_v3_small_os16")
     folder.images.mkdir(parents=True)
-    with np.load(RUN_DATA / "minicity.npz") as packed:
+    with np.load(RUN_DATA / f"{name}.npz") as packed:
         names = sorted({key.rpartition(":")[0] for key in packed.files} - {""})
         split = {
-            name: np.split(packed[f"{name}:joined"], np.cumsum(packed[f"{name}:lengths"])[:-1])
-            for name in names
+            key: np.split(packed[f"{key}:joined"], np.cumsum(packed[f"{key}:lengths"])[:-1]) for key in names
         }
-        is_number = {name: packed[f"{name}:ndim"] == 0 for name in names}
+        is_number = {key: packed[f"{key}:ndim"] == 0 for key in names}
         for position, image_id in enumerate(packed["image_ids"].tolist()):
-            arrays = {name: split[name][position] for name in names}
+            arrays = {key: split[key][position] for key in names}
             folder.write_image(
                 image_id,
-                {name: array.reshape(()) if is_number[name] else array for name, array in arrays.items()},
+                {key: array.reshape(()) if is_number[key] else array for key, array in arrays.items()},
             )
-    record = json.loads((RUN_DATA / "minicity.json").read_text(encoding="utf-8"))
+    record = json.loads((RUN_DATA / f"{name}.json").read_text(encoding="utf-8"))
     job = folder.official / "panoptic" / "job.json"
     job.parent.mkdir(parents=True)
     write_json(job, {"kind": "panoptic", "processes": record.pop("official_panoptic_processes")})
@@ -143,11 +162,8 @@ def minicity_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.root
 
 
-@pytest.fixture(scope="session")
-def minicity_statistics(minicity_run: Path) -> list[dict[str, Any]]:
-    """The statistics of each of the 30 images of `minicity_run`, in the order of the run."""
-    from zoo.repro.statistics import read_statistics
-    from zoo.repro.store import RunFolder
+def _statistics(run: Path) -> list[dict[str, Any]]:
+    from zoo.repro.statistics import folder_of, read_statistics
 
-    folder = RunFolder(minicity_run)
+    folder = folder_of(run)
     return list(read_statistics(folder, sorted(path.stem for path in folder.images.glob("*.npz"))))

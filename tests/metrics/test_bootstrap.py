@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -142,21 +142,16 @@ def internal_pq(statistics: list[Arrays]) -> Statistic:
 
 
 def official_pq(statistics: list[Arrays]) -> Statistic:
-    return ClassRatios.of(
-        quality_row(
-            sum_exactly(
-                [
-                    count_image(
-                        ImageSegments.from_arrays(part_of(arrays, "segments")),
-                        OFFICIAL,
-                        num_classes=19,
-                        thing_class_ids=range(11, 19),
-                    )
-                ]
-            )
+    def row(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        counts = count_image(
+            ImageSegments.from_arrays(part_of(arrays, "segments")),
+            OFFICIAL,
+            num_classes=int(arrays["pq/num_classes"]),
+            thing_class_ids=arrays["ap/thing_class_ids"].tolist(),
         )
-        for arrays in statistics
-    )
+        return quality_row(sum_exactly([counts]))
+
+    return ClassRatios.of(map(row, statistics))
 
 
 def internal_miou(statistics: list[Arrays]) -> Statistic:
@@ -164,7 +159,8 @@ def internal_miou(statistics: list[Arrays]) -> Statistic:
 
 
 def official_miou(statistics: list[Arrays]) -> Statistic:
-    return ClassRatios.of(iou_row(arrays["official_miou/confusion"]) for arrays in statistics)
+    void = int(statistics[0]["miou/ignore_label"])
+    return ClassRatios.of(iou_row(arrays["official_miou/confusion"], void) for arrays in statistics)
 
 
 def internal_ap(statistics: list[Arrays]) -> Statistic:
@@ -174,12 +170,26 @@ def internal_ap(statistics: list[Arrays]) -> Statistic:
     return MatchedDetections.match(total).average_precision
 
 
-@pytest.mark.parametrize("metric", [internal_pq, official_pq, internal_miou, official_miou, internal_ap])
+METRICS = {
+    ("internal", "pq"): internal_pq,
+    ("official", "pq"): official_pq,
+    ("internal", "miou"): internal_miou,
+    ("official", "miou"): official_miou,
+    ("internal", "ap"): internal_ap,
+}
+
+
+@pytest.mark.parametrize("name", METRICS, ids="-".join)
+@pytest.mark.parametrize("dataset", ["minicity", "minicoco"])
 def test_intervals_of_random_halves_cover_the_whole(
-    minicity_statistics: list[Arrays], metric: Callable[[list[Arrays]], Statistic]
+    request: pytest.FixtureRequest, dataset: str, name: tuple[str, str]
 ) -> None:
-    of_images = metric(minicity_statistics)
-    whole = of_images(np.ones((1, 30), np.int64))[0]
+    statistics = request.getfixturevalue(f"{dataset}_statistics")
+    record = json.loads((request.getfixturevalue(f"{dataset}_run") / "record.json").read_text())
+    evaluator, metric = name
+    of_images = METRICS[name](statistics)
+    whole = float(of_images(np.ones((1, 30), np.int64))[0])
+    assert whole == pytest.approx(record["metrics"][evaluator][metric], abs=1e-9)
     generator = np.random.default_rng(0)
     covered, widths = 0, []
     for _ in range(200):

@@ -19,7 +19,7 @@ import pytest
 from zoo.errors import DataError
 from zoo.metrics.segments import OfficialTruth
 from zoo.model.postprocess import Instances
-from zoo.reports.explain import AP_OF_CITYSCAPES, PQ_RULES, Explanation, explain
+from zoo.reports.explain import AP_OF_CITYSCAPES, AP_OF_COCO, PQ_RULES, Explanation, explain
 from zoo.reports.explain_tables import class_table, markdown, points, step_rows, terminal
 from zoo.reports.waterfall import Step, Waterfall
 from zoo.reports.waterfall_svg import draw
@@ -62,6 +62,17 @@ def test_the_last_step_is_the_official_number_to_the_last_bit(
         assert waterfall.official == metrics["official"][waterfall.metric]
         assert waterfall.steps[-1].value == waterfall.official
         assert waterfall.residual == 0
+
+
+def test_the_last_step_of_a_coco_run_too(minicoco_run: Path) -> None:
+    found = explain(minicoco_run)
+    pq, miou = found.waterfalls
+    assert pq.residual == miou.residual == 0
+    worths = {step.rule: step.worth for step in pq.steps}
+    assert worths["other crowds in the union"] == pytest.approx(-0.267, abs=5e-4)
+    assert worths["own crowd in the union"] == pytest.approx(-0.035, abs=5e-4)
+    assert worths["other crowds excuse nothing"] == pytest.approx(-0.046, abs=5e-4)
+    assert found.ap_note == AP_OF_COCO
 
 
 def test_official_values_per_class_are_the_official_scripts(

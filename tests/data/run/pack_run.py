@@ -1,7 +1,8 @@
-"""Makes `minicity.npz` and `minicity.json`, the statistics and the record of a real run, for the tests.
+"""Makes `<data set>.npz` and `<data set>.json`, the statistics and the record of a real run, for the tests.
 
-    zoo reproduce minicity/mobilenet_v3_small_os16 --out RUNS
+    zoo reproduce minicity/mobilenet_v3_small_os16 minicoco/mobilenet_v3_small_os16 --out RUNS
     python tests/data/run/pack_run.py RUNS/minicity__mobilenet_v3_small_os16
+    python tests/data/run/pack_run.py RUNS/minicoco__mobilenet_v3_small_os16
 
 The arrays of all images are joined by name along their first axis, with the lengths beside them; numbers
 alone are stacked. Of the record, only what does not depend on the machine is kept.
@@ -19,7 +20,17 @@ from zoo.repro.record import read_record
 from zoo.repro.store import RunFolder
 
 HERE = Path(__file__).parent
-KEPT = ("schema", "entry", "images", "images_in_dataset", "claims", "metrics", "per_class", "dataset")
+KEPT = (
+    "schema",
+    "entry",
+    "images",
+    "images_in_dataset",
+    "claims",
+    "metrics",
+    "per_class",
+    "official_scripts",
+    "dataset",
+)
 
 
 def main(folder: Path) -> None:
@@ -33,10 +44,11 @@ def main(folder: Path) -> None:
         packed[f"{name}:joined"] = np.concatenate(arrays)
         packed[f"{name}:lengths"] = np.array([len(array) for array in arrays], np.int32)
         packed[f"{name}:ndim"] = np.array(next(iter(images.values()))[name].ndim, np.int32)
-    np.savez_compressed(HERE / "minicity.npz", **packed)
+    name = record["entry"].partition("/")[0]
+    np.savez_compressed(HERE / f"{name}.npz", **packed)
     job = json.loads((folder / "official" / "panoptic" / "job.json").read_text(encoding="utf-8"))
     kept = {name: record[name] for name in KEPT} | {"official_panoptic_processes": job["processes"]}
-    (HERE / "minicity.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    (HERE / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
