@@ -66,7 +66,7 @@ class OfficialScores:
         Its definition is that of COCO's panoptic API, whose converter makes semantic ground truth from the
         panoptic annotations: crowd regions keep their category, void is left out.
         """
-        if not self.metrics or "miou" in self.metrics or math.isnan(internal.official_miou):
+        if not self.metrics or "miou" in self.metrics or internal.official_miou is None:
             return
         self.metrics["miou"] = internal.official_miou
         self.per_class["iou"] = dict(internal.official_iou)

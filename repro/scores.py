@@ -34,14 +34,14 @@ class InternalResult:
         class does not occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
       ap12: the twelve averages of mask AP and AR in percent, or None where there is nothing to average.
       official_miou: mean IoU in percent over the classes that are scored, with a ground truth in which crowd
-        regions keep their class; NaN where the data hold none.
+        regions keep their class; None where the data hold none.
       official_iou: class name -> IoU of the same, or None where the class does not occur.
     """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float | None]]
     ap12: dict[str, float | None]
-    official_miou: float
+    official_miou: float | None
     official_iou: dict[str, float | None]
 
 
@@ -141,6 +141,6 @@ class InternalScores:
                 "iou": finite(per_class(iou.iou_per_class)),
             },
             ap12=finite(asdict(ap.means)),
-            official_miou=float(official_iou[occurs].mean()) if occurs.any() else float("nan"),
+            official_miou=float(official_iou[occurs].mean()) if occurs.any() else None,
             official_iou=finite(per_class(official_iou)),
         )
