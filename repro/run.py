@@ -19,6 +19,7 @@ from zoo.repro.claims import judge_claims
 from zoo.repro.dataset import usable_images
 from zoo.repro.datasets import open_dataset
 from zoo.repro.devices import kind_of_device
+from zoo.repro.pictures import image_quality, write_pictures
 from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json, writing
 from zoo.repro.scores import InternalScores
 from zoo.repro.store import RunFolder
@@ -198,6 +199,7 @@ def _measure(
         official.close()
 
     scores = InternalScores(dataset.info)
+    qualities: dict[str, float] = {}
     for image_id in image_ids:
         arrays = folder.read_image(image_id)
         if arrays is None:
@@ -205,13 +207,17 @@ def _measure(
                 f"{folder.root}: the record of image {image_id} is gone; run again to redo it"
             )
         scores.add(arrays)
+        qualities[image_id] = image_quality(arrays)
     internal = scores.compute()
     official_scores.take_semantic(internal)
     clock.lap("internal_s")
+    pictures = write_pictures(dataset, qualities, folder)
+    clock.lap("pictures_s")
     return {
         "metrics": {"official": finite(official_scores.metrics), "internal": finite(internal.metrics)},
         "per_class": {"official": official_scores.per_class, "internal": internal.per_class},
         "ap12": internal.ap12,
+        "pictures": pictures,
         "post_processing": pipeline.options,
         "official_scripts": official_scores.provenance,
         "device": pipeline.device,

@@ -20,7 +20,7 @@ from zoo.errors import EvaluationError, ZooError
 from zoo.repro.record import read_record, write_json, writing
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
-_OWN = ("run.json", "images", "predictions", "official", "record.json", "table.md")
+_OWN = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
