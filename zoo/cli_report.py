@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo import cli_report_pages
 from zoo.cli_output import AsJson, console, print_json
 from zoo.cli_registry import chosen_registry
 from zoo.errors import UsageError
 
-report_app = typer.Typer(help="Tables from the registry and run records.", no_args_is_help=True)
+report_app = typer.Typer(help="Tables and pages from the registry and run records.", no_args_is_help=True)
+cli_report_pages.register(report_app)
 
 Records = Annotated[
     list[Path], typer.Argument(metavar="RECORD...", help="Run records, or the folders of runs.")

@@ -6,7 +6,9 @@ The files in `tests/data/reports` are tables of google-research/deeplab2 (Apache
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,10 @@ def lint(registry: Registry, tmp_path: Path) -> Callable[..., LintReport]:
         return lint_file(path, registry, dataset)
 
     return run
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Returns a function that writes a run folder of drawn scenes, and returns it."""
+    drawn_run = runpy.run_path(str(Path(__file__).with_name("drawn_run.py")))
+    return partial(drawn_run["make_run"], tmp_path)

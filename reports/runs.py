@@ -1,0 +1,231 @@
+"""Run records on disk, alone or with the folder of their run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.repro.record import read_record
+from zoo.repro.store import RunFolder
+
+METRIC_TITLES = {
+    "pq": "PQ",
+    "sq": "SQ",
+    "rq": "RQ",
+    "miou": "mIoU",
+    "iou": "IoU",
+    "iiou": "iIoU",
+    "ap": "AP",
+    "ap50": "AP50",
+}
+"""What a metric is called in print; others are shown by their names in the record."""
+
+HEADLINE_METRICS = ("pq", "miou", "ap")
+EVALUATORS = ("official", "internal")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run record, and where it was read from.
+
+    Attributes:
+      path: the record's file.
+      record: what it holds.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def entry(self) -> str:
+        """The entry that was measured."""
+        return str(self.record["entry"])
+
+    @property
+    def started(self) -> str:
+        """When the run began, ISO 8601, UTC; empty where the record does not say."""
+        return str(self.record.get("timings", {}).get("started", ""))
+
+    @property
+    def when(self) -> datetime | None:
+        """`started` as a time."""
+        try:
+            return datetime.fromisoformat(self.started)
+        except ValueError:
+            return None
+
+    @property
+    def day(self) -> str:
+        """The day on which the run began, as `2026-11-25`; `?` where the record does not say."""
+        return self.started[:10] or "?"
+
+    @property
+    def class_names(self) -> list[str]:
+        """The data set's classes, by train id."""
+        return list(self.record.get("per_class", {}).get("internal", {}).get("pq", {}))
+
+    @property
+    def thing_names(self) -> set[str]:
+        """Names of the classes that have instances."""
+        names = self.class_names
+        ids = self.record.get("post_processing", {}).get("thing_class_ids", ())
+        return {names[i] for i in ids if 0 <= i < len(names)}
+
+    def value(self, evaluator: str, metric: str) -> float | None:
+        """Returns a metric in percent, None where it was not measured or nothing of its kind occurs."""
+        return finite_or_none(self.record.get("metrics", {}).get(evaluator, {}).get(metric))
+
+    def image_ids(self) -> list[str]:
+        """Returns the images of the run whose statistics are beside the record; none unless all are there.
+
+        A run takes the first images by name; statistics of further ones are of a longer run before it.
+        """
+        names = sorted(path.name.removesuffix(".npz") for path in self._folder.images.glob("*.npz"))
+        count = int(self.record["images"])
+        return names[:count] if len(names) >= count else []
+
+    def images(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """Yields the name and the statistics of each image in `image_ids`.
+
+        Raises:
+          DataError: a file is damaged.
+        """
+        for image_id in self.image_ids():
+            arrays = self._folder.read_image(image_id)
+            if arrays is None:
+                raise DataError(
+                    f"{self._folder.images / image_id}.npz: is damaged; "
+                    f"run `zoo reproduce {self.entry}` again"
+                )
+            yield image_id, arrays
+
+    def file(self, name: str) -> Path:
+        """Returns the path of a file of the run folder."""
+        return self._folder.root / name
+
+    @property
+    def _folder(self) -> RunFolder:
+        return RunFolder(self.path.parent)
+
+
+def open_run(path: Path) -> Run:
+    """Returns the run whose record is `path`, or is in the folder `path`.
+
+    Raises:
+      DataError: there is no record, or it is none of this schema.
+    """
+    path = Path(path)
+    record = read_record(path)
+    return Run(path / "record.json" if path.is_dir() else path, record)
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Returns all runs in files and folders, the oldest first.
+
+    Args:
+      paths: records, run folders, or folders above them. In a folder above, `record.json` of each run folder
+        counts, and every other `*.json` file that is a run record.
+
+    Raises:
+      DataError: a path holds no run record, or a record cannot be read.
+    """
+    found: dict[Path, Run] = {}
+    for path in map(Path, paths):
+        if path.is_dir() and not (path / "record.json").exists():
+            records = sorted(_records_below(path))
+            if not records:
+                raise DataError(f"{path}: no run record in it; `zoo reproduce NAME --out DIR` writes one")
+        else:
+            records = [path]
+        for record in records:
+            run = open_run(record)
+            found[run.path.resolve()] = run
+    return sorted(found.values(), key=lambda run: (run.started, str(run.path)))
+
+
+def by_entry(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Returns entry -> its runs, in the order given."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.entry, []).append(run)
+    return groups
+
+
+def _records_below(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        if "record.json" in files:
+            # A run folder holds many other files, and none of them is a record.
+            folders.clear()
+            yield Path(root) / "record.json"
+            continue
+        for name in files:
+            if name.endswith(".json") and _is_record(Path(root) / name):
+                yield Path(root) / name
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and {"schema", "entry", "claims"} <= set(value)
+
+
+def finite_or_none(value: Any) -> float | None:
+    """Returns a number as a float, and what is no finite number as None."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def count(number: int, noun: str) -> str:
+    """Returns a number of things in words: `1 image`, `30 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def metric_title(metric: str) -> str:
+    """Returns how a metric is printed: `pq_things` as `PQ things`."""
+    name, _, rest = metric.partition("_")
+    return " ".join([METRIC_TITLES.get(name, name), *rest.split("_")]).strip()
+
+
+def conditions(record: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what a record was measured with and on, as text by name: what may change from run to run."""
+    found: dict[str, Any] = {
+        **record.get("settings", {}),
+        "device": record.get("device", {}).get("kind"),
+        "images": record.get("images"),
+        "data": _short(record.get("dataset", {}).get("fingerprint")),
+        "checkpoint": _short(record.get("checkpoint", {}).get("sha256")),
+        "registry entry": _short(record.get("entry_digest")),
+        **{f"{name} version": version for name, version in record.get("versions", {}).items()},
+        "zoo's code": _short(record.get("code")),
+    }
+    return {name: _shown(value) for name, value in found.items() if value is not None}
+
+
+def changed_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns (name, before, after) of each condition that differs between two records."""
+    old, new = conditions(before), conditions(after)
+    return [
+        (name, old.get(name, "none"), new.get(name, "none"))
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _short(digest: Any) -> str | None:
+    return str(digest)[:10] if digest else None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    return str(value)

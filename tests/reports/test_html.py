@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.reports.charts import confusion_svg, largest_confusions, total_confusion
+from zoo.reports.html import page
+from zoo.reports.markup import Markup, join, tag
+from zoo.reports.runs import find_runs, open_run
+
+MakeRun = Callable[..., Path]
+VOID_ELEMENTS = {"br", "img", "link", "meta", "wbr"}
+
+
+class Page(HTMLParser):
+    """A page's elements, checked to be nested as they should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in VOID_ELEMENTS:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, name: str) -> Iterator[dict[str, str]]:
+        return (attributes for element, attributes in self.elements if element == name)
+
+
+def test_what_is_not_markup_is_escaped() -> None:
+    assert tag("p", "<b>", Markup("<i>"), class_='"x"') == '<p class="&quot;x&quot;">&lt;b&gt;<i></p>'
+    assert tag("img", alt="", hidden=True, width=None) == '<img alt="" hidden>'
+    assert join(["a & b", None, (1, 2.50, [tag("wbr")])]) == "a &amp; b12.5<wbr>"
+
+
+def test_the_page_shows_every_claim_with_its_verdict(make_run: MakeRun) -> None:
+    def missed(record: dict[str, Any]) -> None:
+        record["claims"][1]["verdict"] = "mismatch"
+        record["claims"][2] |= {"verdict": "not judged", "reason": "2 of 4 images"}
+        record["claims"][3]["verdict"] = "within"
+
+    run = make_run(change=missed)
+    found = Page(page(find_runs([run])))
+    for claim in json.loads((run / "record.json").read_text(encoding="utf-8"))["claims"]:
+        assert f"{claim['measured']:.2f}" in found.text
+        assert f"{claim['difference']:+.2f}" in found.text
+    verdicts = [a["class"] for a in found.all("span") if a.get("class", "").startswith("verdict")]
+    assert verdicts == [
+        "verdict match",
+        "verdict mismatch",
+        "verdict not-judged",
+        "verdict within",
+        "verdict match",
+        "verdict match",
+    ]
+    assert "Not judged: 2 of 4 images." in found.text
+
+
+def test_the_page_asks_for_nothing_from_outside(make_run: MakeRun) -> None:
+    found = Page(page(find_runs([make_run()])))
+    sources = [
+        value
+        for _, attributes in found.elements
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "data", "poster", "action")
+    ]
+    assert sources
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert not list(found.all("script"))
+    policy = next(a for a in found.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy["content"].startswith("default-src 'none'; img-src data:;")
+
+
+def test_pictures_are_those_of_the_run_folder(make_run: MakeRun) -> None:
+    run = make_run()
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    images = list(Page(page(find_runs([run]))).all("img"))
+    files = [run / name for picture in record["pictures"] for name in picture["files"].values()]
+    assert len(images) == len(files) == 12
+    for image, file in zip(images, files, strict=True):
+        head, _, data = image["src"].partition(";base64,")
+        assert head == ("data:image/jpeg" if file.suffix == ".jpg" else "data:image/png")
+        assert base64.b64decode(data) == file.read_bytes()
+        assert image["alt"]
+    alts = [image["alt"] for image in images]
+    assert alts[0] == f"Input of {record['pictures'][0]['image_id']}, the best image"
+    assert "% of the scored pixels have another class" in alts[3]
+
+
+def test_a_record_alone_makes_a_page_without_pictures(make_run: MakeRun, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.json"
+    shutil.copyfile(make_run() / "record.json", alone)
+    found = Page(page(find_runs([alone])))
+    assert not list(found.all("img"))
+    assert "Confusion of classes" not in found.text
+    assert "Values per class" in found.text
+
+
+def test_a_record_of_a_run_before_pictures_makes_a_page(make_run: MakeRun) -> None:
+    def old(record: dict[str, Any]) -> None:
+        for key in ("pictures", "settings", "device", "post_processing", "checkpoint", "entry_digest"):
+            del record[key]
+
+    assert "Published and measured" in Page(page(find_runs([make_run(change=old)]))).text
+
+
+def test_names_that_look_like_markup_stay_text(make_run: MakeRun) -> None:
+    def hostile(record: dict[str, Any]) -> None:
+        record["entry"] = 'x"><script>alert(1)</script>'
+        record["versions"]["numpy"] = "<img src=x>"
+        record["pictures"][0]["image_id"] = "</h4><b>"
+
+    text = page(find_runs([make_run(change=hostile)]))
+    assert "<script" not in text
+    assert "<img src=x>" not in text
+    Page(text)
+
+
+def test_ids_are_unique_and_labels_lead_to_them(make_run: MakeRun) -> None:
+    runs = [
+        make_run("a"),
+        make_run("b", started="2026-11-22T02:00:00+00:00"),
+        make_run("c", entry="minicity/another"),
+    ]
+    found = Page(page(find_runs(runs)))
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [a["aria-labelledby"] for _, a in found.elements if "aria-labelledby" in a]
+    targets += [a["href"][1:] for a in found.all("a")]
+    assert set(targets) <= set(ids)
+    # Only the first entry has a past.
+    assert found.text.count("All runs, the newest first") == 1
+    assert len([a for a in found.all("section") if a.get("class") == "entry"]) == 2
+
+
+def test_tables_are_ready_for_screen_readers(make_run: MakeRun) -> None:
+    runs = [make_run("a"), make_run("b", started="2026-11-22T02:00:00+00:00")]
+    found = Page(page(find_runs(runs)))
+    assert len(list(found.all("table"))) == len(list(found.all("caption"))) == 5
+    assert all(a.get("scope") in ("row", "col", "rowgroup") for a in found.all("th"))
+    regions = [a for a in found.all("div") if a.get("class", "").startswith("scroll")]
+    assert len(regions) == 7
+    assert all(a["tabindex"] == "0" and a["role"] == "region" and a["aria-label"] for a in regions)
+    assert all(a["role"] == "img" and a["aria-label"] for a in found.all("svg"))
+
+
+def test_the_classes_that_do_not_occur_are_left_out(make_run: MakeRun) -> None:
+    found = page(find_runs([make_run()]))
+    rows = found[found.index("Values per class, in percent") :]
+    rows = rows[: rows.index("</table>")]
+    shown = [name for name in ("road", "sky", "person", "car", "train", "fence") if f">{name}</th>" in rows]
+    # The official AP of things that do not occur is made up in this record.
+    assert shown == ["road", "sky", "person", "car", "train"]
+
+
+def test_confusions_of_all_images(make_run: MakeRun) -> None:
+    confusion = total_confusion(open_run(make_run()))
+    assert confusion is not None
+    assert confusion.sum() == 4 * (40 * 96 - 4 * 20)
+    assert confusion[13, 10] > 0
+
+
+def test_the_confusion_matrix_shows_shares_of_classes_that_occur() -> None:
+    names = ["a", "never", "b", "c"]
+    confusion = np.zeros((4, 4), np.int64)
+    confusion[0, 0], confusion[0, 2], confusion[2, 2], confusion[2, 3] = 900, 100, 9999, 1
+    svg = confusion_svg(names, confusion)
+    assert "never" not in svg
+    assert "Confusion matrix of 3 classes" in svg
+    assert "a taken for b: 10.0 %" in svg
+    assert "a: 90.0 % right" in svg
+    assert "b: 100.0 % right" in svg
+    # A share of 0.01 % is left blank.
+    assert "b taken for c" not in svg
+    rows = largest_confusions(names, confusion)
+    assert rows.index("10.0 %") < rows.index("0.0 %")
+
+
+def test_many_classes_stay_small_and_legible() -> None:
+    names = [f"class {i}" for i in range(133)]
+    confusion = np.random.default_rng(0).integers(0, 20, (133, 133))
+    confusion[np.diag_indices(133)] = 4000
+    svg = confusion_svg(names, confusion)
+    assert len(svg) < 400_000
+    assert all(f">{name}</text>" in svg for name in names)
+
+
+def test_the_command_writes_the_page(zoo_call: Callable[..., Any], make_run: MakeRun, tmp_path: Path) -> None:
+    out = tmp_path / "pages" / "report.html"
+    done = zoo_call("report", "html", make_run(), "--out", out)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert f"page: {out}" in done.stderr
+    assert Page(out.read_text(encoding="utf-8")).text.count("minicity/drawn") >= 2
+
+
+def test_errors_are_one_line(
+    zoo_call: Callable[..., Any], make_run: MakeRun, tmp_path: Path, one_line: Any
+) -> None:
+    assert "no run record in it" in one_line(zoo_call("report", "html", tmp_path), 3)
+    run = make_run()
+    blocked = tmp_path / "a_file"
+    blocked.write_text("", encoding="utf-8")
+    failed = zoo_call("report", "html", run, "--out", blocked / "report.html")
+    assert "cannot be written" in one_line(failed, 3)
+
+
+def test_pages_load_no_tensorflow() -> None:
+    program = (
+        "import sys; import zoo.reports.html, zoo.reports.compare, zoo.reports.history_chart; "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd="/").returncode == 0

@@ -1,0 +1,173 @@
+"""The page in a real browser: what it asks for, what it complains about, and whether everybody can read it.
+
+Skipped where there is no Chromium, or the packages of the extra `browser` are not installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
+pytest.importorskip("axe_playwright_python", reason="needs the extra `browser`")
+
+from zoo.reports.html import page as write_page  # noqa: E402
+from zoo.reports.runs import find_runs  # noqa: E402
+
+MakeRun = Callable[..., Path]
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+MOST_BYTES = 6 * 2**20
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright_api.sync_playwright() as playwright:
+        # The sandbox does not start as root, as tests in containers run.
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def report(make_run: MakeRun, tmp_path: Path) -> Path:
+    """A page with all its sections: two entries, one with a past in which a claim was missed."""
+
+    def missed(record: dict[str, Any]) -> None:
+        record["versions"]["numpy"] = "2.4.0"
+        verdicts = ("mismatch", "within", "not judged")
+        for claim, verdict in zip(record["claims"], verdicts, strict=False):
+            claim["verdict"] = verdict
+
+    runs = [
+        make_run("first"),
+        make_run("second", started="2026-11-22T02:00:00+00:00", change=missed),
+        make_run("other", entry="minicoco/drawn"),
+    ]
+    file = tmp_path / "report.html"
+    file.write_text(write_page(find_runs(runs)), encoding="utf-8")
+    return file
+
+
+class Opened:
+    """A page in the browser, with all that it asked for and said."""
+
+    def __init__(self, browser: Any, file: Path, width: int = 1280, **options: Any) -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 800}, bypass_csp=options.pop("bypass_csp", False), **options
+        )
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.messages: list[str] = []
+
+        def answer(route: Any) -> None:
+            self.requests.append(route.request.url)
+            route.continue_()
+
+        self.context.route("**/*", answer)
+        self.page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.messages.append(f"error: {error}"))
+        self.page.goto(file.as_uri(), wait_until="load")
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.context.close()
+
+
+def test_no_request_leaves_the_page_and_nothing_is_complained_about(browser: Any, report: Path) -> None:
+    with Opened(browser, report) as opened:
+        opened.page.wait_for_timeout(200)
+        assert opened.page.title() == "Panoptic-DeepLab: published and measured"
+        assert [url for url in opened.requests if not url.startswith("data:")] == [report.as_uri()]
+        assert opened.messages == []
+
+
+def test_every_picture_is_shown(browser: Any, report: Path) -> None:
+    with Opened(browser, report) as opened:
+        sizes = opened.page.evaluate(
+            "Promise.all([...document.images].map(i => i.decode().then(() => [i.naturalWidth, i.width])))"
+        )
+        assert len(sizes) == 2 * 12
+        assert all(natural == 96 and shown > 0 for natural, shown in sizes)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_is_accessible(browser: Any, report: Path, scheme: str, width: int) -> None:
+    axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    # The page's own policy forbids scripts, the checker's too.
+    with Opened(browser, report, width, color_scheme=scheme, bypass_csp=True) as opened:
+        # What is folded away is to be read too.
+        opened.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        opened.page.evaluate(axe)
+        found = opened.page.evaluate("axe.run()")
+        assert len(found["passes"]) > 20
+        assert "color-contrast" in {rule["id"] for rule in found["passes"]}
+        violations = [
+            f"{rule['impact']} {rule['id']}: {node['html'][:120]} {node['failureSummary']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
+        assert violations == []
+
+
+def test_the_scheme_is_the_readers(browser: Any, report: Path) -> None:
+    brightness = {}
+    for scheme in ("light", "dark"):
+        with Opened(browser, report, color_scheme=scheme) as opened:
+            colour = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            brightness[scheme] = sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+    assert brightness["dark"] < 120 < 650 < brightness["light"]
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_the_page_never_scrolls_sideways(browser: Any, report: Path, width: int) -> None:
+    with Opened(browser, report, width) as opened:
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        # Verdicts are what a reader on a phone came for.
+        right = opened.page.evaluate(
+            "Math.max(...[...document.querySelectorAll('.verdict')]"
+            ".filter(v => v.innerText.includes('match')).map(v => v.getBoundingClientRect().right))"
+        )
+        assert right <= width or width < 360
+
+
+def test_regions_that_scroll_are_reached_by_keyboard(browser: Any, report: Path) -> None:
+    with Opened(browser, report, 360) as opened:
+        labels = set()
+        for _ in range(60):
+            opened.page.keyboard.press("Tab")
+            labels.add(opened.page.evaluate("document.activeElement.getAttribute('aria-label')"))
+        regions = opened.page.evaluate(
+            "[...document.querySelectorAll('[role=region]')].filter(r => r.offsetParent !== null)"
+            ".map(r => r.getAttribute('aria-label'))"
+        )
+        # Those in folded details are reached once these are open.
+        reachable = {label for label in regions if not label.startswith("Settings")}
+        assert len(reachable) >= 8
+        assert reachable <= labels
+
+
+def test_on_paper_everything_is_there_in_light_colours(browser: Any, report: Path) -> None:
+    with Opened(browser, report, 1280, color_scheme="dark") as opened:
+        opened.page.emulate_media(media="print", color_scheme="dark")
+        assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        clipped = opened.page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(r => r.scrollHeight > r.clientHeight + 1"
+            " && getComputedStyle(r).overflowY !== 'visible').length"
+        )
+        assert clipped == 0
+        assert opened.page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_the_page_is_small(report: Path) -> None:
+    assert report.stat().st_size < MOST_BYTES

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zoo.errors import DataError
+from zoo.reports.runs import changed_conditions, find_runs, metric_title, open_run
+
+MakeRun = Callable[..., Path]
+
+
+def test_runs_are_found_below_a_folder_oldest_first(make_run: MakeRun, tmp_path: Path) -> None:
+    newer = make_run("history/b/minicity__drawn", started="2026-11-22T02:00:00+00:00")
+    older = make_run("history/z/minicity__drawn", started="2026-11-20T02:00:00+00:00")
+    loose = tmp_path / "history" / "loose.json"
+    record = json.loads((older / "record.json").read_text(encoding="utf-8"))
+    record["timings"]["started"] = "2026-11-21T02:00:00+00:00"
+    loose.write_text(json.dumps(record), encoding="utf-8")
+    (tmp_path / "history" / "other.json").write_text('{"entry": 1}', encoding="utf-8")
+    (tmp_path / "history" / "broken.json").write_text("{", encoding="utf-8")
+    found = [run.path for run in find_runs([tmp_path / "history"])]
+    assert found == [older / "record.json", loose, newer / "record.json"]
+    # Given twice, read once.
+    assert len(find_runs([tmp_path / "history", newer, newer / "record.json"])) == 3
+
+
+def test_a_folder_without_records_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no run record in it"):
+        find_runs([tmp_path])
+
+
+def test_images_of_a_longer_run_before_do_not_count(make_run: MakeRun) -> None:
+    folder = make_run(images=4)
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    record["images"] = 2
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    run = open_run(folder)
+    assert run.image_ids() == ["scene_000", "scene_001"]
+    assert [name for name, _ in run.images()] == run.image_ids()
+
+
+def test_a_record_without_its_images_has_none(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    alone = tmp_path / "alone.json"
+    shutil.copyfile(folder / "record.json", alone)
+    assert open_run(alone).image_ids() == []
+    (folder / "images" / "scene_003.npz").unlink()
+    assert open_run(folder).image_ids() == []
+
+
+def test_damaged_statistics_are_told(make_run: MakeRun) -> None:
+    folder = make_run()
+    path = folder / "images" / "scene_001.npz"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(DataError, match=r"scene_001\.npz: is damaged; run `zoo reproduce minicity/drawn`"):
+        list(open_run(folder).images())
+
+
+def test_what_differs_is_named_with_both_values() -> None:
+    before = {"settings": {"precision": "float32", "scales": [1.0]}, "versions": {"numpy": "2.3.5"}}
+    after = {"settings": {"precision": "bfloat16", "scales": [0.5, 1.0]}, "versions": {"numpy": "2.3.5"}}
+    assert changed_conditions(before, after) == [
+        ("precision", "float32", "bfloat16"),
+        ("scales", "1", "0.5,1"),
+    ]
+    assert changed_conditions(before, {**before, "device": {"kind": "gpu"}}) == [("device", "none", "gpu")]
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"), [("miou", "mIoU"), ("pq_things", "PQ things"), ("new_one", "new one")]
+)
+def test_metrics_have_titles(metric: str, title: str) -> None:
+    assert metric_title(metric) == title
