@@ -18,7 +18,7 @@ _LEAST_SHARE = 0.001
 # Of many classes, smaller shares have no text of their own.
 _LEAST_HINTED_SHARE = 0.01
 _CELL_PX, _SMALL_CELL_PX, _MANY_CLASSES = 22, 13, 40
-_LABEL_PX = 118
+_LEAST_LABEL_PX = 118
 
 
 def class_table(run: Run) -> Markup | None:
@@ -103,40 +103,45 @@ def total_confusion(run: Run) -> np.ndarray | None:
 def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> Markup:
     """Returns the confusion matrix of the classes that occur, each row as shares of its pixels.
 
+    A class that is in no ground truth is shown where it is given a share of another class that is drawn.
+
     Args:
       names: the classes, by train id.
       confusion: [C, C], pixels by ground truth (row) and prediction (column).
     """
-    occurs = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    shares = _shares(confusion)[np.ix_(occurs, occurs)]
+    shares = _shares(confusion)
+    occurs = np.flatnonzero((confusion.sum(axis=1) > 0) | (shares >= _LEAST_SHARE).any(axis=0))
+    shares = shares[np.ix_(occurs, occurs)]
     shown = [names[i] for i in occurs]
     cell = _CELL_PX if len(shown) <= _MANY_CLASSES else _SMALL_CELL_PX
-    size = _LABEL_PX + cell * len(shown)
+    letter_px = 6.6 if cell == _CELL_PX else 5.0
+    label_px = max(_LEAST_LABEL_PX, round(letter_px * max(map(len, shown), default=0)) + 10)
+    size = label_px + cell * len(shown)
     parts = [
-        tag("rect", x=_LABEL_PX, y=_LABEL_PX, width=size - _LABEL_PX, height=size - _LABEL_PX, class_="field")
+        tag("rect", x=label_px, y=label_px, width=size - label_px, height=size - label_px, class_="field")
     ]
     parts += [
-        tag("text", "Prediction →", x=_LABEL_PX - 10, y=14, text_anchor="end", class_="chart-title"),
+        tag("text", "Prediction →", x=label_px - 10, y=14, text_anchor="end", class_="chart-title"),
         tag(
             "text",
             "Ground truth ↓",
-            x=_LABEL_PX - 10,
-            y=_LABEL_PX - 10,
+            x=label_px - 10,
+            y=label_px - 10,
             text_anchor="end",
             class_="chart-title",
         ),
     ]
     for i, name in enumerate(shown):
-        middle = _LABEL_PX + cell * i + cell / 2
-        parts.append(tag("text", name, x=_LABEL_PX - 6, y=middle + 4, text_anchor="end"))
-        parts.append(tag("text", name, transform=f"translate({middle + 4:g} {_LABEL_PX - 6}) rotate(-90)"))
+        middle = label_px + cell * i + cell / 2
+        parts.append(tag("text", name, x=label_px - 6, y=middle + 4, text_anchor="end"))
+        parts.append(tag("text", name, transform=f"translate({middle + 4:g} {label_px - 6}) rotate(-90)"))
     hinted = _LEAST_SHARE if len(shown) <= _MANY_CLASSES else _LEAST_HINTED_SHARE
     faint: dict[float, list[str]] = {}
     for row, column in np.argwhere(shares >= _LEAST_SHARE).tolist():
         share = float(shares[row, column])
         # The root spreads the small shares, which are what one looks for.
         opacity = round(0.12 + 0.88 * share**0.5, 2)
-        x, y = _LABEL_PX + cell * column, _LABEL_PX + cell * row
+        x, y = label_px + cell * column, label_px + cell * row
         if row != column and share < hinted:
             faint.setdefault(opacity, []).append(f"M{x} {y}h{cell - 1}v{cell - 1}h{1 - cell}z")
             continue
@@ -167,9 +172,10 @@ def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> Markup:
     )
 
 
-def largest_confusions(names: Sequence[str], confusion: np.ndarray, count: int = 8) -> Markup:
+def largest_confusions(names: Sequence[str], confusion: np.ndarray) -> Markup:
     """Returns a table of the most frequent mistakes, as shares of the ground truth's pixels."""
     shares = _shares(confusion)
+    count = 8 if np.count_nonzero(confusion.sum(axis=1)) <= _MANY_CLASSES else 20
     np.fill_diagonal(shares, 0)
     order = np.argsort(-shares, axis=None, kind="stable")[:count]
     body = []

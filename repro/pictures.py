@@ -28,6 +28,8 @@ RANKS = ("best", "median", "worst")
 
 _MAX_WIDTH_PX = 640
 _JPEG_QUALITY = 85
+# Specks are no help in a legend.
+_LEAST_LEGEND_SHARE = 0.001
 _OUTLINE = (255, 255, 255)
 # The difference picture: vermilion and blue of Okabe and Ito, which differ for colour-blind readers too.
 _WRONG_CLASS = (213, 94, 0)
@@ -75,7 +77,8 @@ def write_pictures(
     Returns:
       one object for each image: `image_id`, `rank`, `pq`, `size` (height and width of the original,
       pixels), `files` (kind -> path in the run folder), `wrong_class` and `wrong_segment` (percent of the
-      scored pixels), and `classes` (name -> colour as `#rrggbb`, of the classes in either map).
+      scored pixels), and `classes` (name -> colour as `#rrggbb`, of the classes of at least 0.1 % of the
+      pixels in either map).
 
     Raises:
       DataError: a file of the data set cannot be read.
@@ -283,6 +286,7 @@ def _palette_png(indices: np.ndarray, colours: np.ndarray) -> bytes:
 
 def _legend(truth: np.ndarray, predicted: np.ndarray, info: DatasetInfo) -> dict[str, str]:
     base = class_colours(info)
-    present = np.union1d(np.unique(truth), np.unique(predicted)) // info.label_divisor
-    shown = [i for i in sorted(set(present.tolist())) if 0 <= i < info.num_classes and i != info.ignore_label]
-    return {info.class_names[i]: "#" + bytes(base[i].tolist()).hex() for i in shown}
+    labels, areas = np.unique(np.stack([truth, predicted]), return_counts=True)
+    area_of = np.bincount(labels // info.label_divisor, areas, info.num_classes)[: info.num_classes]
+    shown = np.flatnonzero(area_of >= _LEAST_LEGEND_SHARE * truth.size).tolist()
+    return {info.class_names[i]: "#" + bytes(base[i].tolist()).hex() for i in shown if i != info.ignore_label}

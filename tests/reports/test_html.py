@@ -182,19 +182,22 @@ def test_confusions_of_all_images(make_run: MakeRun) -> None:
 
 
 def test_the_confusion_matrix_shows_shares_of_classes_that_occur() -> None:
-    names = ["a", "never", "b", "c"]
-    confusion = np.zeros((4, 4), np.int64)
-    confusion[0, 0], confusion[0, 2], confusion[2, 2], confusion[2, 3] = 900, 100, 9999, 1
+    names = ["a", "never", "b", "c", "hardly"]
+    confusion = np.zeros((5, 5), np.int64)
+    confusion[2, 4] = 1
+    confusion[0, 0], confusion[0, 2], confusion[2, 2], confusion[2, 3] = 900, 100, 9900, 98
     svg = confusion_svg(names, confusion)
     assert "never" not in svg
     assert "Confusion matrix of 3 classes" in svg
     assert "a taken for b: 10.0 %" in svg
     assert "a: 90.0 % right" in svg
-    assert "b: 100.0 % right" in svg
+    assert "b: 99.0 % right" in svg
+    assert "b taken for c: 1.0 %" in svg
     # A share of 0.01 % is left blank.
-    assert "b taken for c" not in svg
+    assert "hardly" not in svg
     rows = largest_confusions(names, confusion)
-    assert rows.index("10.0 %") < rows.index("0.0 %")
+    shares = [row.partition(" %")[0] for row in rows.split('class="number">')[1:]]
+    assert shares == ["10.0", "1.0", "0.0"]
 
 
 def test_many_classes_stay_small_and_legible() -> None:
