@@ -96,12 +96,17 @@ def _claims_section(newest: Sequence[Run]) -> Markup:
         )
         bodies.append(tag("tbody", tag("tr", heading, class_="group"), map(_claim_row, run.record["claims"])))
     caption = tag("caption", "Every published number and its verdict, in percent")
-    reasons = {c["reason"] for run in newest for c in run.record["claims"] if c.get("reason")}
+    reasons = [
+        f"{claim['verdict']}: {claim['reason']}"
+        for run in newest
+        for claim in run.record["claims"]
+        if claim.get("reason")
+    ]
     return tag(
         "section",
         tag("h2", "Published and measured", id="claims"),
         _scroll(tag("table", caption, tag("thead", head), bodies, class_="claims"), "Table of all claims"),
-        tag("p", f"Not judged: {'; '.join(sorted(reasons))}.", class_="note") if reasons else None,
+        [tag("p", reason[0].upper(), reason[1:], ".", class_="note") for reason in dict.fromkeys(reasons)],
         tag(
             "p",
             "Match: the measured value prints as the published one. Within: it lies no further off than the "
@@ -124,9 +129,19 @@ def _claim_row(claim: Mapping[str, Any]) -> Markup:
         "tr",
         tag("th", metric_title(claim["metric"]), " ", tag("small", claim["evaluator"]), scope="row"),
         tag("td", f"{claim['published']:.{decimals}f}", class_="number"),
-        tag("td", shown[0], tag("small", shown[1], class_="narrow"), class_="number"),
+        tag("td", shown[0], _interval(claim), tag("small", shown[1], class_="narrow"), class_="number"),
         tag("td", shown[1], class_="number wide"),
         tag("td", _verdict(claim["verdict"])),
+    )
+
+
+def _interval(claim: Mapping[str, Any]) -> Markup | None:
+    """Returns the 95 % interval of a partial run."""
+    if "interval" not in claim:
+        return None
+    low, high = (f"{bound:.{int(claim['decimals'])}f}" for bound in claim["interval"])
+    return tag(
+        "small", tag("span", " 95 % interval: ", class_="unseen"), f"{low} to {high}", class_="interval"
     )
 
 

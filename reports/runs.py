@@ -87,9 +87,11 @@ class Run:
     def image_ids(self) -> list[str]:
         """Returns the images of the run whose statistics are beside the record; none unless all are there.
 
-        A run takes the first images by name; statistics of further ones are of a longer run before it.
+        A run takes the first images by name that it does not skip; statistics of further ones are of a longer
+        run before it.
         """
-        names = sorted(path.name.removesuffix(".npz") for path in self._folder.images.glob("*.npz"))
+        found = {path.name.removesuffix(".npz") for path in self._folder.images.glob("*.npz")}
+        names = sorted(found - set(self.record.get("skipped", ())))
         count = int(self.record["images"])
         return names[:count] if len(names) >= count else []
 

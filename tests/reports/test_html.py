@@ -58,7 +58,7 @@ def test_the_page_shows_every_claim_with_its_verdict(make_run: MakeRun) -> None:
     def missed(record: dict[str, Any]) -> None:
         record["claims"][1]["verdict"] = "mismatch"
         record["claims"][2] |= {"verdict": "not judged", "reason": "2 of 4 images"}
-        record["claims"][3]["verdict"] = "within"
+        record["claims"][3] |= {"verdict": "within", "reason": "inside it", "interval": [12.34, 56.78]}
 
     run = make_run(change=missed)
     found = Page(page(find_runs([run])))
@@ -75,6 +75,8 @@ def test_the_page_shows_every_claim_with_its_verdict(make_run: MakeRun) -> None:
         "verdict match",
     ]
     assert "Not judged: 2 of 4 images." in found.text
+    assert "Within: inside it." in found.text
+    assert "95 % interval: 12.3 to 56.8" in found.text
 
 
 def test_the_page_asks_for_nothing_from_outside(make_run: MakeRun) -> None:

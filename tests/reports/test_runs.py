@@ -43,6 +43,14 @@ def test_images_of_a_longer_run_before_do_not_count(make_run: MakeRun) -> None:
     assert [name for name, _ in run.images()] == run.image_ids()
 
 
+def test_images_that_a_run_skips_do_not_count(make_run: MakeRun) -> None:
+    folder = make_run(images=4)
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    record |= {"images": 3, "skipped": {"scene_001": "is broken"}}
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    assert open_run(folder).image_ids() == ["scene_000", "scene_002", "scene_003"]
+
+
 def test_a_record_without_its_images_has_none(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run()
     alone = tmp_path / "alone.json"
