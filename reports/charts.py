@@ -29,11 +29,16 @@ def class_table(run: Run) -> Markup | None:
     per_class: Mapping[str, Any] = run.record.get("per_class", {})
     values = {
         (evaluator, key): {
-            name: finite_or_none(v) for name, v in per_class.get(evaluator, {}).get(key, {}).items()
+            name: finite_or_none(value) for name, value in per_class.get(evaluator, {}).get(key, {}).items()
         }
         for evaluator in EVALUATORS
         for _, key in _BARS
     }
+    official, internal = values["official", "pq"], values["internal", "pq"]
+    for name, value in official.items():
+        # The official file says 0 for a class that does not occur, and leaves it out of every mean.
+        if value == 0 and name in internal and internal[name] is None:
+            official[name] = None
     shown = [
         (title, [(evaluator, values[evaluator, key]) for evaluator in EVALUATORS if values[evaluator, key]])
         for title, key in _BARS
