@@ -10,10 +10,11 @@ from typing import Any
 
 from zoo.errors import DataError
 from zoo.reports.charts import class_table, confusion_svg, largest_confusions, total_confusion
+from zoo.reports.explanation import explanation_parts
 from zoo.reports.history import Point, history
 from zoo.reports.history import rows as history_rows
 from zoo.reports.history_chart import change_notes, history_svg, theme_css
-from zoo.reports.markup import Markup, join, tag
+from zoo.reports.markup import Markup, join, scroll, tag
 from zoo.reports.runs import EVALUATORS, HEADLINE_METRICS, Run, by_entry, conditions, count, metric_title
 
 _TITLE = "Panoptic-DeepLab: published and measured"
@@ -105,7 +106,7 @@ def _claims_section(newest: Sequence[Run]) -> Markup:
     return tag(
         "section",
         tag("h2", "Published and measured", id="claims"),
-        _scroll(tag("table", caption, tag("thead", head), bodies, class_="claims"), "Table of all claims"),
+        scroll(tag("table", caption, tag("thead", head), bodies, class_="claims"), "Table of all claims"),
         [tag("p", reason[0].upper(), reason[1:], ".", class_="note") for reason in dict.fromkeys(reasons)],
         tag(
             "p",
@@ -157,7 +158,7 @@ def _entry_section(runs: Sequence[Run]) -> Markup:
         tag("h2", _breakable(run.entry), id=anchor),
         _cards(run),
         _pictures(run, anchor),
-        _explanation(run),
+        _explanation(run, anchor),
         _classes(run, anchor),
         _confusion(run, anchor),
         _history(history(runs), anchor) if len(runs) > 1 else None,
@@ -253,9 +254,16 @@ def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
     )
 
 
-def _explanation(run: Run) -> Markup | None:
-    """Returns how the gap between the evaluators comes about, where the record allows to tell."""
-    return None
+def _explanation(run: Run, anchor: str) -> Markup | None:
+    parts = explanation_parts(run)
+    if parts is None:
+        return None
+    return tag(
+        "section",
+        tag("h3", "From the internal to the official number", id=f"{anchor}-explanation"),
+        tag("p", "One rule after another is changed to that of the official scripts.", class_="note"),
+        parts,
+    )
 
 
 def _classes(run: Run, anchor: str) -> Markup | None:
@@ -267,7 +275,7 @@ def _classes(run: Run, anchor: str) -> Markup | None:
         "section",
         tag("h3", "Classes", id=f"{anchor}-classes"),
         tag("ul", legend, class_="legend", aria_label="Colours of the evaluators"),
-        _scroll(table, f"Values per class of {run.entry}", tall=table.count("<tr") > _TALL_ROWS),
+        scroll(table, f"Values per class of {run.entry}", tall=table.count("<tr") > _TALL_ROWS),
         class_="by-class",
     )
 
@@ -288,8 +296,8 @@ def _confusion(run: Run, anchor: str) -> Markup | None:
         ),
         tag(
             "div",
-            _scroll(confusion_svg(names, confusion), f"Confusion matrix of {run.entry}"),
-            _scroll(largest_confusions(names, confusion), f"Most frequent mistakes of {run.entry}"),
+            scroll(confusion_svg(names, confusion), f"Confusion matrix of {run.entry}"),
+            scroll(largest_confusions(names, confusion), f"Most frequent mistakes of {run.entry}"),
             class_="beside",
         ),
     )
@@ -321,9 +329,9 @@ def _history(points: Sequence[Point], anchor: str) -> Markup:
     return tag(
         "section",
         tag("h3", "History", id=f"{anchor}-history"),
-        _scroll(history_svg(points), f"Metrics of {entry} over time"),
+        scroll(history_svg(points), f"Metrics of {entry} over time"),
         tag("ul", notes, class_="changes", aria_label="Changes marked in the drawing") if notes else None,
-        _scroll(table, f"All runs of {entry}", tall=len(points) > _TALL_ROWS),
+        scroll(table, f"All runs of {entry}", tall=len(points) > _TALL_ROWS),
     )
 
 
@@ -337,19 +345,7 @@ def _provenance(run: Run) -> Markup:
     return tag(
         "details",
         tag("summary", "Settings, versions and digests", tag("span", f" of {run.entry}", class_="unseen")),
-        _scroll(table, f"Settings, versions and digests of {run.entry}"),
-    )
-
-
-def _scroll(content: Markup, label: str, *, tall: bool = False) -> Markup:
-    """Returns a region that scrolls by itself, also by keyboard, so that the page never does sideways."""
-    return tag(
-        "div",
-        content,
-        class_="scroll tall" if tall else "scroll",
-        role="region",
-        aria_label=label,
-        tabindex=0,
+        scroll(table, f"Settings, versions and digests of {run.entry}"),
     )
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_the_classes_that_do_not_occur_are_left_out(make_run: MakeRun) -> None:
     assert rows.count("<tr>") == 1 + 4
     assert rows.count("12.5</span>") == 1
     assert rows.count("does not occur") == 1
+
+
+def test_the_gap_between_the_evaluators_is_explained(minicity_run: Path) -> None:
+    found = Page(page(find_runs([minicity_run])))
+    assert "From the internal to the official number" in found.text
+    picture = next(a for a in found.all("img") if a.get("class") == "waterfall")
+    drawn = base64.b64decode(picture["src"].removeprefix("data:image/svg+xml;base64,")).decode()
+    assert ET.fromstring(drawn).tag.endswith("svg")
+    metrics = json.loads((minicity_run / "record.json").read_text(encoding="utf-8"))["metrics"]
+    for metric in ("pq", "miou"):
+        numbers = [f"{metrics[evaluator][metric]:.3f} {evaluator}" for evaluator in ("internal", "official")]
+        assert ", ".join(numbers) in picture["alt"]
+    assert "crowd pixels count" in found.text
+
+
+def test_a_run_without_crowd_regions_has_no_explanation(make_run: MakeRun) -> None:
+    found = Page(page(find_runs([make_run()])))
+    assert "From the internal to the official number" not in found.text
 
 
 def test_confusions_of_all_images(make_run: MakeRun) -> None:
