@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib import resources
+from textwrap import wrap
 
 from zoo.reports.history import HEADLINE_METRICS, Point, describe_changes, published_value
 from zoo.reports.markup import Markup, join, tag
@@ -13,7 +14,7 @@ from zoo.reports.runs import EVALUATORS, count, metric_title
 
 _WIDTH, _BAND = 720, 132
 _LEFT, _RIGHT, _TOP, _GAP = 92, 24, 34, 26
-_LINE_HEIGHT = 18
+_LINE_HEIGHT, _NOTE_LETTERS = 18, 95
 # What a value does within its band is what one looks for; below this span it would be noise drawn large.
 _LEAST_SPAN = 0.2
 
@@ -35,7 +36,10 @@ def history_svg(points: Sequence[Point], *, standalone: bool = False) -> Markup:
     ]
     bottom = _TOP + len(metrics) * (_BAND + _GAP)
     marked = [i for i, point in enumerate(dated) if point.marked_changes]
-    notes = change_notes(dated) if standalone else []
+    notes: list[str] = []
+    if standalone:
+        for note in change_notes(dated):
+            notes += wrap(note, _NOTE_LETTERS, subsequent_indent="\N{NO-BREAK SPACE}" * 4)
     height = bottom + 26 + (_LINE_HEIGHT * (len(notes) + 1) if notes else 0)
     parts = [
         _marks(marked, [_x(times[i], times) for i in marked], bottom - _GAP),

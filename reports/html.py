@@ -346,6 +346,7 @@ def _provenance(run: Run) -> Markup:
         "details",
         tag("summary", "Settings, versions and digests", tag("span", f" of {run.entry}", class_="unseen")),
         scroll(table, f"Settings, versions and digests of {run.entry}"),
+        class_="provenance",
     )
 
 

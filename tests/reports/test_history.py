@@ -122,6 +122,23 @@ def test_the_drawing_holds_every_value_and_marks_changes(records: Path) -> None:
     assert change_notes(points) == [text for text in texts if "numpy version" in text]
 
 
+def test_many_changes_go_over_several_lines(records: Path, make_run: MakeRun) -> None:
+    def all_new(record: dict[str, Any]) -> None:
+        record["versions"] = {f"package_{number}": "1.2.3" for number in range(12)}
+
+    later = make_run("later", started="2026-12-01T00:00:00+00:00", change=all_new)
+    points = history([*select_entry(find_runs([records]), "minicity/drawn", records), *find_runs([later])])
+    root = ET.fromstring(history_svg(points, standalone=True))
+    texts = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
+    shown = [text for text in texts if "package_" in text]
+    assert len(shown) > 3
+    assert max(map(len, shown)) <= 95
+    words = " ".join(" ".join(texts).split())
+    assert all(f"package_{number} version" in words for number in range(12))
+    lowest = max(float(element.get("y", 0)) for element in root.iter(f"{SVG}text"))
+    assert lowest < float(root.get("height", 0))
+
+
 def test_the_drawing_keeps_order_and_distance(records: Path) -> None:
     root = ET.fromstring(history_svg(points_of(records), standalone=True))
     circles = [
