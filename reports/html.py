@@ -35,8 +35,8 @@ _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 def page(runs: Iterable[Run]) -> str:
     """Returns the page of one or more runs as HTML.
 
-    Of each entry the newest run is shown whole; where there are older ones, its history too. What is not
-    beside a record (pictures, statistics of the images) is left out.
+    Of each entry the newest run is shown; where there are older ones, its history too. Pictures and what
+    needs the statistics of the images are those of the newest run that has them beside its record.
 
     Raises:
       DataError: a file that a record names cannot be read.
@@ -153,14 +153,19 @@ def _verdict(verdict: str) -> Markup:
 
 def _entry_section(runs: Sequence[Run]) -> Markup:
     run = runs[-1]
+    # A record may have been kept without the files of its run.
+    pictured = next((other for other in reversed(runs) if other.image_ids()), run)
     anchor = _anchor(run)
     parts = [
         tag("h2", _breakable(run.entry), id=anchor),
         _cards(run),
-        _pictures(run, anchor),
-        _explanation(run, anchor),
+        tag("p", f"Pictures, gap and confusion are of the run of {pictured.started[:16]}.", class_="note")
+        if pictured is not run
+        else None,
+        _pictures(pictured, anchor),
+        _explanation(pictured, anchor),
         _classes(run, anchor),
-        _confusion(run, anchor),
+        _confusion(pictured, anchor),
         _history(history(runs), anchor) if len(runs) > 1 else None,
         _provenance(run),
     ]

@@ -120,12 +120,20 @@ class Run:
 
 
 def open_run(path: Path) -> Run:
-    """Returns the run whose record is `path`, or is in the folder `path`.
+    """Returns the run whose record is `path`, or is in the folder `path`, or is the only one below it.
 
     Raises:
-      DataError: there is no record, or it is none of this schema.
+      DataError: there is no record, or several, or it is none of this schema.
     """
     path = Path(path)
+    if path.is_dir() and not (path / "record.json").exists():
+        below = sorted(_records_below(path))
+        if len(below) > 1:
+            raise DataError(
+                f"{path}: expected one run record, found {len(below)}; "
+                f"give one of them, as {below[0]} or {below[1]}"
+            )
+        path = below[0] if below else path
     record = read_record(path)
     return Run(path / "record.json" if path.is_dir() else path, record)
 

@@ -120,6 +120,18 @@ def test_a_record_alone_makes_a_page_without_pictures(make_run: MakeRun, tmp_pat
     assert "Values per class" in found.text
 
 
+def test_pictures_are_those_of_the_newest_run_that_has_them(make_run: MakeRun, tmp_path: Path) -> None:
+    whole = make_run("whole")
+    newer = make_run("newer", started="2026-11-24T02:00:00+00:00")
+    alone = tmp_path / "alone.json"
+    shutil.copyfile(newer / "record.json", alone)
+    text = Page(page(find_runs([whole, alone]))).text
+    assert "measured 2026-11-24" in text
+    assert "Pictures, gap and confusion are of the run of 2026-11-20T02:11." in text
+    assert "Confusion of classes" in text
+    assert "are of the run of" not in Page(page(find_runs([whole, newer]))).text
+
+
 def test_a_record_of_a_run_before_pictures_makes_a_page(make_run: MakeRun) -> None:
     def old(record: dict[str, Any]) -> None:
         for key in ("pictures", "settings", "device", "post_processing", "checkpoint", "entry_digest"):

@@ -83,3 +83,14 @@ def test_what_differs_is_named_with_both_values() -> None:
 )
 def test_metrics_have_titles(metric: str, title: str) -> None:
     assert metric_title(metric) == title
+
+
+def test_the_only_run_below_a_folder_is_opened(make_run: MakeRun, tmp_path: Path) -> None:
+    first = make_run("out/minicity__drawn")
+    assert open_run(tmp_path / "out").path == first / "record.json"
+    second = make_run("out/minicoco__drawn")
+    with pytest.raises(DataError, match="expected one run record, found 2; give one of them, as"):
+        open_run(tmp_path / "out")
+    assert open_run(second).path == second / "record.json"
+    with pytest.raises(DataError, match="no run record there"):
+        open_run(tmp_path / "none")

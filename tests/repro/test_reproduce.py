@@ -87,6 +87,15 @@ def test_every_claim_of_the_bundled_entry_is_a_match(whole: Whole) -> None:
         assert f"{claim['measured']:.{claim['decimals']}f}" == f"{published['value']:.{claim['decimals']}f}"
 
 
+def test_the_best_median_and_worst_image_are_drawn(whole: Whole) -> None:
+    found = {picture["rank"]: picture for picture in whole.record["pictures"]}
+    assert found["best"]["pq"] > found["median"]["pq"] > found["worst"]["pq"]
+    for picture in found.values():
+        assert sorted(picture["files"]) == ["difference", "ground_truth", "input", "prediction"]
+        assert all((whole.folder / name).stat().st_size > 1000 for name in picture["files"].values())
+        assert picture["classes"]["road"] == "#804080"
+
+
 def test_unrounded_numbers_equal_the_published_ones(whole: Whole) -> None:
     record = whole.record
     for evaluator in ("official", "internal"):
