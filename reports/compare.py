@@ -227,7 +227,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
 class _Table:
     title: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
     numbers: tuple[str, ...] = ("A", "B", "Change")
     """The columns that are numbers."""
