@@ -106,6 +106,7 @@ def _claims_section(newest: Sequence[Run]) -> Markup:
     return tag(
         "section",
         tag("h2", "Published and measured", id="claims"),
+        _tally(newest),
         scroll(tag("table", caption, tag("thead", head), bodies, class_="claims"), "Table of all claims"),
         [tag("p", reason[0].upper(), reason[1:], ".", class_="note") for reason in dict.fromkeys(reasons)],
         tag(
@@ -117,6 +118,16 @@ def _claims_section(newest: Sequence[Run]) -> Markup:
         ),
         aria_labelledby="claims",
     )
+
+
+def _tally(newest: Sequence[Run]) -> Markup:
+    """Returns how many claims there are of each verdict."""
+    verdicts = [claim["verdict"] for run in newest for claim in run.record["claims"]]
+    chips = [
+        tag("li", _verdict(verdict, f"{verdicts.count(verdict)} {verdict}"))
+        for verdict in sorted(dict.fromkeys(verdicts), key=verdicts.count, reverse=True)
+    ]
+    return tag("ul", chips, class_="legend tally", aria_label="Number of claims by verdict")
 
 
 def _claim_row(claim: Mapping[str, Any]) -> Markup:
@@ -146,9 +157,9 @@ def _interval(claim: Mapping[str, Any]) -> Markup | None:
     )
 
 
-def _verdict(verdict: str) -> Markup:
+def _verdict(verdict: str, words: str | None = None) -> Markup:
     sign = tag("span", _VERDICTS.get(verdict, ""), aria_hidden="true")
-    return tag("span", sign, " ", verdict, class_=f"verdict {verdict.replace(' ', '-')}")
+    return tag("span", sign, " ", words or verdict, class_=f"verdict {verdict.replace(' ', '-')}")
 
 
 def _entry_section(runs: Sequence[Run]) -> Markup:

@@ -67,7 +67,13 @@ def test_the_page_shows_every_claim_with_its_verdict(make_run: MakeRun) -> None:
         assert f"{claim['measured']:.2f}" in found.text
         assert f"{claim['difference']:+.2f}" in found.text
     verdicts = [a["class"] for a in found.all("span") if a.get("class", "").startswith("verdict")]
-    assert verdicts == [
+    tally = next(a for a in found.all("ul") if a.get("class") == "legend tally")
+    assert tally["aria-label"] == "Number of claims by verdict"
+    # First how many there are of each, the most frequent first, then those of the table.
+    assert verdicts[0] == "verdict match"
+    assert sorted(verdicts[:4]) == sorted(set(verdicts))
+    assert "3 match" in found.text
+    assert verdicts[4:] == [
         "verdict match",
         "verdict mismatch",
         "verdict not-judged",
