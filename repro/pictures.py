@@ -18,6 +18,7 @@ from zoo.repro.colours import class_colours, shade
 from zoo.repro.dataset import read_bytes, write_atomically
 from zoo.repro.predictions import PANOPTIC
 from zoo.repro.record import writing
+from zoo.repro.statistics import part_of
 
 if TYPE_CHECKING:
     from zoo.repro.dataset import Dataset, DatasetInfo, Sample
@@ -42,8 +43,7 @@ _DARKEST_GREY = 190
 
 def image_quality(arrays: Mapping[str, np.ndarray]) -> float:
     """Returns one image's own PQ in percent from its record in the run folder; NaN if nothing is scored."""
-    part = {key.removeprefix("pq/"): array for key, array in arrays.items() if key.startswith("pq/")}
-    return PanopticQuality.from_arrays(part).compute().pq
+    return PanopticQuality.from_arrays(part_of(arrays, "pq")).compute().pq
 
 
 def choose_images(qualities: Mapping[str, float]) -> dict[str, str]:
