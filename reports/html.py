@@ -112,8 +112,9 @@ def _claims_section(newest: Sequence[Run]) -> Markup:
         tag(
             "p",
             "Match: the measured value prints as the published one. Within: it lies no further off than the "
-            "entry tolerates. Official: the scripts of the data set. Internal: the metrics of the reference, "
-            "in which crowd regions are void.",
+            "entry tolerates or, of a part of the images, the published value lies in the 95 % interval that "
+            "is given below the measured one. Official: the scripts of the data set. Internal: the metrics "
+            "of the reference, in which crowd regions are void.",
             class_="note",
         ),
         aria_labelledby="claims",
