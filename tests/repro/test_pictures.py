@@ -14,6 +14,7 @@ from PIL import Image
 from zoo.errors import EvaluationError
 from zoo.repro import pictures as pictures_module
 from zoo.repro.cityscapes import CITYSCAPES, CityscapesDataset
+from zoo.repro.coco_classes import COCO
 from zoo.repro.colours import class_colours, shade
 from zoo.repro.dataset import DatasetInfo, Sample
 from zoo.repro.pictures import choose_images, compare_maps, image_quality, read_panoptic, write_pictures
@@ -207,6 +208,10 @@ def info_of(name: str, original_ids: tuple[int, ...], ignore_label: int = 255) -
 def test_colours_are_the_data_sets_own() -> None:
     cityscapes = class_colours(CITYSCAPES)
     assert cityscapes[[ROAD, PERSON, CAR]].tolist() == [[128, 64, 128], [220, 20, 60], [0, 0, 142]]
+    every = class_colours(COCO)
+    assert every.shape == (134, 3)
+    assert every[[0, 1, 133]].tolist() == [[0, 0, 0], [220, 20, 60], [250, 141, 255]]
+    assert len(np.unique(every, axis=0)) == 134
     # Void may be numbered among the classes; it stays black.
     coco = class_colours(info_of("coco", (0, 1, 3, 200), ignore_label=0))
     assert coco.tolist() == [[0, 0, 0], [220, 20, 60], [0, 0, 142], [250, 141, 255]]
