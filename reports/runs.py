@@ -85,15 +85,9 @@ class Run:
         return finite_or_none(self.record.get("metrics", {}).get(evaluator, {}).get(metric))
 
     def image_ids(self) -> list[str]:
-        """Returns the images of the run whose statistics are beside the record; none unless all are there.
-
-        A run takes the first images by name that it does not skip; statistics of further ones are of a longer
-        run before it.
-        """
-        found = {path.name.removesuffix(".npz") for path in self._folder.images.glob("*.npz")}
-        names = sorted(found - set(self.record.get("skipped", ())))
-        count = int(self.record["images"])
-        return names[:count] if len(names) >= count else []
+        """Returns the images of the run whose statistics are beside the record; none unless all are there."""
+        names = self._folder.images_of(self.record)
+        return names if len(names) == self.record["images"] else []
 
     def images(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Yields the name and the statistics of each image in `image_ids`.

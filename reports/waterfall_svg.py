@@ -23,7 +23,7 @@ _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1a1a1a; }
 .title { font-weight: 600; font-size: 15px; }
 .small { font-size: 11px; fill: #555; }
-.zero { fill: #777; }
+.zero { fill: #6b6b6b; }
 .grid { stroke: #ddd; } .link { stroke: #888; stroke-dasharray: 2 2; } .end { fill: #1a1a1a; }
 .up { fill: #0072b2; } .down { fill: #d55e00; }
 @media (prefers-color-scheme: dark) {

@@ -125,6 +125,7 @@ def reproduce_entry(
         measured = _measure(entry, dataset, image_ids, checkpoint, settings, folder, cache, clock)
         intervals = _intervals(folder, image_ids, measured["metrics"], all_images)
         clock.lap("intervals_s")
+        receipt, timings = measured.pop("receipt"), measured.pop("timings")
         record = {
             "schema": SCHEMA_VERSION,
             "entry": entry.name,
@@ -145,13 +146,13 @@ def reproduce_entry(
                 "url": checkpoint.url,
                 "sha256": checkpoint.sha256,
                 "bytes": checkpoint.bytes,
-                "receipt": measured.pop("receipt"),
+                "receipt": receipt,
             },
             "dataset": {"name": entry.dataset, "fingerprint": identity["dataset_fingerprint"]},
             "settings": _json(asdict(settings)),
             "versions": identity["versions"],
             "code": identity["code"],
-            "timings": {"started": clock.started, **clock.laps, **measured.pop("timings")},
+            "timings": {"started": clock.started, **clock.laps, **timings},
         }
         record["timings"]["total_s"] = clock.total()
         with writing(folder.root / "table.md"):

@@ -38,18 +38,16 @@ def folder_of(path: Path) -> RunFolder:
 def images_of(folder: RunFolder, record: Mapping[str, Any]) -> list[str]:
     """Returns the images that a record is about, in the order of the run.
 
-    A run takes the first images of a sorted list, and its folder may hold more of a longer one.
-
     Raises:
       DataError: the folder holds statistics of fewer images.
     """
-    found = sorted(path.stem for path in folder.images.glob("*.npz"))
+    found = folder.images_of(record)
     if len(found) < record["images"]:
         raise DataError(
             f"{folder.images}: expected the statistics of {record['images']} images, found {len(found)}; "
             f"`zoo reproduce {record['entry']}` makes them again"
         )
-    return found[: record["images"]]
+    return found
 
 
 def read_statistics(folder: RunFolder, image_ids: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:

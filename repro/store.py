@@ -136,6 +136,15 @@ class RunFolder:
         """Returns those of `image_ids` whose record is there and whole."""
         return {image_id for image_id in image_ids if self.read_image(image_id) is not None}
 
+    def images_of(self, record: Mapping[str, Any]) -> list[str]:
+        """Returns the images of a record whose statistics are here, in the order of the run.
+
+        A run takes the first images by name that it does not skip; statistics of further ones are of a longer
+        run before it.
+        """
+        found = {path.name.removesuffix(".npz") for path in self.images.glob("*.npz")}
+        return sorted(found - set(record.get("skipped", ())))[: int(record["images"])]
+
     def _image_path(self, image_id: str) -> Path:
         return self.images / f"{image_id}.npz"
 
