@@ -173,6 +173,7 @@ def _measure(
     clock: _Clock,
 ) -> dict[str, Any]:
     """Evaluates what is not done yet, runs both evaluators, and returns their part of the record."""
+    from zoo.repro.interrupted import numbers_so_far
     from zoo.repro.official import start_official
     from zoo.repro.pipeline import Pipeline
     from zoo.repro.predictions import missing_predictions
@@ -191,9 +192,12 @@ def _measure(
         official_scores = official.finish()
         clock.lap("official_s")
     except KeyboardInterrupt:
-        kept = len(folder.done(image_ids))
+        done = folder.done(image_ids)
+        kept = [image_id for image_id in image_ids if image_id in done]
+        if kept:
+            say(numbers_so_far(folder, kept, dataset.info, len(dataset)))
         raise InterruptedRunError(
-            f"{entry.name}: interrupted with {kept} of {len(image_ids)} images done; "
+            f"{entry.name}: interrupted with {len(kept)} of {len(image_ids)} images done; "
             f"run the same command again to go on (kept in {folder.root})"
         ) from None
     finally:

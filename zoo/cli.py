@@ -328,7 +328,7 @@ def reproduce(
         Path | None, typer.Option(help="The data set's folder. Bundled entries bring their own.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
+        int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")

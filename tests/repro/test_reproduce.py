@@ -201,13 +201,16 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
 ) -> None:
     folder = RunFolder(tmp_path / FOLDER)
 
-    # Control-C: one line, and what was computed is kept.
+    # Control-C: what the numbers are so far, the error, and what was computed is kept.
     process = start(zoo_environment, zoo_folder, "--out", tmp_path)
     stderr = stop(process, folder.images, 4, signal.SIGINT)
     kept = sorted(path.stem for path in folder.images.glob("*.npz"))
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1].startswith(f"zoo: error: {NAME}: interrupted with {len(kept)} of {IMAGES}")
+    so_far = stderr.splitlines()[-2]
+    assert so_far.startswith(f"zoo: {len(kept)} of {IMAGES} images so far: PQ ")
+    assert ("95 % intervals" in so_far) == (len(kept) >= 5)
     assert 4 <= len(kept) < IMAGES
     assert not (folder.root / "record.json").exists()
 
