@@ -105,7 +105,7 @@ def reproduce_entry(
         "settings": _json({k: v for k, v in asdict(settings).items() if k not in ("limit", "device")}),
         "device": kind_of_device(settings.device),
         "versions": versions(),
-        "code": _code_digest(),
+        "code": code_digest(),
     }
     image_ids = list(dataset.image_ids)[: settings.limit]
     skipped = dict(dataset.skipped)
@@ -285,7 +285,7 @@ def _run_root(entry: Entry, out: Path | None, cache: Cache) -> Path:
     return Path(out or cache.root / "runs") / entry.name.replace("/", "__")
 
 
-def _code_digest() -> str:
+def code_digest() -> str:
     """Returns a digest of the package's source, so that changed code never goes on with old numbers."""
     digest = hashlib.sha256()
     for package in ("", "model", "metrics", "repro"):

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from zoo.cli_data import data_app
 from zoo.cli_explain import explain
 from zoo.cli_groups import cache_app
+from zoo.cli_nightly import nightly
 from zoo.cli_output import AsJson, console, print_json
 from zoo.cli_registry import chosen_registry, registry_files
 from zoo.cli_report import report_app
@@ -385,6 +386,7 @@ def reproduce(
 
 
 app.command()(explain)
+app.command()(nightly)
 
 
 def _scales(text: str) -> tuple[float, ...]:

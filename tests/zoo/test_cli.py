@@ -28,6 +28,7 @@ COMMANDS = (
     ["verify"],
     ["load-check"],
     ["reproduce"],
+    ["nightly"],
     ["explain"],
     ["cache", "show"],
     ["cache", "prune"],
