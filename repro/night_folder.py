@@ -14,14 +14,14 @@ from zoo.errors import DataError, UsageError
 
 SCHEMA_VERSION = 1
 
-HOLDS = "claims hold"
-MISSED = "claim missed"
+HELD = "held"
+MISSED = "missed"
 NOT_JUDGED = "not judged"
 FAILED = "failed"
 NOT_RUN = "not run"
 UNFINISHED = "unfinished"
-RESULTS = (HOLDS, NOT_JUDGED, MISSED, FAILED, UNFINISHED, NOT_RUN)
-"""What may become of an entry, the best first."""
+RESULTS = (HELD, NOT_JUDGED, MISSED, FAILED, UNFINISHED, NOT_RUN)
+"""What may become of an entry, the best first: every claim held, none was judged, one was missed, ..."""
 
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d*))?")
 

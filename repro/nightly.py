@@ -23,7 +23,7 @@ from zoo.repro.claims import all_hold
 from zoo.repro.limited import call_zoo
 from zoo.repro.night_folder import (
     FAILED,
-    HOLDS,
+    HELD,
     MISSED,
     NOT_JUDGED,
     NOT_RUN,
@@ -200,7 +200,7 @@ def _judged(record: Mapping[str, Any]) -> str:
     claims = record["claims"]
     if all(claim["verdict"] == NO_VERDICT for claim in claims):
         return NOT_JUDGED
-    return HOLDS if all_hold(claims) else MISSED
+    return HELD if all_hold(claims) else MISSED
 
 
 def _words(entry: Entry, work: Path, settings: NightSettings, *, restart: bool) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from zoo.errors import DataError, UsageError
 from zoo.repro.night_folder import (
     FAILED,
-    HOLDS,
+    HELD,
     Night,
     Outcome,
     check_date,
@@ -39,7 +39,7 @@ def test_the_first_night_of_a_date(tmp_path: Path) -> None:
 def test_an_unfinished_night_goes_on(tmp_path: Path) -> None:
     night = open_night(tmp_path, DAY, SETTINGS)
     night.outcomes = {
-        "a/b": Outcome("a/b", HOLDS, duration_s=1.5, peak_memory_bytes=7),
+        "a/b": Outcome("a/b", HELD, duration_s=1.5, peak_memory_bytes=7),
         "a/c": Outcome("a/c", FAILED, "no data"),
     }
     written(night)
