@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cache import readable_size
 from zoo.reports.night_changes import change_since_last
+from zoo.reports.runs import count, metric_title
 from zoo.reports.table import claim_rows, markdown
 from zoo.repro.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED
 from zoo.repro.record import read_record
@@ -39,7 +40,7 @@ def summarize(night: Night, threshold: float) -> dict[str, Any]:
                 "images": record["images"],
                 "images_in_dataset": record["images_in_dataset"],
                 "claims": record["claims"],
-                "change": change_since_last(night.folder, entry, path, threshold).to_json(),
+                "change": change_since_last(night.folder, entry, path, threshold),
                 "record": str(path.relative_to(night.folder)),
             }
         if night.log_path(entry).exists():
@@ -131,11 +132,7 @@ def _change(change: Row) -> str:
         return "measured for the first time"
     if change["not_comparable"]:
         return f"not comparable with {change['night']}"
-    parts = [
-        f"{len(change[way])} {'metric' if len(change[way]) == 1 else 'metrics'} {way}"
-        for way in ("fell", "rose")
-        if change[way]
-    ]
+    parts = [f"{count(len(change[way]), 'metric')} {way}" for way in ("fell", "rose") if change[way]]
     moved = [abs(value["difference"]) for value in change["metrics"] if value["difference"]]
     if not parts:
         parts = [f"moved by at most {max(moved):.2g} points" if moved else "the same numbers"]
@@ -159,14 +156,19 @@ def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
     ]
     changes = {
         title: [
-            f"{row['entry']}: {value['evaluator']} {value['metric']}: {_value(value['before'])} "
-            f"in {row['change']['night']}, now {_value(value['after'])}"
+            f"{row['entry']}: {metric_title(value['metric'])}, {value['evaluator']}: "
+            f"{_value(value['before'])} in {row['change']['night']}, now {_value(value['after'])}"
             for row in rows
             if "change" in row
             for value in row["change"][way]
         ]
         for title, way in (("Fell", "fell"), ("Rose", "rose"))
     }
+    conditions = [
+        f"{row['entry']}: {', '.join('{name}: {before}, now {after}'.format(**it) for it in found)}"
+        for row in rows
+        if (found := row.get("change", {}).get("conditions")) and _has_moved(row)
+    ]
     other = [
         f"{row['entry']}: {row['change']['night']}: {row['change']['not_comparable']}"
         for row in rows
@@ -178,8 +180,12 @@ def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
             absent.setdefault(row["reason"], []).append(row["entry"])
     not_run = [f"{reason}: {', '.join(names)}" for reason, names in absent.items()]
     titled = {"Could not run": failures, "Claims missed": missed, **changes}
-    titled |= {"Not comparable": other, "Not run": not_run}
+    titled |= {"Measured differently": conditions, "Not comparable": other, "Not run": not_run}
     yield from ((title, notes) for title, notes in titled.items() if notes)
+
+
+def _has_moved(row: Row) -> bool:
+    return any(value["before"] != value["after"] for value in row["change"]["metrics"])
 
 
 def _value(value: float | None) -> str:

@@ -135,6 +135,8 @@ def open_run(path: Path) -> Run:
 def find_runs(paths: Iterable[Path]) -> list[Run]:
     """Returns all runs in files and folders, the oldest first.
 
+    A record that was copied counts once, where the files of its run are.
+
     Args:
       paths: records, run folders, or folders above them. In a folder above, `record.json` of each run folder
         counts, and every other `*.json` file that is a run record.
@@ -142,7 +144,7 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     Raises:
       DataError: a path holds no run record, or a record cannot be read.
     """
-    found: dict[Path, Run] = {}
+    found: dict[str, Run] = {}
     for path in map(Path, paths):
         if path.is_dir() and not (path / "record.json").exists():
             records = sorted(_records_below(path))
@@ -152,7 +154,9 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
             records = [path]
         for record in records:
             run = open_run(record)
-            found[run.path.resolve()] = run
+            same = found.setdefault(json.dumps(run.record, sort_keys=True), run)
+            if run.image_ids() and not same.image_ids():
+                found[json.dumps(run.record, sort_keys=True)] = run
     return sorted(found.values(), key=lambda run: (run.started, str(run.path)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from zoo.cache import Cache, readable_size
-from zoo.errors import EvaluationError, InterruptedRunError
+from zoo.errors import EvaluationError, InterruptedRunError, ZooError
 from zoo.on_disk import place_of
+from zoo.reports import html
 from zoo.reports.measured import measured_tables, read_measured
 from zoo.reports.night_summary import summarize, summary_markdown
+from zoo.reports.runs import find_runs
 from zoo.repro.claims import NOT_JUDGED as NO_VERDICT
 from zoo.repro.claims import all_hold
 from zoo.repro.limited import call_zoo
@@ -32,6 +35,7 @@ from zoo.repro.night_folder import (
     Outcome,
     check_date,
     last_record,
+    nights_before,
     now,
     open_night,
     record_path,
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
 
 WORK = "work"
 """Folder of the run folders, beside the nights."""
+
+# A page shows the history of so many nights.
+_PAGE_NIGHTS = 60
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
                 outcome = _measure(night, registry, entry, out / WORK, settings)
             except KeyboardInterrupt:
                 _write(night, registry, settings)
+                _write_page(night, out)
                 raise InterruptedRunError(
                     f"night {night.folder.name}: interrupted with {number - 1} of {len(queue)} entries done; "
                     f"run the same command again to go on (so far: {night.folder / 'summary.md'})"
@@ -116,6 +124,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
             _write(night, registry, settings)
             say(_told(outcome))
         night.finished = now()
+        _write_page(night, out)
         return _write(night, registry, settings)
 
 
@@ -233,6 +242,25 @@ def _write(night: Night, registry: Registry, settings: NightSettings) -> dict[st
         with writing(night.folder / name):
             (night.folder / name).write_text(text, encoding="utf-8")
     return summary
+
+
+def _write_page(night: Night, out: Path) -> None:
+    """Writes the page of the night, with the history of its entries and the pictures in the run folders."""
+    folders = [night.folder, *itertools.islice(nights_before(night.folder), _PAGE_NIGHTS - 1)]
+    entries = night.measured()
+    records = [path for folder in folders for name in entries if (path := record_path(folder, name)).exists()]
+    made = [path for name in entries if (path := record_path(out / WORK, name)).exists()]
+    if not records:
+        return
+    page = night.folder / "report.html"
+    try:
+        text = html.page(find_runs([*records, *made]))
+    except ZooError as error:
+        # A damaged record of an earlier night is no reason to lose this one.
+        say(f"no page of the night: {error}")
+        return
+    with writing(page):
+        page.write_text(text, encoding="utf-8")
 
 
 def _told(outcome: Outcome) -> str:

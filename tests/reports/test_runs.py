@@ -94,3 +94,13 @@ def test_the_only_run_below_a_folder_is_opened(make_run: MakeRun, tmp_path: Path
     assert open_run(second).path == second / "record.json"
     with pytest.raises(DataError, match="no run record there"):
         open_run(tmp_path / "none")
+
+
+def test_a_copied_record_counts_once_where_its_run_is(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("nights/work/minicity__drawn")
+    copy = tmp_path / "nights" / "2026-11-25" / "minicity__drawn" / "record.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((run / "record.json").read_bytes())
+    for paths in ([copy, run], [run, copy], [tmp_path / "nights"]):
+        (found,) = find_runs(paths)
+        assert found.path == run / "record.json"

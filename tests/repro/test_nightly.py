@@ -222,6 +222,14 @@ def test_the_second_night_is_compared_with_the_first(nights: Nights) -> None:
     assert {change["difference"] for change in (*others, *changes[COCO]["metrics"])} == {0}
 
 
+def test_the_page_has_the_history_and_the_pictures(nights: Nights) -> None:
+    pages = [(nights.out / night / "report.html").read_text(encoding="utf-8") for night in (DAY, f"{DAY}.2")]
+    for entry in (CITY, COCO):
+        assert all(entry in page for page in pages)
+    assert pages[0].count("History") < pages[1].count("History")
+    assert all("data:image/" in page for page in pages)
+
+
 def test_a_night_is_measured_anew(nights: Nights) -> None:
     log = (nights.out / f"{DAY}.2" / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
     assert "interrupted run" not in log
@@ -231,8 +239,10 @@ def test_a_night_is_measured_anew(nights: Nights) -> None:
 
 def test_a_night_is_small(nights: Nights) -> None:
     files = [path for path in (nights.out / f"{DAY}.2").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 400_000
-    assert {path.name for path in files} <= {
+    sizes = {path.name: path.stat().st_size for path in files}
+    assert sum(size for name, size in sizes.items() if name != "report.html") < 400_000
+    assert sizes["report.html"] < 2_000_000
+    assert set(sizes) == {
         "record.json",
         "log.txt",
         "measured.md",
