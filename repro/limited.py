@@ -124,18 +124,25 @@ def memory_of(pid: int) -> int:
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
-    """Yields process, parent, and resident bytes of every process that can be seen."""
-    if Path("/proc/self/stat").exists():
-        page_bytes = os.sysconf("SC_PAGE_SIZE")
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                # A process may end while we look. Its name, in parentheses, may hold anything.
-                with suppress(OSError):
-                    text = Path("/proc", name, "stat").read_text(encoding="utf-8", errors="replace")
-                    fields = text.rpartition(")")[2].split()
-                    yield int(name), int(fields[1]), int(fields[21]) * page_bytes
-        return
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, text=True, check=True)
+    """Returns process, parent, and resident bytes of every process that can be seen."""
+    return _processes_of_linux() if Path("/proc/self/stat").exists() else _processes_of_ps()
+
+
+def _processes_of_linux() -> Iterator[tuple[int, int, int]]:
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            # A process may end while we look. Its name, in parentheses, may hold anything.
+            with suppress(OSError):
+                text = Path("/proc", name, "stat").read_text(encoding="utf-8", errors="replace")
+                fields = text.rpartition(")")[2].split()
+                yield int(name), int(fields[1]), int(fields[21]) * page_bytes
+
+
+def _processes_of_ps() -> Iterator[tuple[int, int, int]]:
+    # One option each: on macOS what follows the first "=" is a title, commas included.
+    words = ["ps", "-A", "-o", "pid=", "-o", "ppid=", "-o", "rss="]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         process, parent, kibibytes = map(int, line.split())
         yield process, parent, kibibytes * 1024

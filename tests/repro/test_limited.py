@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from zoo.repro import limited
 from zoo.repro.limited import Ended, call_zoo, memory_of
 
 NAME = "minicity/mobilenet_v3_small_os16"
@@ -77,6 +79,12 @@ def test_an_error_is_one_line(exit_code: int, output: str, expected: str) -> Non
 
 HOLDS_MEMORY = "import sys; held = bytearray(200 << 20); print(1, flush=True); sys.stdin.read()"
 STARTS_IT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS_MEMORY!r}])"
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps")
+def test_memory_as_ps_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited, "_processes", limited._processes_of_ps)
+    test_memory_is_that_of_all_descendants()
 
 
 def test_memory_is_that_of_all_descendants() -> None:

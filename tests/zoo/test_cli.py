@@ -237,7 +237,7 @@ def test_completion(zoo_environment: dict[str, str], zoo_folder: Path, words: st
         ["cache", "what"],
         ["report", "what"],
         *([*command, "--what"] for command in COMMANDS),
-        *([command] for command in ("show", "fetch", "verify", "load-check", "reproduce")),
+        *([command] for command in ("show", "fetch", "verify", "load-check", "reproduce", "nightly")),
         *([command, "no/such_entry"] for command in ("show", "fetch", "verify", "load-check", "list")),
         ["show", NAME, NAME],
         ["list", "--dataset", "mars"],
