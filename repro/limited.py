@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from zoo.errors import UsageError
 _CALL = "import sys; sys.path[:] = filter(None, sys.path); from zoo.repro.limited import main; main()"
 
 _LOOK_EVERY_S = 0.2
-# An interrupted run writes what it has, and ends its own processes.
-_GRACE_S = 20.0
+# An interrupted run says what it has measured so far, and ends its own processes.
+_GRACE_S = 60.0
+_HOW_FAR = re.compile(r"interrupted with (\d+ of \d+ images done)")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Ended:
     def error(self, output: str) -> str:
         """Returns in one line why it did not succeed, from what it printed."""
         if self.limit is not None:
-            return self.limit
+            how_far = _HOW_FAR.findall(output)
+            return f"{self.limit} with {how_far[-1]}" if how_far else self.limit
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("zoo: error: ")]
         if errors:
@@ -61,7 +64,7 @@ def call_zoo(
 ) -> Ended:
     """Runs `zoo` with arguments to its end, or to a limit.
 
-    The process ends when this one does, however that ends.
+    The process ends when this one does, however that ends. Interrupting this one a second time kills it.
 
     Args:
       words: the arguments.

@@ -77,6 +77,12 @@ def test_an_error_is_one_line(exit_code: int, output: str, expected: str) -> Non
     assert Ended(exit_code, None, 1.0, 1).error(output) == expected
 
 
+def test_a_limit_says_how_far_the_run_was() -> None:
+    ended = Ended(130, "ended after 5 minutes", 301.0, 1)
+    output = "zoo: error: a/b: interrupted with 12 of 500 images done; run the same command again\n"
+    assert ended.error(output) == "ended after 5 minutes with 12 of 500 images done"
+
+
 HOLDS_MEMORY = "import sys; held = bytearray(200 << 20); print(1, flush=True); sys.stdin.read()"
 STARTS_IT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS_MEMORY!r}])"
 
