@@ -212,22 +212,22 @@ def open_cityscapes(
     Raises:
       DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
     """
-    from zoo.repro.tfrecord import TFRecordDataset, find_records
+    from zoo.repro.tfrecord import open_records_or_folders
 
-    path = Path(path)
-    dataset: Dataset
-    records = find_records(path, split)
-    if records:
-        dataset = TFRecordDataset(records, CITYSCAPES, expected_images=expected_images)
-    else:
+    def open_folders(path: Path) -> CityscapesDataset:
         root = cityscapes_check.find_root(path)
-        dataset = CityscapesDataset(
+        return CityscapesDataset(
             root, split, expected_images=expected_images, cache=cache, keep_going=keep_going
         )
-    problems = [] if keep_going else dataset.check()
-    if problems:
-        raise DataError(f"{path}: " + "; ".join(problems))
-    return dataset
+
+    return open_records_or_folders(
+        Path(path),
+        split,
+        CITYSCAPES,
+        open_folders,
+        expected_images=expected_images,
+        keep_going=keep_going,
+    )
 
 
 def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

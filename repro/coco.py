@@ -162,20 +162,20 @@ def open_coco(
     Raises:
       DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
     """
-    from zoo.repro.tfrecord import TFRecordDataset, find_records
+    from zoo.repro.tfrecord import open_records_or_folders
 
-    path = Path(path)
-    dataset: Dataset
-    records = find_records(path, split.removesuffix("2017"))
-    if records:
-        dataset = TFRecordDataset(records, COCO, expected_images=expected_images)
-    else:
+    def open_folders(path: Path) -> CocoDataset:
         root = coco_check.find_root(path, split)
-        dataset = CocoDataset(root, split, expected_images=expected_images, cache=cache)
-    problems = [] if keep_going else dataset.check()
-    if problems:
-        raise DataError(f"{path}: " + "; ".join(problems))
-    return dataset
+        return CocoDataset(root, split, expected_images=expected_images, cache=cache)
+
+    return open_records_or_folders(
+        Path(path),
+        split.removesuffix("2017"),
+        COCO,
+        open_folders,
+        expected_images=expected_images,
+        keep_going=keep_going,
+    )
 
 
 def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tuple[np.ndarray, OfficialTruth]:

@@ -6,15 +6,19 @@ import hashlib
 import mmap
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import google_crc32c
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.repro.dataset import DatasetInfo, Sample, decode_image
+
+if TYPE_CHECKING:
+    from zoo.repro.dataset import Dataset
 
 # Keys of the examples, as in DeepLab2's `common.py`.
 _KEY_IMAGE = "image/encoded"
@@ -153,6 +157,40 @@ class TFRecordDataset:
         features = dict(_features(self._data(record), name))
         filename = bytes(_bytes(features, _KEY_FILENAME, name)).decode("utf-8", errors="replace")
         return filename.removesuffix(".png").removesuffix(".jpg")
+
+
+def open_records_or_folders(
+    path: Path,
+    split: str,
+    info: DatasetInfo,
+    open_folders: Callable[[Path], Dataset],
+    *,
+    expected_images: int | None,
+    keep_going: bool,
+) -> Dataset:
+    """Opens TFRecords where there are some, else a data set's original folders.
+
+    Args:
+      path: what the user gave: a folder, or one TFRecord file.
+      split: name of the split in the names of TFRecord files.
+      info: the classes and their encoding.
+      open_folders: opens the original folders.
+      expected_images: how many images a complete split has, or None for any number.
+      keep_going: whether a data set that is not complete is no error.
+
+    Raises:
+      DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
+    """
+    records = find_records(path, split)
+    dataset: Dataset
+    if records:
+        dataset = TFRecordDataset(records, info, expected_images=expected_images)
+    else:
+        dataset = open_folders(path)
+    problems = [] if keep_going else dataset.check()
+    if problems:
+        raise DataError(f"{path}: " + "; ".join(problems))
+    return dataset
 
 
 def find_records(path: Path, split: str) -> list[Path]:

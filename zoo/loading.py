@@ -199,7 +199,7 @@ def _of_entry(network: keras.Model, entry: Entry | Backbone) -> keras.Model:
 
 def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
     """Returns what `build_encoder` reads, with what an ImageNet checkpoint does not decide."""
-    from zoo.schema import BackboneOptions, BatchNormOptions
+    from zoo.schema_network import BackboneOptions, BatchNormOptions
 
     if output_stride not in (8, 16, 32):
         raise UsageError(f"{backbone.name}: output_stride: expected 8, 16 or 32, found {output_stride}")

@@ -12,33 +12,26 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 from typing_extensions import Self
+
+from zoo.schema_network import (
+    BackboneArchitecture,
+    Count,
+    Factor,
+    Flag,
+    Model,
+    NetworkOptions,
+    Positive,
+    Probability,
+    SizePixels,
+    Text,
+    wrong_key,
+)
 
 Metric = Literal["pq", "miou", "ap"]
 Evaluator = Literal["official", "internal"]
-FeatureKey = Literal["res1", "res2", "res3", "res4", "res5"]
-ConvolutionType = Literal["depthwise_separable_conv", "standard_conv"]
-
-Count = Annotated[int, Strict(), Field(ge=0)]
-Positive = Annotated[int, Strict(), Field(gt=0)]
-Flag = Annotated[bool, Strict()]
-Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Text = Annotated[str, Field(min_length=1)]
 Percent = Annotated[Decimal, Field(ge=0, le=100)]
-SizePixels = tuple[Positive, Positive]
-
-
-class Model(BaseModel):
-    """Base of the schema: immutable, and closed to keys it does not name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _wrong_key(key: str, expected: str, found: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong_key", "{expected}", {"key": key, "expected": expected, "found": found})
 
 
 class RemoteFile(Model):
@@ -63,101 +56,13 @@ class RemoteFile(Model):
     def _has_a_known_scheme(self) -> Self:
         if not re.fullmatch(r"(https?|gs|file|package)://\S*[^\s/]", self.url):
             message = "a URL that starts with https, http, gs, file or package, and names a file"
-            raise _wrong_key("url", message, repr(self.url))
+            raise wrong_key("url", message, repr(self.url))
         return self
 
     @property
     def file_name(self) -> str:
         """Last part of the URL's path, for example `model.tar.gz`."""
         return self.url.partition("?")[0].rsplit("/", 1)[-1]
-
-
-class BackboneArchitecture(Model):
-    """What decides a backbone's variables."""
-
-    name: Literal[
-        "mobilenet_v3_small", "mobilenet_v3_large", "resnet50", "resnet50_beta", "wide_resnet41", "swidernet"
-    ]
-    use_squeeze_and_excite: Flag
-    stem_width_multiplier: Factor
-    backbone_width_multiplier: Factor
-    backbone_layer_multiplier: Factor
-    use_sac_beyond_stride: Annotated[int, Strict(), Field(ge=-1)]
-
-
-class BackboneOptions(BackboneArchitecture):
-    """A backbone inside Panoptic-DeepLab.
-
-    Attributes:
-        low_level_endpoints: Which tensors of MobileNetV3 the end points `res2` to `res5` are: the blocks'
-            outputs, or the outputs of their depthwise convolutions; None for every other backbone.
-    """
-
-    output_stride: Literal[8, 16, 32]
-    drop_path_keep_prob: Probability
-    drop_path_schedule: Literal["constant", "linear"]
-    low_level_endpoints: Literal["block_output", "depthwise_output"] | None = None
-
-    @model_validator(mode="after")
-    def _endpoints_belong_to_mobilenet(self) -> Self:
-        is_mobilenet = self.name.startswith("mobilenet_v3")
-        if is_mobilenet and self.low_level_endpoints is None:
-            raise _wrong_key(
-                "low_level_endpoints", f"block_output or depthwise_output for {self.name}", "none"
-            )
-        if not is_mobilenet and self.low_level_endpoints is not None:
-            raise _wrong_key("low_level_endpoints", f"none for {self.name}", self.low_level_endpoints)
-        return self
-
-
-class LowLevelFeature(Model):
-    """An encoder end point that a decoder joins after up-sampling."""
-
-    feature_key: FeatureKey
-    channels_project: Positive
-
-
-class DecoderOptions(Model):
-    """ASPP on `feature_key`, then one stage per low-level feature."""
-
-    feature_key: FeatureKey
-    decoder_channels: Positive
-    aspp_channels: Positive
-    atrous_rates: tuple[Positive, Positive, Positive]
-    decoder_conv_type: ConvolutionType
-    low_level: tuple[LowLevelFeature, ...]
-
-
-class HeadOptions(Model):
-    """A prediction head on a decoder."""
-
-    output_channels: Positive
-    head_channels: Positive
-    head_conv_type: ConvolutionType
-
-
-class BatchNormOptions(Model):
-    """Batch normalisation of the whole network."""
-
-    epsilon: Factor
-    momentum: Probability
-
-
-class NetworkOptions(Model):
-    """Everything that decides the network's variables and outputs.
-
-    Attributes:
-        train_crop_size: (height, width); sets the pooling window of ASPP, `(crop - 1) / output_stride + 1`.
-    """
-
-    backbone: BackboneOptions
-    semantic_decoder: DecoderOptions
-    semantic_head: HeadOptions
-    instance_decoder: DecoderOptions
-    center_head: HeadOptions
-    regression_head: HeadOptions
-    batch_norm: BatchNormOptions
-    train_crop_size: SizePixels
 
 
 class EvaluationOptions(Model):

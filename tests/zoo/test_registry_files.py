@@ -172,7 +172,7 @@ FAULTS = {
         "    dataset: village",
         "    dataset: vilage",
         r":10: templates\.village\.dataset: "
-        r"expected one of the data sets cityscapes, coco, minicity, village, "
+        r"expected one of the data sets cityscapes, coco, minicity, minicoco, village, "
         r"found 'vilage' \(did you mean 'village'\?\) \(extended by entries\.mine/resnet50_beta_os32\)",
     ),
     "unknown template": (
