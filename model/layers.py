@@ -229,6 +229,11 @@ def resize_bilinear(features: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     return tf.cast(resized, features.dtype)
 
 
+def _for_sums(features: tf.Tensor) -> tf.Tensor:
+    """Returns features in float32, or float64 where they are."""
+    return features if features.dtype == tf.float64 else ops.cast(features, "float32")
+
+
 @_serializable
 class WindowAverage(keras.layers.Layer):
     """Mean over every position of a window that slides by one pixel and stays inside the map.
@@ -250,7 +255,7 @@ class WindowAverage(keras.layers.Layer):
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Averages [B, h, w, C] to [B, h - window height + 1, w - window width + 1, C]."""
         window = self._inside(features.shape)
-        exact = ops.cast(features, "float32")
+        exact = _for_sums(features)
         if window == tuple(features.shape[1:3]):
             mean = ops.mean(exact, axis=(1, 2), keepdims=True)
         else:  # Rows first, then columns: the work grows with the window's sides, not with its area.
@@ -271,11 +276,11 @@ class WindowAverage(keras.layers.Layer):
 
 @_serializable
 class SpatialMean(keras.layers.Layer):
-    """Mean over height and width, kept as [B, 1, 1, C], summed in float32."""
+    """Mean over height and width, kept as [B, 1, 1, C], summed in float32 or better."""
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Averages [B, h, w, C] to [B, 1, 1, C]."""
-        mean = ops.mean(ops.cast(features, "float32"), axis=(1, 2), keepdims=True)
+        mean = ops.mean(_for_sums(features), axis=(1, 2), keepdims=True)
         return ops.cast(mean, self.compute_dtype)
 
     def compute_output_spec(self, features: keras.KerasTensor) -> keras.KerasTensor:
