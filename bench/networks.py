@@ -1,48 +1,100 @@
 """Times networks at their published input against this machine's own rate of matrix multiplication.
 
     python bench/networks.py --only 'cityscapes/mobilenet_v3_small_*' --repeat 5
+    python bench/networks.py --json > records.jsonl && python bench/networks.py --markdown records.jsonl
 
 Each network, and each precision, runs in a process of its own, folded and compiled, with random values: their
-speed does not depend on them. In the same process, before and after the network, a large matrix
+speed does not depend on them. In the same process, before each image and after the last, a large matrix
 multiplication is timed in the same precision. A network's rate is 2 operations for each multiplication with
-addition of its convolutions, over the median time of one image; the share is that rate over the best rate of
-the two multiplications. Peak memory is the process's resident set, with what TensorFlow itself takes.
+addition of its convolutions, over the median time of one image; the share is that rate over the median rate
+of the multiplications. Both are measured twice: by the clock, and by the processor time of the process, which
+other programs on the machine disturb less. Peak memory is the process's resident set, with what TensorFlow
+itself takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 PRECISIONS = ("float32", "bfloat16")
 MATRIX_SIDE = 3072
+MULTIPLICATIONS = 3
 
 
-def seconds_of(call: Any, repeat: int, *, at_least_s: float = 0.0) -> list[float]:
-    """Returns the seconds of each of `repeat` calls, more until `at_least_s` have passed."""
-    spent: list[float] = []
-    while len(spent) < repeat or sum(spent) < at_least_s:
-        start = time.perf_counter()
+AT_MOST_S = 40.0
+COLUMNS = {
+    "network": "<38",
+    "precision": "<9",
+    "s/image": ">8",
+    "fastest": ">8",
+    "processor s": ">11",
+    "GFLOP/s": ">8",
+    "matmul": ">7",
+    "share": ">6",
+    "by processor time": ">17",
+    "peak GiB": ">8",
+    "speed-up": ">8",
+    "by processor": ">12",
+}
+"""Column -> how it is written in plain text."""
+
+
+class Clock:
+    """Seconds of what was called, by the clock and of processor time."""
+
+    def __init__(self) -> None:
+        self.wall_s: list[float] = []
+        self.processor_s: list[float] = []
+
+    def time(self, call: Callable[[], Any]) -> None:
+        """Calls once and notes the time."""
+        wall, processor = time.perf_counter(), time.process_time()
         call()
-        spent.append(time.perf_counter() - start)
-    return spent
+        self.wall_s.append(time.perf_counter() - wall)
+        self.processor_s.append(time.process_time() - processor)
+
+    def rates(self, operations: float) -> tuple[float, float]:
+        """Returns operations per second of the median call, by the clock and of processor time."""
+        return operations / statistics.median(self.wall_s), operations / statistics.median(self.processor_s)
 
 
-def matmul_rate(precision: str, repeat: int) -> float:
-    """Returns floating-point operations per second of a large matrix multiplication: the best of several."""
+def matrix_multiplication(precision: str) -> Callable[[], Any]:
+    """Returns a large matrix multiplication, ready to be timed."""
     import tensorflow as tf
 
-    side = MATRIX_SIDE
-    one, other = (tf.cast(tf.random.normal((side, side), seed=s), precision) for s in (1, 2))
-    multiply = tf.function(lambda: tf.reduce_sum(tf.matmul(one, other)), autograph=False)
-    float(multiply())
-    return 2 * side**3 / min(seconds_of(lambda: float(multiply()), repeat, at_least_s=1.0))
+    one, other = (tf.cast(tf.random.normal((MATRIX_SIDE,) * 2, seed=s), precision) for s in (1, 2))
+    multiply: Callable[[], Any] = tf.function(lambda: tf.matmul(one, other), autograph=False)
+    multiply()
+    return multiply
+
+
+def machine() -> dict[str, str]:
+    """Describes what this runs on."""
+    import tensorflow as tf
+
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.split("\t", 1) for line in cpu.splitlines() if "\t" in line)
+    fields = {name.strip(): value.strip(" \t:") for name, value in fields.items()}
+    extensions = [
+        name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in fields.get("flags", "")
+    ]
+    return {
+        "processor": fields.get("model name", platform.processor() or platform.machine()),
+        "cores": str(os.cpu_count()),
+        "extensions": ", ".join(extensions),
+        "tensorflow": tf.__version__,
+    }
 
 
 def measure(name: str, precision: str, repeat: int) -> dict[str, Any]:
@@ -60,7 +112,7 @@ def measure(name: str, precision: str, repeat: int) -> dict[str, Any]:
 
     entry = load_registry().resolve(name)
     size = entry.evaluation.crop_size
-    before = matmul_rate(precision, 3)
+    multiply = matrix_multiplication(precision)
     start_bytes = peak_bytes()
     network = build_network(entry.network, size, precision=precision)
     predict = compile_inference(fold_batch_norm(network, consume=True), fold=False)
@@ -70,26 +122,87 @@ def measure(name: str, precision: str, repeat: int) -> dict[str, Any]:
         for values in predict(image).values():
             values.numpy()
 
-    start = time.perf_counter()
-    call()
-    first = time.perf_counter() - start
-    spent = seconds_of(call, repeat)
-    after = matmul_rate(precision, 3)
-    rate = 2 * entry.multiply_adds / statistics.median(spent)
+    first, images, matrices = Clock(), Clock(), Clock()
+    first.time(call)
+
+    def multiply_several() -> None:
+        for _ in range(MULTIPLICATIONS):
+            matrices.time(multiply)
+
+    while len(images.wall_s) < repeat and sum(images.wall_s) < AT_MOST_S:
+        multiply_several()
+        images.time(call)
+    multiply_several()
+
+    rate, processor_rate = images.rates(2 * entry.multiply_adds)
+    matmul_rate, matmul_processor_rate = matrices.rates(2 * MATRIX_SIDE**3)
     return {
         "name": name,
         "precision": precision,
         "input_size": list(size),
-        "first_s": first,
-        "median_s": statistics.median(spent),
-        "fastest_s": min(spent),
+        "images": len(images.wall_s),
+        "first_s": first.wall_s[0],
+        "median_s": statistics.median(images.wall_s),
+        "fastest_s": min(images.wall_s),
+        "processor_s": statistics.median(images.processor_s),
         "rate": rate,
-        "matmul_before": before,
-        "matmul_after": after,
-        "share": rate / max(before, after),
+        "matmul_rate": matmul_rate,
+        "share": rate / matmul_rate,
+        "processor_share": processor_rate / matmul_processor_rate,
         "peak_bytes": peak_bytes(),
         "start_bytes": start_bytes,
+        "machine": machine(),
     }
+
+
+def row(found: dict[str, Any], float32: dict[str, Any] | None) -> list[str]:
+    """Returns a record's cells, in the order of `COLUMNS`; speed-ups are over the network's `float32`."""
+    speed_up = (
+        ["", ""]
+        if float32 is None or float32 is found
+        else [f"{float32[key] / found[key]:.2f}" for key in ("median_s", "processor_s")]
+    )
+    return [
+        found["name"],
+        found["precision"],
+        f"{found['median_s']:.3f}",
+        f"{found['fastest_s']:.3f}",
+        f"{found['processor_s']:.3f}",
+        f"{found['rate'] / 1e9:.1f}",
+        f"{found['matmul_rate'] / 1e9:.1f}",
+        f"{found['share']:.1%}",
+        f"{found['processor_share']:.1%}",
+        f"{found['peak_bytes'] / 2**30:.2f}",
+        *speed_up,
+    ]
+
+
+def plain(cells: Iterable[str]) -> str:
+    """Returns a line of the plain table."""
+    return " ".join(f"{cell:{width}}" for cell, width in zip(cells, COLUMNS.values(), strict=True)).rstrip()
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """Returns the page of what `--json` printed."""
+    about = records[0]["machine"]
+    if any(record["machine"] != about for record in records):
+        raise SystemExit("--markdown: expected records of one machine, found several")
+    float32 = {record["name"]: record for record in records if record["precision"] == "float32"}
+    lines = [
+        "# Speed of the networks",
+        "",
+        "Written by `bench/networks.py --markdown`; its first lines say what is measured.",
+        "",
+        f"Machine: {about['processor']}, {about['cores']} cores, {about['extensions']}; "
+        f"TensorFlow {about['tensorflow']}. One image at the published input size, 1025 x 2049 px for "
+        "Cityscapes and 641 x 641 px for COCO. `matmul` is the rate of a large matrix multiplication in the "
+        "same process.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        f"| {' | '.join('---:' if width[0] == '>' else '---' for width in COLUMNS.values())} |",
+    ]
+    lines += [f"| {' | '.join(row(record, float32.get(record['name'])))} |" for record in records]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -98,13 +211,22 @@ def main() -> None:
         "--only", default="*", metavar="PATTERN", help="names of entries, e.g. 'cityscapes/*'"
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="one alone")
-    parser.add_argument("--repeat", type=int, default=5, help="timed images for each")
+    parser.add_argument(
+        "--repeat", type=int, default=5, help=f"timed images for each, fewer after {AT_MOST_S:.0f} s"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--markdown", nargs="+", metavar="FILE", help="print a page of what --json printed; measure nothing"
+    )
     parser.add_argument("--here", help=argparse.SUPPRESS)
     options = parser.parse_args()
     precisions = PRECISIONS if options.precision is None else (options.precision,)
     if options.here:
         print(json.dumps(measure(options.here, precisions[0], options.repeat)))
+        return
+    if options.markdown:
+        lines = [line for file in options.markdown for line in Path(file).read_text().splitlines()]
+        print(markdown([json.loads(line) for line in lines]))
         return
 
     from zoo.registry import load_registry
@@ -113,12 +235,9 @@ def main() -> None:
     if not names:
         raise SystemExit(f"--only {options.only}: no entry fits; run `zoo list` for all names")
     if not options.json:
-        print(
-            f"{'network':<38} {'precision':<9} {'s/image':>8} {'fastest':>8} {'GFLOP/s':>8} "
-            f"{'matmul':>8} {'share':>6} {'peak GiB':>8} {'speed-up':>8}"
-        )
+        print(plain(COLUMNS))
     for name in names:
-        float32_s = None
+        float32 = None
         for precision in precisions:
             command = [sys.executable, __file__, "--here", name, "--precision", precision]
             command += ["--repeat", str(options.repeat)]
@@ -127,17 +246,8 @@ def main() -> None:
                 print(f"{name} {precision}: failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                 continue
             found = json.loads(done.stdout.splitlines()[-1])
-            if options.json:
-                print(json.dumps(found), flush=True)
-                continue
-            float32_s = found["median_s"] if precision == "float32" else float32_s
-            speed_up = f"{float32_s / found['median_s']:.2f}" if float32_s else ""
-            print(
-                f"{name:<38} {precision:<9} {found['median_s']:8.3f} {found['fastest_s']:8.3f} "
-                f"{found['rate'] / 1e9:8.1f} {max(found['matmul_before'], found['matmul_after']) / 1e9:8.1f} "
-                f"{found['share']:6.1%} {found['peak_bytes'] / 2**30:8.2f} {speed_up:>8}",
-                flush=True,
-            )
+            float32 = found if precision == "float32" else float32
+            print(json.dumps(found) if options.json else plain(row(found, float32)), flush=True)
 
 
 if __name__ == "__main__":
