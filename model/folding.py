@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from zoo.model.layers import (
     Conv2D,
@@ -14,6 +15,7 @@ from zoo.model.layers import (
     SharedZeros,
     give_up_values,
     take_values,
+    zeros_apart,
 )
 from zoo.model.switchable_atrous import SwitchableAtrousConv2D
 
@@ -36,15 +38,25 @@ class _Fold:
         """The convolution's kernel, times the scale of its output's channel."""
         # A depthwise kernel is [h, w, channels, 1], any other [h, w, in, out].
         is_depthwise = isinstance(self.convolution, DepthwiseConv2D)
-        kernel = np.asarray(self.convolution.kernel)
-        scale = self.scale[:, None] if is_depthwise else self.scale
+        kernel = _values(self.convolution.kernel)
+        scaled = zeros_apart(kernel.shape)
         # Rounded once, in chunks: no copy of the kernel in float64.
-        return np.multiply(kernel, scale, out=np.empty_like(kernel), casting="same_kind")
+        np.multiply(kernel, self.scale[:, None] if is_depthwise else self.scale, scaled, casting="same_kind")
+        return scaled
 
     def context_kernel(self, context: keras.layers.Layer) -> np.ndarray:
-        """The context's kernel for means that are scaled already."""
-        kernel = np.asarray(context.kernel, np.float64) * self.scale / self.scale[:, None]
-        return kernel.astype(np.float32)
+        """The context's kernel, [1, 1, channels, channels], for means that are scaled already."""
+        kernel = _values(context.kernel)
+        scaled = zeros_apart(kernel.shape)
+        for channel, divisor in enumerate(self.scale):
+            row = kernel[0, 0, channel], self.scale / divisor, scaled[0, 0, channel]
+            np.multiply(*row, casting="same_kind")
+        return scaled
+
+
+def _values(variable: keras.Variable) -> np.ndarray:
+    """Returns the memory of a variable itself; `np.asarray(variable)` would be a copy."""
+    return np.asarray(tf.convert_to_tensor(variable.value))
 
 
 def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Model:
@@ -83,14 +95,16 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
     result = keras.models.clone_model(network, clone_function=fold, call_function=call)
     for each in folds.values():
         folded = result.get_layer(each.convolution.name)
-        take_values(folded.kernel, each.kernel())
+        take_values(folded.kernel, each.kernel(), copy=False)
         if consume:
             give_up_values(each.convolution.kernel)
         if each.context is None:
             folded.bias.assign(each.shift)
         else:
             context = result.get_layer(each.context.name)
-            take_values(context.kernel, each.context_kernel(each.context))
+            take_values(context.kernel, each.context_kernel(each.context), copy=False)
+            if consume:
+                give_up_values(each.context.kernel)
             context.bias.assign(np.asarray(each.context.bias, np.float64) * each.scale + each.shift)
     return result
 

@@ -110,7 +110,8 @@ def take_values(variable: keras.Variable, values: np.ndarray, *, copy: bool = Tr
       variable: what to assign.
       values: of its shape.
       copy: whether into memory apart: what TensorFlow allocates itself is never given back, and takes some
-        percent more for its bookkeeping. Otherwise the variable takes over the array, which TensorFlow made.
+        percent more for its bookkeeping. Otherwise the variable takes over the array, of TensorFlow or
+        `zeros_apart`.
     """
     assert values.shape == tuple(variable.shape), (values.shape, variable.shape)
     if _is_mirrored(variable):
