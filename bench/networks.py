@@ -191,7 +191,8 @@ def markdown(records: list[dict[str, Any]]) -> str:
     lines = [
         "# Speed of the networks",
         "",
-        "Written by `bench/networks.py --markdown`; its first lines say what is measured.",
+        "Written by `bench/networks.py --markdown`, whose first lines say what is measured. Where the shares "
+        "by the clock and by processor time differ, other programs ran on the machine: compare the latter.",
         "",
         f"Machine: {about['processor']}, {about['cores']} cores, {about['extensions']}; "
         f"TensorFlow {about['tensorflow']}. One image at the published input size, 1025 x 2049 px for "
