@@ -63,21 +63,31 @@ def _twice_as_large(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, n
 
 
 @njit(cache=True, nogil=True)
-def _index_labels(pair_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distinct labels in order, and the position of each given label among them."""
+def index_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct labels in order of first appearance, and each given label's position among them.
+
+    Args:
+        labels: [N] int32.
+
+    Returns:
+        [L] int32 and [N] int32.
+    """
     keys, values = np.zeros(256, np.int64), np.full(256, -1, np.int64)
-    labels = np.empty(pair_labels.size, np.int32)
-    index = np.empty(pair_labels.size, np.int32)
+    distinct = np.empty(labels.size, np.int32)
+    index = np.empty(labels.size, np.int32)
     count = 0
-    for pair in range(pair_labels.size):
-        position = _find_or_add(keys, values, np.int64(pair_labels[pair]), count)
+    for i in range(labels.size):
+        if i > 0 and labels[i] == labels[i - 1]:
+            index[i] = index[i - 1]
+            continue
+        position = _find_or_add(keys, values, np.int64(labels[i]), count)
         if position == count:
-            labels[count] = pair_labels[pair]
+            distinct[count] = labels[i]
             count += 1
             if 2 * count > keys.size:
                 keys, values = _twice_as_large(keys, values)
-        index[pair] = position
-    return labels[:count].copy(), index
+        index[i] = position
+    return distinct[:count].copy(), index
 
 
 @njit(cache=True, nogil=True)
@@ -172,8 +182,8 @@ def label_overlaps(ground_truth: np.ndarray, prediction: np.ndarray) -> LabelOve
             f"ground_truth is {ground_truth.shape}, prediction is {prediction.shape}; crop both to the image"
         )
     pair_gt_labels, pair_pred_labels, area = _count_pairs(ground_truth, prediction)
-    gt_labels, gt_index = _index_labels(pair_gt_labels)
-    pred_labels, pred_index = _index_labels(pair_pred_labels)
+    gt_labels, gt_index = index_labels(pair_gt_labels)
+    pred_labels, pred_index = index_labels(pair_pred_labels)
     return LabelOverlaps(
         gt_labels=gt_labels,
         gt_areas=_total_areas(gt_index, area, gt_labels.size),

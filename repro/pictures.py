@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import EvaluationError
-from zoo.metrics.overlap import label_overlaps
+from zoo.metrics.overlap import index_labels, label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.repro.colours import class_colours, shade
 from zoo.repro.dataset import read_bytes, write_atomically
@@ -142,10 +142,12 @@ def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.nda
         class_of = {int(s["id"]): train_id_of[s["category_id"]] for s in segments}
     except (UnidentifiedImageError, OSError, ValueError, KeyError, TypeError):
         raise EvaluationError(f"{png}: is no prediction for {info.name}; run again with --restart") from None
-    ids, inverse = np.unique(rgb @ np.array([1, 256, 65536], np.int32), return_inverse=True)
+    ids, inverse = index_labels((rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]).ravel())
     labels = np.full(ids.size, info.void_label, np.int32)
     count: dict[int, int] = {}
-    for i, segment_id in enumerate(ids.tolist()):
+    # By rising id, so that numbers do not depend on where segments lie.
+    for i in np.argsort(ids).tolist():
+        segment_id = int(ids[i])
         if segment_id in class_of:
             train_id = class_of[segment_id]
             count[train_id] = count.get(train_id, 0) + 1
@@ -193,23 +195,25 @@ def compare_maps(
 
 def _number_like(predicted: np.ndarray, match: Mapping[int, int], divisor: int) -> np.ndarray:
     """Returns the labels with each match's number, so that both maps show it in one shade."""
-    labels, inverse = np.unique(predicted, return_inverse=True)
+    labels, inverse = index_labels(predicted.ravel())
+    order = np.argsort(labels)
     taken = set(match.values())
-    renumbered = []
-    for label in labels.tolist():
+    renumbered = np.zeros(labels.size, np.int32)
+    for i, label in zip(order.tolist(), labels[order].tolist(), strict=True):
         free = match.get(label, label)
         # A spurious segment must not look like a match; there are far more numbers than segments.
         while label not in match and label % divisor and free in taken:
             free = free + 1 if (free + 1) % divisor else free + 1 - divisor + 1
         taken.add(free)
-        renumbered.append(free)
-    return np.array(renumbered, np.int32)[inverse].reshape(predicted.shape)
+        renumbered[i] = free
+    return renumbered[inverse].reshape(predicted.shape)
 
 
 def _positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     order = np.argsort(known, kind="stable")
-    positions: np.ndarray = order[np.searchsorted(known[order], labels)]
-    return positions
+    distinct, index = index_labels(labels.ravel())
+    positions: np.ndarray = order[np.searchsorted(known[order], distinct)]
+    return positions[index].reshape(labels.shape)
 
 
 def _draw(sample: Sample, predicted: np.ndarray, wrong: np.ndarray, info: DatasetInfo) -> dict[str, bytes]:
@@ -286,7 +290,8 @@ def _palette_png(indices: np.ndarray, colours: np.ndarray) -> bytes:
 
 def _legend(truth: np.ndarray, predicted: np.ndarray, info: DatasetInfo) -> dict[str, str]:
     base = class_colours(info)
-    labels, areas = np.unique(np.stack([truth, predicted]), return_counts=True)
-    area_of = np.bincount(labels // info.label_divisor, areas, info.num_classes)[: info.num_classes]
+    num = info.num_classes
+    classes = ((label_map // info.label_divisor).ravel() for label_map in (truth, predicted))
+    area_of = sum(np.bincount(each, minlength=num)[:num] for each in classes)
     shown = np.flatnonzero(area_of >= _LEAST_LEGEND_SHARE * truth.size).tolist()
     return {info.class_names[i]: "#" + bytes(base[i].tolist()).hex() for i in shown if i != info.ignore_label}
