@@ -303,13 +303,13 @@ def test_the_command_in_every_format(zoo_call: Call, minicity_run: Path, tmp_pat
     assert text == markdown(explain(minicity_run))
 
 
-def test_it_needs_no_tensorflow(minicity_run: Path) -> None:
+def test_it_needs_no_tensorflow(minicity_run: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from zoo.reports.explain import explain; "
         "explain(Path(sys.argv[1])); import zoo.reports.explain_tables, zoo.reports.waterfall_svg; "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program, str(minicity_run)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program, str(minicity_run)], check=True, timeout=120, cwd=tmp_path)
 
 
 def test_wrong_calls(zoo_call: Call, one_line: Call, minicity_run: Path, tmp_path: Path) -> None:

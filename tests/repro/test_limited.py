@@ -119,7 +119,7 @@ call_zoo(["reproduce", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2]) / "
 
 
 def test_it_ends_when_its_parent_is_killed(quiet: None, tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", CALLS, NAME, str(tmp_path)]) as parent:
+    with subprocess.Popen([sys.executable, "-c", CALLS, NAME, str(tmp_path)], cwd=tmp_path) as parent:
         deadline = time.monotonic() + 60
         while not (children := psutil.Process(parent.pid).children(recursive=True)):
             assert time.monotonic() < deadline

@@ -340,19 +340,23 @@ def test_an_error_can_be_reported_without_the_c_parser(tmp_path: Path) -> None:
         "load_registry(sys.argv[1:])\n"
     )
     file = _write(tmp_path, MINE.replace("images: 12", "images: twelve"))
-    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, file], capture_output=True, text=True, check=False, cwd=file.parent
+    )
     assert done.stderr.strip().endswith(
         f"{file}:6: datasets.village.images: expected an integer, found 'twelve'"
     )
 
 
-def test_loading_imports_nothing_heavy() -> None:
+def test_loading_imports_nothing_heavy(tmp_path: Path) -> None:
     script = (
         "import sys; from zoo.registry import load_registry; load_registry()\n"
         "heavy = {'tensorflow', 'keras', 'numpy', 'numba', 'pandas', 'requests', 'rich', 'typer'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert done.stdout.strip() == "[]"
 
 
