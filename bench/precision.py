@@ -2,8 +2,9 @@
 
     python bench/precision.py
 
-Runs `zoo reproduce` twice for each bundled entry, each in a process of its own, and prints every metric of both, their difference,
-and seconds of the network per image. Ends with 1 where internal PQ differs by more than `--within`.
+Runs `zoo reproduce` twice for each bundled entry, each in a process of its own, and prints every metric of
+both, their difference, and seconds of the network per image. Ends with 1 where internal PQ differs by more
+than `--within`.
 """
 
 from __future__ import annotations
