@@ -12,8 +12,8 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from zoo.compiled import compiled
 from zoo.metrics.mask_ap import MaskAP
 
 _FALSE_POSITIVE, _TRUE_POSITIVE, _IGNORED = 0, 1, 2
@@ -91,7 +91,7 @@ class MatchedDetections:
         )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _average_precision(counts, image, outcome, class_offsets, gt_totals, recall_thresholds):  # type: ignore[no-untyped-def]
     num_sets, num_thresholds = counts.shape[0], outcome.shape[1]
     num_recalls = recall_thresholds.size

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from zoo.compiled import compiled
 from zoo.errors import DataError
 from zoo.metrics.metric import Metric
 
@@ -21,11 +21,11 @@ class MeanIoUResult:
     """Mean over the classes that occur in ground truth or prediction; NaN where none does."""
     iou_per_class: np.ndarray
     """[C] float64, percent; NaN for a class that does not occur."""
-    confusion: np.ndarray
+    confusion: np.ndarray = field(repr=False)
     """Pixels by ground truth (row) and prediction (column), [C, C] int64."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_pixels(
     ground_truth: np.ndarray, prediction: np.ndarray, ignore_label: int, confusion: np.ndarray
 ) -> tuple[int, int]:

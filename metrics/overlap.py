@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from zoo.compiled import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class LabelOverlaps:
     """Pixels of each intersection, [N] int64, at least 1."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_or_add(keys: np.ndarray, values: np.ndarray, key: np.int64, new_value: int) -> int:
     """Returns the value at `key` of an open-addressing table; adds `new_value` where there is none."""
     mask = keys.size - 1
@@ -51,7 +52,7 @@ def _find_or_add(keys: np.ndarray, values: np.ndarray, key: np.int64, new_value:
     return new_value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _twice_as_large(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns a table of twice the slots with the same entries."""
     more_keys = np.zeros(2 * keys.size, np.int64)
@@ -62,7 +63,7 @@ def _twice_as_large(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, n
     return more_keys, more_values
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def index_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distinct labels in order of first appearance, and each given label's position among them.
 
@@ -90,7 +91,7 @@ def index_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distinct[:count].copy(), index
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_row(
     gt_row: np.ndarray,
     pred_row: np.ndarray,
@@ -118,7 +119,7 @@ def _count_row(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_pairs(
     ground_truth: np.ndarray, prediction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,7 +144,7 @@ def _count_pairs(
     return gt_labels[:count].copy(), pred_labels[:count].copy(), areas[:count].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _total_areas(index: np.ndarray, areas: np.ndarray, num_labels: int) -> np.ndarray:
     totals = np.zeros(num_labels, np.int64)
     for pair in range(index.size):

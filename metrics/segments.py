@@ -8,7 +8,7 @@ per image; every variant of panoptic quality follows from them without the pixel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class OfficialTruth:
       is_crowd: [S] bool.
     """
 
-    segment_map: np.ndarray
+    segment_map: np.ndarray = field(repr=False)
     segment_ids: np.ndarray
     class_ids: np.ndarray
     is_crowd: np.ndarray

@@ -38,7 +38,8 @@ class Style:
 
     Attributes:
       batch_norm: epsilon and momentum of every batch normalisation.
-      precision: a key of `PRECISIONS`; what convolutions compute in.
+      precision: a key of `PRECISIONS`; what the dense convolutions of the deep encoder and of ASPP compute
+        in. What follows or precedes them, and every depthwise convolution, is built `in_float32`.
       kernel_initializer: first values of convolution kernels.
       zeros: first values of kernels that start as zeros.
     """
@@ -52,6 +53,10 @@ class Style:
     def policy(self) -> str:
         """The Keras dtype policy of the layers that compute in the network's precision."""
         return PRECISIONS[self.precision]
+
+    def in_float32(self) -> Style:
+        """This style for layers that compute in float32 whatever the network's precision."""
+        return dataclasses.replace(self, precision="float32")
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -351,7 +356,12 @@ def depthwise_conv_bn(
     atrous_rate: int = 1,
     activation: Activation = None,
 ) -> keras.KerasTensor:
-    """Depthwise convolution, batch normalisation, activation: `name.depthwise_conv`, `name.batch_norm`."""
+    """Depthwise convolution, batch normalisation, activation: `name.depthwise_conv`, `name.batch_norm`.
+
+    They compute in float32 whatever the precision: TensorFlow's own bfloat16 kernel, which runs where the
+    processor lacks AVX-512, rounds after each addition, and the error is three times that of one rounding.
+    """
+    style = style.in_float32()
     features = DepthwiseConv2D(
         kernel_size,
         strides=strides,

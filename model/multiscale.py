@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError
 from zoo.model.layers import resize_bilinear
+from zoo.model.network import check_images
 from zoo.model.panoptic_deeplab import aspp_window, at_size, scale_size
 
 Maps = dict[str, tf.Tensor]
@@ -67,7 +68,11 @@ class MultiScaleNetwork:
         Returns:
           float32 maps at that size: `semantic_probs` [B, H, W, classes], summing to 1; `center_heatmap`
           [B, H, W, 1]; `offset_map` [B, H, W, 2], (y, x) in px of the images.
+
+        Raises:
+          UsageError: something that is no batch of images of that size.
         """
+        check_images(self.network, images)
         return self._average(tf.cast(images, tf.float32))
 
     def _average_passes(self, images: tf.Tensor) -> Maps:

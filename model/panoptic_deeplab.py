@@ -29,6 +29,7 @@ from zoo.model.layers import (
 )
 from zoo.model.mobilenet_v3 import VARIANTS as MOBILENET_V3_VARIANTS
 from zoo.model.mobilenet_v3 import mobilenet_v3
+from zoo.model.network import ImageNetwork
 from zoo.model.residual import VARIANTS as RESIDUAL_VARIANTS
 from zoo.model.residual import residual
 
@@ -120,7 +121,8 @@ def build_network(
         `size - 1` is a multiple of the output stride.
       aspp_window: (height, width) of the pooling window in px of the last level; None for the published rule,
         `published_aspp_window(settings)`, whatever the input size.
-      precision: "float32", or "bfloat16" for convolutions in bfloat16. Variables and outputs are float32.
+      precision: "float32", or "bfloat16" for the dense convolutions of the deep encoder and of ASPP, most
+        of the work, in bfloat16. All else, variables and outputs are float32.
       random_values: False for kernels of zeros: cheaper, where a checkpoint follows.
 
     Returns:
@@ -152,7 +154,7 @@ def build_network(
         "center_heatmap": center_heatmap,
         "offset_map": offset_map,
     }
-    return keras.Model(images, outputs, name="panoptic_deeplab")
+    return ImageNetwork(images, outputs, name="panoptic_deeplab")
 
 
 def build_encoder(
@@ -164,7 +166,7 @@ def build_encoder(
 ) -> keras.Model:
     """Builds the encoder alone: images as for `build_network` to end points `res1`, `res2`, ... by name."""
     images, endpoints = _encoder(settings, input_size, _style(settings, precision, random_values))
-    return keras.Model(images, endpoints, name=settings.backbone.name)
+    return ImageNetwork(images, endpoints, name=settings.backbone.name)
 
 
 def _style(settings: EncoderSettings, precision: str, random_values: bool) -> Style:
@@ -213,8 +215,12 @@ def _decoder(
     style: Style,
     name: str,
 ) -> keras.KerasTensor:
-    """Context by ASPP, then detail from lower levels, one at a time, each at that level's size."""
+    """Context by ASPP, then detail from lower levels, one at a time, each at that level's size.
+
+    All after ASPP computes in float32 whatever the precision: its errors reach the maps as they are.
+    """
     features = _aspp(endpoints[settings.feature_key], settings, window, style, f"{name}.aspp")
+    style = style.in_float32()
     fuse = CONVOLUTIONS[settings.decoder_conv_type]
     for number, level in enumerate(settings.low_level, start=1):
         detail = conv_bn(
@@ -263,7 +269,8 @@ def _aspp(
 
 
 def _head(features: keras.KerasTensor, settings: HeadSettings, style: Style, name: str) -> keras.KerasTensor:
-    """A 5 x 5 convolution, then a plain 1 x 1 one that computes in float32 whatever the precision."""
+    """A 5 x 5 convolution, then a plain 1 x 1 one; both compute in float32 whatever the precision."""
+    style = style.in_float32()
     first = "semantic_head_without_last_layer" if name == "semantic" else f"{name}_without_last_layer"
     features = CONVOLUTIONS[settings.head_conv_type](
         features, settings.head_channels, 5, style, f"{first}.conv1_bn_act", activation="relu"

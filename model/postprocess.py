@@ -66,8 +66,8 @@ class ImagePrediction:
       instances: the things in `panoptic` with their scores.
     """
 
-    panoptic: np.ndarray
-    semantic: np.ndarray
+    panoptic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)
     instances: Instances
 
 
@@ -83,9 +83,9 @@ class PanopticResult:
       center_scores: [N] float32, heatmap values.
     """
 
-    panoptic: np.ndarray
-    semantic: np.ndarray
-    instance: np.ndarray
+    panoptic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)
+    instance: np.ndarray = field(repr=False)
     centers: np.ndarray
     center_scores: np.ndarray
     options: PostprocessOptions = field(repr=False)

@@ -19,6 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from zoo.compiled import compiled
+
 # float32(exp(-gap)) is 1 up to this gap: the softmax of two such logits is equal, and the smaller class wins.
 SOFTMAX_TIE_GAP = np.float32(2.0**-25)
 CELL_PX = 32
@@ -64,14 +66,6 @@ def for_rows(height: int, task: Callable[[int, int, int], Any]) -> list[Any]:
     for other in others:
         done.extend(other.result())
     return [result for _, result in sorted(done, key=lambda block: block[0])]
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles without the interpreter lock; keeps the machine code on disk where a folder can be written."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # Numba found no folder for its cache
-        return numba.njit(nogil=True)(function)
 
 
 @compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class SoftmaxOfLogits:
       height_first: whether rows are blended before columns.
     """
 
-    planes: np.ndarray
+    planes: np.ndarray = field(repr=False)
     rows: Sampling
     columns: Sampling
     height_first: bool
@@ -87,7 +87,7 @@ class SoftmaxOfLogits:
 class FullProbabilities:
     """Probabilities that are there: `probabilities` [H, W, C] float32, of the result's size."""
 
-    probabilities: np.ndarray
+    probabilities: np.ndarray = field(repr=False)
 
     def scorer(self, valid_width: int) -> RowScorer:
         """Returns what adds the rows of the result's own maps."""

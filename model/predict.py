@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import keras
@@ -23,6 +24,9 @@ _Graph = Callable[[np.ndarray, tuple[int, int]], dict[str, np.ndarray]]
 
 # Compiled graphs are kept for so many different padded sizes and options.
 _KEPT_GRAPHS = 4
+
+VALUE_TOLERANCE = 0.5
+"""How far values of an image may lie outside 0..255, by rounding."""
 
 
 class Classes(Protocol):
@@ -69,8 +73,8 @@ class PanopticPrediction:
       void_label: the label of pixels without a class, such as stuff of too small an area.
     """
 
-    panoptic: np.ndarray
-    semantic: np.ndarray
+    panoptic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)
     instances: tuple[PredictedInstance, ...]
     class_names: tuple[str, ...]
     label_divisor: int
@@ -132,11 +136,14 @@ def padded_size(
 def checked_image(image: Any) -> np.ndarray:
     """Returns an image as an array.
 
+    Warns where all values of an image of floating point lie in 0..1: that is a black image, or one of another
+    range.
+
     Args:
       image: [H, W, 3], RGB 0..255, uint8 or of floating point; an array or a tensor.
 
     Raises:
-      UsageError: it is something else.
+      UsageError: it is something else, or holds values that are not finite or not in 0..255.
     """
     array = np.asarray(image)
     is_number = array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
@@ -145,7 +152,31 @@ def checked_image(image: Any) -> np.ndarray:
             "predict_panoptic: expected one RGB image [height, width, 3], uint8 or floating point 0..255, "
             f"found {array.dtype} {list(array.shape)}"
         )
+    if array.dtype != np.uint8:
+        check_range(array)
     return array
+
+
+def check_range(image: np.ndarray) -> None:
+    """Checks that the values of an image are in 0..255; warns where all of them are in 0..1.
+
+    Raises:
+      UsageError: they are not.
+    """
+    least, most = float(image.min()), float(image.max())
+    if not -VALUE_TOLERANCE <= least <= most <= 255 + VALUE_TOLERANCE:
+        if not np.isfinite(image).all():
+            found = f"{np.count_nonzero(~np.isfinite(image))} values that are NaN or infinite"
+            remedy = "repair the image"
+        else:
+            found, remedy = f"{least:g} to {most:g}", "scale it, or cut it with np.clip(image, 0, 255)"
+        raise UsageError(f"predict_panoptic: expected an image of values 0..255, found {found}; {remedy}")
+    if 0 < most <= 1:
+        warnings.warn(
+            f"predict_panoptic: expected an image of values 0..255, found {least:g} to {most:g}, which is "
+            "all but black; multiply an image of the range 0..1 by 255",
+            stacklevel=2,
+        )
 
 
 class PanopticPredictor:
@@ -192,7 +223,7 @@ class PanopticPredictor:
           flip: whether to average with the predictions for the mirrored image too.
 
         Raises:
-          UsageError: something that is no image, or scales that are not positive.
+          UsageError: something that is no image of values 0..255, or scales that are not positive.
         """
         array = checked_image(image)
         raw_size = (array.shape[0], array.shape[1])
@@ -248,8 +279,11 @@ class PanopticPredictor:
             return {name: values[0] for name, values in outputs.items()}
 
         signature = [tf.TensorSpec((None, None, 3), tf.float32), tf.TensorSpec((2,), tf.int32)]
-        graph = tf.function(forward, input_signature=signature, autograph=False)
+        # Concrete, as TensorFlow warns of a function that is made again and again, here for each size.
+        graph = tf.function(forward, input_signature=signature, autograph=False).get_concrete_function()
         return lambda image, valid_size: {
             name: values.numpy()
-            for name, values in graph(image.astype(np.float32), np.array(valid_size, np.int32)).items()
+            for name, values in graph(
+                tf.constant(image, tf.float32), tf.constant(valid_size, tf.int32)
+            ).items()
         }

@@ -24,6 +24,9 @@ Convolution: TypeAlias = Callable[..., Features]
 
 ROOT = "encoder"
 
+_FLOAT32_UP_TO_STRIDE = 4
+"""Shallow levels compute in float32 whatever the precision: their errors reach the decoders directly."""
+
 
 class ResidualSettings(Protocol):
     """What a residual encoder reads of a backbone's settings."""
@@ -132,12 +135,13 @@ def residual(images: Features, backbone: ResidualSettings, style: Style) -> dict
             f"{backbone.name}: use_squeeze_and_excite: expected false for this family, found true"
         )
     variant = VARIANTS[backbone.name]
-    features = variant.stem(images, backbone.stem_width_multiplier, style)
+    features = variant.stem(images, backbone.stem_width_multiplier, style.in_float32())
     endpoints = {"res1": features}
     scaled = (int(blocks * backbone.backbone_layer_multiplier) for blocks in variant.blocks)
     for number, blocks in enumerate((variant.blocks_at_stride_2, *scaled), start=1):
         if blocks:
-            features = _stage(features, number, blocks, variant, backbone, style)
+            stage_style = style.in_float32() if 2**number <= _FLOAT32_UP_TO_STRIDE else style
+            features = _stage(features, number, blocks, variant, backbone, stage_style)
             endpoints[f"res{number}"] = features
     return endpoints
 

@@ -322,8 +322,9 @@ def write_terminal(found: Comparison, top: int, console: Console) -> None:
       top: how many classes and images to show.
       console: where to.
     """
-    from rich.table import Table
     from rich.text import Text
+
+    from zoo.terminal_table import FittedTable
 
     console.print(Text(found.before.entry, style="bold"))
     for line in _heading(found):
@@ -332,9 +333,12 @@ def write_terminal(found: Comparison, top: int, console: Console) -> None:
         console.print()
         console.print(Text(table.title, style="bold"))
         if table.rows:
-            shown = Table(header_style="bold")
+            shown = FittedTable(header_style="bold", leave_out_first=("Segments", "A"))
             for name in table.header:
-                shown.add_column(name, justify="right" if name in table.numbers else "left", overflow="fold")
+                is_number = name in table.numbers
+                shown.add_column(
+                    name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+                )
             for row in table.rows:
                 shown.add_row(*map(Text, row), style="bold red" if row[-1] == "fell" else None)
             console.print(shown)

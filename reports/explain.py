@@ -35,6 +35,7 @@ from zoo.metrics.pq_rules import (
 from zoo.metrics.segments import ImageSegments
 from zoo.reports.waterfall import Walk, Waterfall, mean_of_present
 from zoo.repro.record import read_record
+from zoo.repro.record_schema import MEASURE_AGAIN
 from zoo.repro.statistics import folder_of, images_of, part_of, read_statistics
 
 SAME_IN_BOTH = (
@@ -146,7 +147,7 @@ def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
         if internal.get(metric) is not None and official.get(metric) is not None
     }
     if "pq" not in pairs and "miou" not in pairs:
-        reason = _official(record).get("skipped")
+        reason = _official(record).get("skipped") or _official(record).get("failed")
         raise DataError(
             f"{path}: expected official numbers beside the internal ones, found none"
             + (f" ({reason})" if reason else "; run again on data with the original annotations")
@@ -265,7 +266,7 @@ def _explain_pq(
     num_classes = sums.quality.num_classes
     recomputed = sums.quality.compute()
     _check_same_run("PQ", recomputed.pq, pair[0], sums.where)
-    walk = Walk(list(record["per_class"]["internal"]["pq"]), recomputed.pq, recomputed.pq_per_class)
+    walk = Walk(_class_names(record, "pq", sums), recomputed.pq, recomputed.pq_per_class)
     counts: list[ImageCounts] = []
     for rule, meaning, rules in PQ_RULES:
         counts = [
@@ -285,7 +286,7 @@ def _explain_pq(
 def _explain_miou(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
     start = sums.mean_iou("miou").compute()
     _check_same_run("mIoU", start.miou, pair[0], sums.where)
-    walk = Walk(list(record["per_class"]["internal"]["iou"]), start.miou, start.iou_per_class)
+    walk = Walk(_class_names(record, "iou", sums), start.miou, start.iou_per_class)
     with_crowd = sums.mean_iou("official_miou").compute()
     walk.step(
         "crowd pixels count",
@@ -323,6 +324,18 @@ def _check_same_run(title: str, found: float, recorded: float, where: Path) -> N
             f"{where}: the statistics there give {title} {found:.6f}, expected the record's {recorded:.6f}; "
             "the record is of another run, make both again"
         )
+
+
+def _class_names(record: Mapping[str, Any], metric: str, sums: _Sums) -> list[str]:
+    """Returns the classes of the record, by train id; as many as the statistics have."""
+    names = list((record.get("per_class") or {}).get("internal", {}).get(metric, ()))
+    if len(names) != sums.quality.num_classes:
+        raise DataError(
+            f"{sums.where.parent / 'record.json'}: per_class.internal.{metric}: "
+            f"expected {sums.quality.num_classes} classes, as the statistics have, found {len(names)}; "
+            f"{MEASURE_AGAIN}"
+        )
+    return names
 
 
 def _without(per_class: np.ndarray, ignore_label: int) -> np.ndarray:

@@ -113,12 +113,18 @@ def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
 def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
     """Returns the explanation as something that `rich` prints."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
+
+    from zoo.terminal_table import FittedTable
 
     shown: list[Any] = []
     for waterfall in explanation.waterfalls:
-        table = Table(title=Text(headline(explanation, waterfall)), header_style="bold", title_justify="left")
+        table = FittedTable(
+            title=Text(headline(explanation, waterfall)),
+            header_style="bold",
+            title_justify="left",
+            leave_out_first=STEP_COLUMNS[-1:],
+        )
         for name in STEP_COLUMNS:
             fixed = name in ("", "Worth", "After it")
             table.add_column(name, justify="right" if fixed else "left", no_wrap=fixed, overflow="fold")
@@ -131,9 +137,13 @@ def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
         shown.append(table)
         if per_class:
             header, rows, others = class_table(waterfall)
-            classes = Table(caption=Text(others) if others else None, header_style="bold")
+            classes = FittedTable(
+                caption=Text(others) if others else None,
+                header_style="bold",
+                leave_out_first=header[:0:-1],
+            )
             for name in header:
-                classes.add_column(name, justify="left" if name == "Class" else "right")
+                classes.add_column(name, justify="left" if name == "Class" else "right", no_wrap=True)
             for row in rows:
                 classes.add_row(*(Text(cell) for cell in row))
             shown.append(classes)

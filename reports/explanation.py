@@ -7,6 +7,7 @@ import base64
 from zoo.errors import DataError
 from zoo.reports.explain import explain
 from zoo.reports.explain_tables import STEP_COLUMNS, TITLES, headline, step_rows
+from zoo.reports.history import title
 from zoo.reports.markup import Markup, join, scroll, tag
 from zoo.reports.runs import Run
 from zoo.reports.waterfall import Waterfall
@@ -32,14 +33,13 @@ def explanation_parts(run: Run) -> Markup | None:
     tables = [_step_table(waterfall) for waterfall in explanation.waterfalls]
     words = tag(
         "details",
-        tag("summary", "The rules in words", tag("span", f" for {run.entry}", class_="unseen")),
-        scroll(join(tables), f"Rules in which the evaluators of {run.entry} differ"),
+        tag("summary", "The rules in words", tag("span", f" for {title(run)}", class_="unseen")),
+        scroll(join(tables), f"Rules in which the evaluators of {title(run)} differ"),
     )
-    return join((scroll(picture, f"From the internal to the official number of {run.entry}"), words))
+    return join((scroll(picture, f"From the internal to the official number of {title(run)}"), words))
 
 
 def _step_table(waterfall: Waterfall) -> Markup:
-    title = TITLES[waterfall.metric]
     # The first column is a number without a name.
     names = STEP_COLUMNS[1:]
     head = [
@@ -53,5 +53,5 @@ def _step_table(waterfall: Waterfall) -> Markup:
         )
         for number, name, *cells in step_rows(waterfall)
     ]
-    caption = tag("caption", f"What each rule is worth in {title}, in percentage points")
+    caption = tag("caption", f"What each rule is worth in {TITLES[waterfall.metric]}, in percentage points")
     return tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="steps")

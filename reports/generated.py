@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.cache import write_atomically
 from zoo.errors import DataError
 from zoo.reports.published import published_tables
 
@@ -39,7 +40,7 @@ def write_generated(registry: Registry, folder: Path) -> list[Path]:
     """
     stale = stale_files(registry, folder)
     for path in stale:
-        path.write_text(GENERATED[path.name](registry), encoding="utf-8", newline="\n")
+        write_atomically(path, GENERATED[path.name](registry))
     return stale
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class Point:
 
 
 def history(runs: Iterable[Run]) -> list[Point]:
-    """Returns the runs of one entry with what changed, the oldest first."""
+    """Returns runs of one entry and equal settings with what changed, the oldest first."""
     ordered = sorted(runs, key=lambda run: (run.started, str(run.path)))
     points: list[Point] = []
     for run in ordered:
@@ -77,12 +77,60 @@ def history(runs: Iterable[Run]) -> list[Point]:
     return points
 
 
+def settings(run: Run) -> str:
+    """Returns the settings of a run, in words."""
+    return settings_of(run.record)
+
+
+def settings_of(record: Mapping[str, Any]) -> str:
+    """Returns what the run of a record was asked to compute, in words.
+
+    Numbers of other settings are not comparable. Device, versions and data are not settings: where they
+    change, a history says so.
+    """
+    asked, images, of = (record.get(key) for key in ("settings", "images", "images_in_dataset"))
+    if not asked:
+        return "settings not recorded"
+    scales = asked.get("scales", [1.0])
+    words = [
+        str(asked.get("precision", "")),
+        "" if scales == [1.0] else f"scales {', '.join(f'{scale:g}' for scale in scales)}",
+        "with mirrored images" if asked.get("flip") else "",
+        "all images" if images == of else f"{images} of {of or '?'} images",
+    ]
+    return " · ".join(word for word in words if word)
+
+
+def title(run: Run) -> str:
+    """Returns the entry and the settings of a run, which name its history."""
+    return f"{run.entry}, {settings(run)}"
+
+
+def histories(runs: Iterable[Run]) -> list[list[Point]]:
+    """Returns the history of each entry and settings, in the order of the entries, then of the first runs."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.entry, settings(run)), []).append(run)
+    entries = list(dict.fromkeys(entry for entry, _ in groups))
+    return [history(groups[key]) for key in sorted(groups, key=lambda key: entries.index(key[0]))]
+
+
+def moments(runs: Iterable[Run]) -> list[str]:
+    """Returns when each run began, as day, or to the minute or second where several runs share a day."""
+    started = [run.started for run in runs]
+    for length in (10, 16, 19):
+        shown = [text[:length].replace("T", " ") or "?" for text in started]
+        if len(set(shown)) == len(set(started)):
+            break
+    return shown
+
+
 def select_entry(runs: Sequence[Run], name: str, where: object) -> list[Run]:
     """Returns the runs of the entry `name`, which may be short where that is unambiguous.
 
     Raises:
-      UsageError: the name fits several entries.
-      DataError: it fits none.
+      UsageError: the name matches several entries.
+      DataError: it matches none.
     """
     groups = by_entry(runs)
     if name in groups:
@@ -120,6 +168,7 @@ def as_json(points: Iterable[Point]) -> list[dict[str, Any]]:
         {
             "started": point.run.started,
             "record": str(point.run.path),
+            "settings": settings(point.run),
             "metrics": point.run.record.get("metrics", {}),
             "verdicts": [
                 {key: claim[key] for key in ("metric", "evaluator", "published", "measured", "verdict")}
@@ -140,11 +189,12 @@ def rows(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
     header += [f"{metric_title(metric)} {evaluator}" for evaluator, metric in metrics]
     header += ["Verdicts", "Changed"]
     body = []
-    for point in points:
+    times = moments(point.run for point in points)
+    for point, time in zip(points, times, strict=True):
         values = [point.run.value(*key) for key in metrics]
         body.append(
             [
-                point.time,
+                time if len(time) > len(point.time) else point.time,
                 *("" if value is None else f"{value:.3f}" for value in values),
                 point.verdicts(),
                 describe_changes(point.changes),
@@ -160,14 +210,19 @@ def describe_changes(changes: Iterable[Change]) -> str:
 
 def terminal(points: Sequence[Point]) -> Any:
     """Returns the rows as a `rich.table.Table`."""
-    from rich.table import Table
     from rich.text import Text
 
+    from zoo.terminal_table import FittedTable
+
     header, body = rows(points)
-    table = Table(title=Text(points[0].run.entry), header_style="bold")
+    table = FittedTable(
+        title=Text(title(points[0].run)),
+        header_style="bold",
+        leave_out_first=(header[-1], *reversed(header[2:-2])),
+    )
     for i, name in enumerate(header):
         is_number = 0 < i < len(header) - 2
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for point, cells in zip(points, body, strict=True):
         texts = [Text(cell) for cell in cells]
         for i, key in enumerate(shown_metrics(points), start=1):

@@ -8,25 +8,73 @@ from datetime import datetime
 from importlib import resources
 from textwrap import wrap
 
-from zoo.reports.history import HEADLINE_METRICS, Point, describe_changes, published_value
+from zoo.reports.history import (
+    HEADLINE_METRICS,
+    Point,
+    describe_changes,
+    moments,
+    published_value,
+    title,
+)
 from zoo.reports.markup import Markup, join, tag
 from zoo.reports.runs import EVALUATORS, count, metric_title
 
 _WIDTH, _BAND = 720, 132
 _LEFT, _RIGHT, _TOP, _GAP = 92, 24, 34, 26
-_LINE_HEIGHT, _NOTE_LETTERS = 18, 95
+_LINE_HEIGHT, _NOTE_LETTERS, _LETTER_PX = 18, 95, 7
 # What a value does within its band is what one looks for; below this span it would be noise drawn large.
 _LEAST_SPAN = 0.2
 
 
-def history_svg(points: Sequence[Point], *, standalone: bool = False) -> Markup:
-    """Returns the metrics of one entry over time as SVG.
+def history_svg(points: Sequence[Point]) -> Markup:
+    """Returns the metrics of one history over time as SVG, whose classes the page styles.
 
     Args:
       points: at least one run, the oldest first; runs without a date are left out.
-      standalone: whether to make a whole file, with its own style and the list of changes; else the classes
-        are styled by the page.
     """
+    parts, label, height = _drawing(points, [])
+    return tag(
+        "svg",
+        parts,
+        viewBox=f"0 0 {_WIDTH} {height}",
+        width=_WIDTH,
+        height=height,
+        role="img",
+        aria_label=label,
+        class_="chart history",
+    )
+
+
+def history_picture(histories: Sequence[Sequence[Point]]) -> Markup:
+    """Returns a whole SVG file of histories, one below another, each with the list of its changes."""
+    top, groups, labels = 0, [], []
+    for points in histories:
+        notes: list[str] = []
+        for note in change_notes(points):
+            notes += wrap(note, _NOTE_LETTERS, subsequent_indent="\N{NO-BREAK SPACE}" * 4)
+        parts, label, height = _drawing(points, notes)
+        name = tag(
+            "text", title(points[0].run), x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end"
+        )
+        groups.append(tag("g", name, parts, transform=f"translate(0 {top})"))
+        labels.append(label)
+        top += height + _GAP
+    return tag(
+        "svg",
+        tag("title", "; ".join(labels)),
+        tag("style", Markup(theme_css())),
+        tag("rect", width=_WIDTH, height=top, class_="chart-background"),
+        groups,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {_WIDTH} {top}",
+        width=_WIDTH,
+        height=top,
+        class_="chart history",
+    )
+
+
+def _drawing(points: Sequence[Point], notes: Sequence[str]) -> tuple[Markup, str, int]:
+    """Returns the drawing of one history, what it shows in words, and its height."""
     dated = [point for point in points if point.run.when is not None]
     times = [_seconds(point.run.when) for point in dated]
     metrics = [
@@ -36,12 +84,8 @@ def history_svg(points: Sequence[Point], *, standalone: bool = False) -> Markup:
     ]
     bottom = _TOP + len(metrics) * (_BAND + _GAP)
     marked = [i for i, point in enumerate(dated) if point.marked_changes]
-    notes: list[str] = []
-    if standalone:
-        for note in change_notes(dated):
-            notes += wrap(note, _NOTE_LETTERS, subsequent_indent="\N{NO-BREAK SPACE}" * 4)
     height = bottom + 26 + (_LINE_HEIGHT * (len(notes) + 1) if notes else 0)
-    parts = [
+    parts = (
         _marks(marked, [_x(times[i], times) for i in marked], bottom - _GAP),
         *(_band(metric, dated, times, _TOP + i * (_BAND + _GAP) + 4) for i, metric in enumerate(metrics)),
         _dates(dated, times, bottom),
@@ -50,36 +94,11 @@ def history_svg(points: Sequence[Point], *, standalone: bool = False) -> Markup:
             tag("text", note, x=_LEFT, y=bottom + 26 + _LINE_HEIGHT * (i + 1), class_="chart-note")
             for i, note in enumerate(notes)
         ),
-    ]
+    )
     entry = points[0].run.entry if points else ""
     span = f"{dated[0].run.day} to {dated[-1].run.day}" if dated else "no dated run"
     label = f"{entry}: {', '.join(map(metric_title, metrics))} of {count(len(dated), 'run')}, {span}"
-    if not standalone:
-        return tag(
-            "svg",
-            parts,
-            viewBox=f"0 0 {_WIDTH} {height}",
-            width=_WIDTH,
-            height=height,
-            role="img",
-            aria_label=label,
-            class_="chart history",
-        )
-    background = tag("rect", width=_WIDTH, height=height, class_="chart-background")
-    title = tag("text", entry, x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end")
-    return tag(
-        "svg",
-        tag("title", label),
-        tag("style", Markup(theme_css())),
-        background,
-        title,
-        parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {height}",
-        width=_WIDTH,
-        height=height,
-        class_="chart history",
-    )
+    return join(parts), label, height
 
 
 def change_notes(points: Sequence[Point]) -> list[str]:
@@ -190,13 +209,15 @@ def _marks(marked: Sequence[int], positions: Sequence[float], bottom: float) -> 
 
 
 def _dates(points: Sequence[Point], times: Sequence[float], bottom: float) -> Markup:
-    """Returns dates under the axis, as many as have room."""
+    """Returns dates, with times where dates are equal, under the axis, as many as have room."""
     parts, free_from = [], -math.inf
-    for point, time in zip(points, times, strict=True):
-        x = _x(time, times)
-        if x >= free_from:
-            parts.append(tag("text", point.run.day, x=x, y=bottom + 4, text_anchor="middle"))
-            free_from = x + 84
+    for words, time in zip(moments(point.run for point in points), times, strict=True):
+        width = _LETTER_PX * len(words)
+        # The whole label stays within the drawing.
+        middle = min(max(_x(time, times), width / 2), _WIDTH - width / 2)
+        if middle - width / 2 >= free_from:
+            parts.append(tag("text", words, x=middle, y=bottom + 4, text_anchor="middle"))
+            free_from = middle + width / 2 + _LETTER_PX
     return tag("g", parts)
 
 

@@ -11,38 +11,44 @@ from typing import Any
 from zoo.errors import DataError
 from zoo.reports.charts import class_table, confusion_svg, largest_confusions, total_confusion
 from zoo.reports.explanation import explanation_parts
-from zoo.reports.history import Point, history
+from zoo.reports.history import Point, histories, moments, settings, title
 from zoo.reports.history import rows as history_rows
 from zoo.reports.history_chart import change_notes, history_svg, theme_css
-from zoo.reports.markup import Markup, join, scroll, tag
-from zoo.reports.runs import EVALUATORS, HEADLINE_METRICS, Run, by_entry, conditions, count, metric_title
+from zoo.reports.markup import Markup, breakable, join, scroll, tag
+from zoo.reports.overview import TALL_ROWS, overview
+from zoo.reports.runs import EVALUATORS, HEADLINE_METRICS, Run, conditions, count, metric_title
 
 _TITLE = "Panoptic-DeepLab: published and measured"
 # The page may use what is in it, and nothing else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_VERDICTS = {"match": "✓", "within": "≈", "mismatch": "✕", "not judged": "○"}
 _PICTURE_TITLES = {
     "input": "Input",
     "ground_truth": "Ground truth",
     "prediction": "Prediction",
     "difference": "Difference",
 }
-# Longer tables scroll by themselves on a screen.
-_TALL_ROWS = 30
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
 def page(runs: Iterable[Run]) -> str:
     """Returns the page of one or more runs as HTML.
 
-    Of each entry the newest run is shown; where there are older ones, its history too. Pictures and what
-    needs the statistics of the images are those of the newest run that has them beside its record.
+    The overview has a row for each run. Of each entry and settings the newest run is shown whole; where there
+    are older ones, its history too. Pictures and what needs the statistics of the images are those of the
+    newest run that has them beside its record.
 
     Raises:
       DataError: a file that a record names cannot be read.
     """
-    groups = by_entry(runs)
-    newest = [group[-1] for group in groups.values()]
+    runs = list(runs)
+    found = histories(runs)
+    sections = {_anchor(points, found): points for points in found}
+    newest = {anchor: points[-1].run for anchor, points in sections.items()}
+    pictures = {
+        anchor: picture
+        for anchor, points in sections.items()
+        if (picture := _overview_picture(_pictured(points))) is not None
+    }
     style = theme_css() + resources.files("zoo.reports").joinpath("page.css").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -56,11 +62,11 @@ def page(runs: Iterable[Run]) -> str:
     body = tag(
         "body",
         tag("a", "Skip to the results", href="#results", class_="skip"),
-        _header(newest),
+        _header(runs, newest),
         tag(
             "main",
-            _claims_section(newest),
-            [_entry_section(group) for group in groups.values()],
+            overview(runs, newest, pictures),
+            [_entry_section(points, anchor) for anchor, points in sections.items()],
             id="results",
         ),
         tag("footer", tag("p", "Written by ", tag("code", "zoo report html"), " from run records alone.")),
@@ -68,12 +74,20 @@ def page(runs: Iterable[Run]) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def _header(newest: Sequence[Run]) -> Markup:
-    days = sorted({run.day for run in newest})
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    images = sum(int(run.record["images"]) for run in newest)
-    facts = f"{count(len(newest), 'model')}, {count(images, 'image')}, measured {span}"
-    links = [tag("li", tag("a", _breakable(run.entry), href=f"#{_anchor(run)}")) for run in newest]
+def _header(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
+    by_time = sorted(runs, key=lambda run: run.started)
+    times = moments([by_time[0], by_time[-1]])
+    span = " to ".join(dict.fromkeys(times))
+    models = len({run.entry for run in runs})
+    facts = f"{count(models, 'model')}, {count(len(runs), 'run')}, measured {span} (UTC)"
+    is_one_each = models == len(newest)
+    links = [
+        tag(
+            "li",
+            tag("a", breakable(run.entry), "" if is_one_each else f", {settings(run)}", href=f"#{anchor}"),
+        )
+        for anchor, run in newest.items()
+    ]
     return tag(
         "header",
         tag("h1", _TITLE),
@@ -82,94 +96,15 @@ def _header(newest: Sequence[Run]) -> Markup:
     )
 
 
-def _claims_section(newest: Sequence[Run]) -> Markup:
-    head = tag(
-        "tr",
-        tag("th", "Metric", scope="col"),
-        [tag("th", name, scope="col", class_="number") for name in ("Published", "Measured")],
-        tag("th", "Difference", scope="col", class_="number wide"),
-        tag("th", "Verdict", scope="col"),
-    )
-    bodies = []
-    for run in newest:
-        heading = tag(
-            "th", tag("a", _breakable(run.entry), href=f"#{_anchor(run)}"), scope="rowgroup", colspan=5
-        )
-        bodies.append(tag("tbody", tag("tr", heading, class_="group"), map(_claim_row, run.record["claims"])))
-    caption = tag("caption", "Every published number and its verdict, in percent")
-    reasons = [
-        f"{claim['verdict']}: {claim['reason']}"
-        for run in newest
-        for claim in run.record["claims"]
-        if claim.get("reason")
-    ]
-    return tag(
-        "section",
-        tag("h2", "Published and measured", id="claims"),
-        _tally(newest),
-        scroll(tag("table", caption, tag("thead", head), bodies, class_="claims"), "Table of all claims"),
-        [tag("p", reason[0].upper(), reason[1:], ".", class_="note") for reason in dict.fromkeys(reasons)],
-        tag(
-            "p",
-            "Match: the measured value prints as the published one. Within: it lies no further off than the "
-            "entry tolerates or, of a part of the images, the published value lies in the 95 % interval that "
-            "is given below the measured one. Official: the scripts of the data set. Internal: the metrics "
-            "of the reference, in which crowd regions are void.",
-            class_="note",
-        ),
-        aria_labelledby="claims",
-    )
+def _pictured(points: Sequence[Point]) -> Run:
+    """Returns the newest run whose files are there: a record may have been kept without them."""
+    return next((point.run for point in reversed(points) if point.run.image_ids()), points[-1].run)
 
 
-def _tally(newest: Sequence[Run]) -> Markup:
-    """Returns how many claims there are of each verdict."""
-    verdicts = [claim["verdict"] for run in newest for claim in run.record["claims"]]
-    chips = [
-        tag("li", _verdict(verdict, f"{verdicts.count(verdict)} {verdict}"))
-        for verdict in sorted(dict.fromkeys(verdicts), key=verdicts.count, reverse=True)
-    ]
-    return tag("ul", chips, class_="legend tally", aria_label="Number of claims by verdict")
-
-
-def _claim_row(claim: Mapping[str, Any]) -> Markup:
-    decimals = int(claim["decimals"])
-    measured, difference = claim["measured"], claim["difference"]
-    shown = (
-        "" if measured is None else f"{measured:.{decimals + 1}f}",
-        "" if difference is None else f"{difference:+.{decimals + 1}f}",
-    )
-    return tag(
-        "tr",
-        tag("th", metric_title(claim["metric"]), " ", tag("small", claim["evaluator"]), scope="row"),
-        tag("td", f"{claim['published']:.{decimals}f}", class_="number"),
-        tag("td", shown[0], _interval(claim), tag("small", shown[1], class_="narrow"), class_="number"),
-        tag("td", shown[1], class_="number wide"),
-        tag("td", _verdict(claim["verdict"])),
-    )
-
-
-def _interval(claim: Mapping[str, Any]) -> Markup | None:
-    """Returns the 95 % interval of a partial run."""
-    if "interval" not in claim:
-        return None
-    low, high = (f"{bound:.{int(claim['decimals'])}f}" for bound in claim["interval"])
-    return tag(
-        "small", tag("span", " 95 % interval: ", class_="unseen"), f"{low} to {high}", class_="interval"
-    )
-
-
-def _verdict(verdict: str, words: str | None = None) -> Markup:
-    sign = tag("span", _VERDICTS.get(verdict, ""), aria_hidden="true")
-    return tag("span", sign, " ", words or verdict, class_=f"verdict {verdict.replace(' ', '-')}")
-
-
-def _entry_section(runs: Sequence[Run]) -> Markup:
-    run = runs[-1]
-    # A record may have been kept without the files of its run.
-    pictured = next((other for other in reversed(runs) if other.image_ids()), run)
-    anchor = _anchor(run)
+def _entry_section(points: Sequence[Point], anchor: str) -> Markup:
+    run, pictured = points[-1].run, _pictured(points)
     parts = [
-        tag("h2", _breakable(run.entry), id=anchor),
+        tag("h2", breakable(run.entry), tag("small", settings(run), class_="settings"), id=anchor),
         _cards(run),
         tag("p", f"Pictures, gap and confusion are of the run of {pictured.started[:16]}.", class_="note")
         if pictured is not run
@@ -178,7 +113,7 @@ def _entry_section(runs: Sequence[Run]) -> Markup:
         _explanation(pictured, anchor),
         _classes(run, anchor),
         _confusion(pictured, anchor),
-        _history(history(runs), anchor) if len(runs) > 1 else None,
+        _history(points, anchor) if len(points) > 1 else None,
         _provenance(run),
     ]
     return tag("section", parts, class_="entry", aria_labelledby=anchor)
@@ -198,9 +133,9 @@ def _cards(run: Run) -> Markup:
     seconds, computed = timings.get("images_s"), timings.get("images_computed")
     facts = [
         count(int(run.record["images"]), "image"),
+        f"measured {run.started[:16].replace('T', ' ')}" if run.started else None,
         f"on {run.record['dataset']['name']}" if "dataset" in run.record else None,
         f"{computed / seconds:.1f} images/s" if seconds and computed else None,
-        run.record.get("settings", {}).get("precision"),
         run.record.get("device", {}).get("kind"),
     ]
     return join(
@@ -211,8 +146,31 @@ def _cards(run: Run) -> Markup:
     )
 
 
+def _drawn(run: Run) -> list[Mapping[str, Any]]:
+    """Returns what the record says of the pictures whose files are there."""
+    return [p for p in run.record.get("pictures", ()) if all(map(_is_there(run), p["files"].values()))]
+
+
+def _overview_picture(run: Run) -> Markup | None:
+    """Returns the prediction for the median image, for the overview."""
+    picture = next((p for p in _drawn(run) if p["rank"] == "median" and "prediction" in p["files"]), None)
+    if picture is None:
+        return None
+    height, width = picture["size"]
+    image = tag(
+        "img",
+        src=_data_uri(run.file(picture["files"]["prediction"])),
+        alt=f"Prediction for {picture['image_id']}, overview of {title(run)}",
+        width=width,
+        height=height,
+        decoding="async",
+    )
+    words = f"Prediction for the median image, PQ {picture['pq']:.1f}"
+    return tag("figure", image, tag("figcaption", words))
+
+
 def _pictures(run: Run, anchor: str) -> Markup | None:
-    pictures = [p for p in run.record.get("pictures", ()) if all(map(_is_there(run), p["files"].values()))]
+    pictures = _drawn(run)
     if not pictures:
         return None
     classes = {name: colour for picture in pictures for name, colour in picture["classes"].items()}
@@ -238,7 +196,7 @@ def _pictures(run: Run, anchor: str) -> Markup | None:
         tag(
             "ul",
             [tag("li", _swatch(c), name) for c, name in differences],
-            class_="legend",
+            class_="legend differences",
             aria_label="Colours of the differences",
         ),
         tag("ul", legend, class_="legend", aria_label="Colours of the classes"),
@@ -250,8 +208,8 @@ def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
     height, width = picture["size"]
     figures = []
     for kind, name in picture["files"].items():
-        title = _PICTURE_TITLES.get(kind, kind)
-        alt = f"{title} of {picture['image_id']}, the {picture['rank']} image"
+        name_shown = _PICTURE_TITLES.get(kind, kind)
+        alt = f"{name_shown} of {picture['image_id']}, the {picture['rank']} image"
         if kind == "difference":
             alt += (
                 f": {picture['wrong_class']:.1f} % of the scored pixels have another class, "
@@ -260,12 +218,12 @@ def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
         image = tag(
             "img", src=_data_uri(run.file(name)), alt=alt, width=width, height=height, decoding="async"
         )
-        figures.append(tag("figure", image, tag("figcaption", title)))
+        figures.append(tag("figure", image, tag("figcaption", name_shown), class_=kind))
     facts = (
         f"PQ {picture['pq']:.1f} · {picture['wrong_class']:.1f} % another class, "
         f"{picture['wrong_segment']:.1f} % wrong segment"
     )
-    heading = tag("h4", picture["rank"].capitalize(), " ", tag("code", _breakable(picture["image_id"])))
+    heading = tag("h4", picture["rank"].capitalize(), " ", tag("code", breakable(picture["image_id"])))
     return tag(
         "div", heading, tag("p", facts, class_="facts"), tag("div", figures, class_="row"), class_="picture"
     )
@@ -284,7 +242,7 @@ def _explanation(run: Run, anchor: str) -> Markup | None:
 
 
 def _classes(run: Run, anchor: str) -> Markup | None:
-    table = class_table(run)
+    table, per_class = class_table(run), run.record.get("per_class", {})
     if table is None:
         return None
     legend = [tag("li", tag("span", class_=f"swatch {e}"), e) for e in EVALUATORS]
@@ -292,7 +250,14 @@ def _classes(run: Run, anchor: str) -> Markup | None:
         "section",
         tag("h3", "Classes", id=f"{anchor}-classes"),
         tag("ul", legend, class_="legend", aria_label="Colours of the evaluators"),
-        scroll(table, f"Values per class of {run.entry}", tall=table.count("<tr") > _TALL_ROWS),
+        tag(
+            "p",
+            "AP per class is the official one alone; of the internal AP a run keeps the mean.",
+            class_="note",
+        )
+        if per_class.get("official", {}).get("ap") and not per_class.get("internal", {}).get("ap")
+        else None,
+        scroll(table, f"Values per class of {title(run)}", tall=table.count("<tr") > TALL_ROWS),
         class_="by-class",
     )
 
@@ -313,8 +278,8 @@ def _confusion(run: Run, anchor: str) -> Markup | None:
         ),
         tag(
             "div",
-            scroll(confusion_svg(names, confusion), f"Confusion matrix of {run.entry}"),
-            scroll(largest_confusions(names, confusion), f"Most frequent mistakes of {run.entry}"),
+            scroll(confusion_svg(names, confusion), f"Confusion matrix of {title(run)}"),
+            scroll(largest_confusions(names, confusion), f"Most frequent mistakes of {title(run)}"),
             class_="beside",
         ),
     )
@@ -341,14 +306,14 @@ def _history(points: Sequence[Point], anchor: str) -> Markup:
     ]
     caption = tag("caption", "All runs, the newest first; values in percent")
     table = tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="history-table")
-    entry = points[0].run.entry
+    name = title(points[0].run)
     notes = [tag("li", note) for note in change_notes(points)]
     return tag(
         "section",
         tag("h3", "History", id=f"{anchor}-history"),
-        scroll(history_svg(points), f"Metrics of {entry} over time"),
+        scroll(history_svg(points), f"Metrics of {name} over time"),
         tag("ul", notes, class_="changes", aria_label="Changes marked in the drawing") if notes else None,
-        scroll(table, f"All runs of {entry}", tall=len(points) > _TALL_ROWS),
+        scroll(table, f"All runs of {name}", tall=len(points) > TALL_ROWS),
     )
 
 
@@ -361,19 +326,14 @@ def _provenance(run: Run) -> Markup:
     table = tag("table", tag("caption", "What was measured with what"), tag("tbody", started, rows))
     return tag(
         "details",
-        tag("summary", "Settings, versions and digests", tag("span", f" of {run.entry}", class_="unseen")),
-        scroll(table, f"Settings, versions and digests of {run.entry}"),
+        tag("summary", "Settings, versions and digests", tag("span", f" of {title(run)}", class_="unseen")),
+        scroll(table, f"Settings, versions and digests of {title(run)}"),
         class_="provenance",
     )
 
 
 def _swatch(colour: str) -> Markup:
     return tag("span", class_="swatch", style=f"background:{colour}")
-
-
-def _breakable(name: str) -> Markup:
-    """Returns a name that may go over two lines after each `_` and `/`."""
-    return join((character, tag("wbr")) if character in "_/" else character for character in name)
 
 
 def _is_there(run: Run) -> Any:
@@ -388,5 +348,9 @@ def _data_uri(path: Path) -> str:
     return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(data).decode()}"
 
 
-def _anchor(run: Run) -> str:
-    return "".join(character if character.isalnum() else "-" for character in run.entry)
+def _anchor(points: Sequence[Point], found: Sequence[Sequence[Point]]) -> str:
+    """Returns the id of a section: the entry, and its settings where others are shown too."""
+    run = points[0].run
+    is_alone = [other[0].run.entry for other in found].count(run.entry) == 1
+    words = run.entry if is_alone else f"{run.entry} {settings(run)}"
+    return "".join(character if character.isalnum() else "-" for character in words)

@@ -53,6 +53,11 @@ def scroll(content: Markup, label: str, *, tall: bool = False) -> Markup:
     )
 
 
+def breakable(name: str) -> Markup:
+    """Returns a name that may go over two lines after each `_` and `/`."""
+    return join((character, tag("wbr")) if character in "_/" else character for character in name)
+
+
 def _content(part: Any) -> str:
     if part is None:
         return ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
-from zoo.errors import DataError, UsageError
+from zoo.errors import UsageError
 from zoo.reports.markdown_table import table_text
 from zoo.reports.published import (
     NUMBER_COLUMNS,
@@ -54,29 +54,16 @@ def read_measured(path: Path) -> Measured:
     """Returns what the run record in `path` holds, a file or the folder of a run.
 
     Raises:
-      DataError: there is no run record, or it is not of the expected form.
+      DataError: there is no run record, or it does not follow the schema.
     """
     record = read_record(path)
-    metrics, claims = record.get("metrics"), record["claims"]
-    if not _are_metrics(metrics):
-        raise DataError(f"{path}: not a run record: expected `metrics` with numbers for each evaluator")
-    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        raise DataError(f"{path}: not a run record: expected `claims` to be a list of objects")
-    reservations = [claim["reason"] for claim in claims if "reason" in claim]
-    images, in_dataset = record.get("images"), record.get("images_in_dataset")
+    reservations = [claim["reason"] for claim in record["claims"] if claim.get("reason")]
+    images, in_dataset = record["images"], record["images_in_dataset"]
     part = f"{images} of {in_dataset} images"
     # An entry without published numbers has no claims that could tell.
     if images != in_dataset and not any(part in reservation for reservation in reservations):
         reservations.insert(0, part)
-    return Measured(Path(path), record["entry"], metrics, tuple(dict.fromkeys(reservations)))
-
-
-def _are_metrics(metrics: Any) -> TypeGuard[Metrics]:
-    return isinstance(metrics, dict) and all(
-        isinstance(scores, dict)
-        and all(value is None or isinstance(value, (int, float)) for value in scores.values())
-        for scores in metrics.values()
-    )
+    return Measured(Path(path), record["entry"], record["metrics"], tuple(dict.fromkeys(reservations)))
 
 
 def measured_tables(registry: Registry, records: Iterable[Measured]) -> str:

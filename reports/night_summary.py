@@ -75,20 +75,22 @@ def summary_markdown(summary: Row, night: Night) -> str:
     for title, notes in _notes(summary):
         blocks += [f"## {title}", "\n".join(f"- {note}" for note in notes)]
     records = [read_record(night.record_path(entry)) for entry in night.measured()]
-    if any(record["claims"] for record in records):
+    if records:
         blocks += ["## Claims", markdown(records).rstrip("\n")]
     return "\n\n".join(blocks) + "\n"
 
 
 def print_summary(summary: Row, console: Console) -> None:
     """Prints the summary for a person."""
-    from rich.table import Table
     from rich.text import Text
 
+    from zoo.terminal_table import FittedTable
+
     colours = {FAILED: "bold red", MISSED: "bold red", UNFINISHED: "yellow"}
-    table = Table(header_style="bold")
+    table = FittedTable(header_style="bold", leave_out_first=("Peak memory", "Time", COLUMNS[3]))
     for name in COLUMNS:
-        table.add_column(name, justify="right" if name in COLUMNS[-2:] else "left", overflow="fold")
+        is_number = name in COLUMNS[-2:]
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in summary["entries"]:
         if row["result"] != NOT_RUN:
             style = colours.get(row["result"], "bold red" if _fallen(row) else "")
@@ -151,7 +153,7 @@ def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
     missed = [
         f"{name}: {metric}: published {published}, measured {measured}"
         for row in rows
-        for name, metric, _, published, measured, _, verdict in claim_rows([{"claims": (), **row}])
+        for name, metric, _, published, measured, *_, verdict in claim_rows([{"claims": (), **row}])
         if verdict == "mismatch"
     ]
     changes = {

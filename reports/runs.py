@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
 from zoo.repro.record import read_record
-from zoo.repro.store import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zoo.repro.store import RunFolder
 
 METRIC_TITLES = {
     "pq": "PQ",
@@ -95,6 +97,8 @@ class Run:
         Raises:
           DataError: a file is damaged.
         """
+        from zoo.repro.statistics import check_statistics
+
         for image_id in self.image_ids():
             arrays = self._folder.read_image(image_id)
             if arrays is None:
@@ -102,6 +106,7 @@ class Run:
                     f"{self._folder.images / image_id}.npz: is damaged; "
                     f"run `zoo reproduce {self.entry}` again"
                 )
+            check_statistics(arrays, self._folder.images / f"{image_id}.npz")
             yield image_id, arrays
 
     def file(self, name: str) -> Path:
@@ -110,6 +115,8 @@ class Run:
 
     @property
     def _folder(self) -> RunFolder:
+        from zoo.repro.store import RunFolder
+
         return RunFolder(self.path.parent)
 
 
@@ -127,7 +134,9 @@ def open_run(path: Path) -> Run:
                 f"{path}: expected one run record, found {len(below)}; "
                 f"give one of them, as {below[0]} or {below[1]}"
             )
-        path = below[0] if below else path
+        if not below:
+            raise DataError(f"{path}: no run record in it; {_how_to_get_one(path)}")
+        path = below[0]
     record = read_record(path)
     return Run(path / "record.json" if path.is_dir() else path, record)
 
@@ -145,19 +154,42 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
       DataError: a path holds no run record, or a record cannot be read.
     """
     found: dict[str, Run] = {}
+    for record in record_files(paths):
+        run = open_run(record)
+        same = found.setdefault(json.dumps(run.record, sort_keys=True), run)
+        if run.image_ids() and not same.image_ids():
+            found[json.dumps(run.record, sort_keys=True)] = run
+    return sorted(found.values(), key=lambda run: (run.started, str(run.path)))
+
+
+def record_files(paths: Iterable[Path]) -> list[Path]:
+    """Returns the records, run folders, and what lies below folders above them; see `find_runs`.
+
+    Raises:
+      DataError: there is no record in a folder.
+    """
+    found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir() and not (path / "record.json").exists():
-            records = sorted(_records_below(path))
-            if not records:
-                raise DataError(f"{path}: no run record in it; `zoo reproduce NAME --out DIR` writes one")
+            below = sorted(_records_below(path))
+            if not below:
+                raise DataError(f"{path}: no run record in it; {_how_to_get_one(path)}")
+            found += below
         else:
-            records = [path]
-        for record in records:
-            run = open_run(record)
-            same = found.setdefault(json.dumps(run.record, sort_keys=True), run)
-            if run.image_ids() and not same.image_ids():
-                found[json.dumps(run.record, sort_keys=True)] = run
-    return sorted(found.values(), key=lambda run: (run.started, str(run.path)))
+            found.append(path)
+    return found
+
+
+def one_of_each_entry(runs: Iterable[Run]) -> list[Run]:
+    """Returns the newest run of each entry, and before all others one measured as what was published."""
+
+    def rank(run: Run) -> tuple[bool, bool, str]:
+        settings = run.record.get("settings", {})
+        plain = {"precision": "float32", "scales": [1.0], "flip": False}
+        is_plain = all(settings.get(name, value) == value for name, value in plain.items())
+        return is_plain, run.record["images"] == run.record["images_in_dataset"], run.started
+
+    return [max(group, key=rank) for group in by_entry(runs).values()]
 
 
 def by_entry(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -175,9 +207,19 @@ def _records_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             yield Path(root) / "record.json"
             continue
+        if "run.json" in files:
+            # An unfinished run.
+            folders.clear()
+            continue
         for name in files:
             if name.endswith(".json") and _is_record(Path(root) / name):
                 yield Path(root) / name
+
+
+def _how_to_get_one(folder: Path) -> str:
+    if next(folder.rglob("run.json"), None) is not None:
+        return "the run there is unfinished; its `zoo reproduce` goes on when it is called again"
+    return "`zoo reproduce NAME --out DIR` writes one"
 
 
 def _is_record(path: Path) -> bool:

@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
+from zoo.compiled import compiled
 from zoo.errors import DataError
 from zoo.metrics.segments import OfficialTruth
 from zoo.repro import cityscapes_check
@@ -22,6 +22,7 @@ from zoo.repro.dataset import (
     file_digests,
     read_bytes,
 )
+from zoo.repro.headers import read_png_header, require_ids, require_size
 
 if TYPE_CHECKING:
     from zoo.repro.dataset import CacheOrFolder, Dataset
@@ -84,7 +85,9 @@ class CityscapesDataset:
     Attributes:
       root: folder that holds `leftImg8bit` and `gtFine`.
       split: `val` or `train`.
-      skipped: why images are left out, by name.
+      expected_images: how many images the split has when it is complete, or None for any number.
+      pictures: names of the images whose picture is there, sorted.
+      skipped: why images are left out, by name: the picture, or a file of ground truth is missing.
     """
 
     info = CITYSCAPES
@@ -96,7 +99,6 @@ class CityscapesDataset:
         *,
         expected_images: int | None = None,
         cache: CacheOrFolder = None,
-        keep_going: bool = False,
     ) -> None:
         """Lists the images.
 
@@ -105,19 +107,19 @@ class CityscapesDataset:
           split: name of the split.
           expected_images: how many images the split has when it is complete, or None for any number.
           cache: where digests of files are remembered; None for the default cache.
-          keep_going: leave out images without ground truth.
 
         Raises:
-          DataError: there is no such split, or it has no images.
+          DataError: there is no such split, or it has no images with ground truth.
         """
         self.root = root
         self.split = split
-        self._expected_images = expected_images
+        self.expected_images = expected_images
         self._cache = cache
         self._cities = cityscapes_check.find_images(root, split)
-        self._image_ids = tuple(sorted(self._cities))
-        self.skipped = cityscapes_check.without_ground_truth(self) if keep_going else {}
-        self._image_ids = tuple(image_id for image_id in self._image_ids if image_id not in self.skipped)
+        self.pictures = tuple(sorted(self._cities))
+        self._cities |= cityscapes_check.without_picture(self)
+        self.skipped = cityscapes_check.left_out(self, sorted(self._cities))
+        self._image_ids = tuple(image_id for image_id in self.pictures if image_id not in self.skipped)
         self._digests: dict[str, tuple[int, str]] | None = None
         self._lock = threading.Lock()
 
@@ -168,6 +170,32 @@ class CityscapesDataset:
             official=official_truth_from_instance_ids(instance_ids),
         )
 
+    def check_headers(self, index: int) -> None:
+        """Looks at the headers of image, `labelIds` and `instanceIds`.
+
+        Raises:
+          DataError: a file is missing, cut short, or of a wrong type or size.
+        """
+        image_id = self._image_ids[index]
+        image_path = self.root / self.image_name(image_id)
+        size = read_png_header(image_path)[:2]
+        for kind, bits in (("labelIds", (8,)), ("instanceIds", (8, 16))):
+            path = self.root / self.ground_truth_name(image_id, kind)
+            header = read_png_header(path)
+            require_ids(header, str(path), bits)
+            require_size(header[:2], size, str(path), image_path.name)
+
+    def check_contents(self, index: int) -> None:
+        """Decodes image, `instanceIds` and `labelIds`.
+
+        Raises:
+          DataError: a file is missing or broken, or holds ids that are none of its kind.
+        """
+        self.load(index)
+        cityscapes_check.check_label_ids(
+            self.root, self.ground_truth_name(self._image_ids[index], "labelIds")
+        )
+
     def digests(self) -> dict[str, tuple[int, str]]:
         """Returns size and SHA-256 of each image, `labelIds` and `instanceIds` file, by name in `root`."""
         with self._lock:
@@ -188,7 +216,7 @@ class CityscapesDataset:
 
     def check(self) -> list[str]:
         """Returns what is missing or wrong, one line each: names and numbers of files, and one file's ids."""
-        return cityscapes_check.problems(self, self._expected_images)
+        return cityscapes_check.problems(self)
 
 
 def open_cityscapes(
@@ -216,9 +244,7 @@ def open_cityscapes(
 
     def open_folders(path: Path) -> CityscapesDataset:
         root = cityscapes_check.find_root(path)
-        return CityscapesDataset(
-            root, split, expected_images=expected_images, cache=cache, keep_going=keep_going
-        )
+        return CityscapesDataset(root, split, expected_images=expected_images, cache=cache)
 
     return open_records_or_folders(
         Path(path),
@@ -303,12 +329,10 @@ def _explain_id(instance_id: int) -> str:
             f"holds train ids (found {instance_id}); expected the original label ids as in "
             "*_gtFine_instanceIds.png of the download, not *_instanceTrainIds.png"
         )
-    return (
-        f"holds id {instance_id}, which is no label id (0 to 33) and no label id of a thing * 1000 + instance"
-    )
+    return f"holds id {instance_id}, neither a label id (0 to 33) nor a thing's label id * 1000 + instance"
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _present_ids(ids):  # type: ignore[no-untyped-def]
     present = np.zeros(65536, np.bool_)
     for y in range(ids.shape[0]):
@@ -317,7 +341,7 @@ def _present_ids(ids):  # type: ignore[no-untyped-def]
     return present
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _look_up(ids, panoptic_label, semantic_label, panoptic, semantic):  # type: ignore[no-untyped-def]
     for y in range(ids.shape[0]):
         for x in range(ids.shape[1]):

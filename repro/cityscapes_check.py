@@ -25,6 +25,9 @@ _MADE_BY = {
     "labelIds": "python -m cityscapesscripts.preparation.json2labelImg POLYGONS.json OUTPUT.png",
     "instanceIds": "python -m cityscapesscripts.preparation.json2instanceImg POLYGONS.json OUTPUT.png",
 }
+_GROUND_TRUTH = re.compile(
+    r"gtFine/[^/]+/(?P<city>[^/]+)/(?P<image_id>[^/]+)_gtFine_(labelIds|instanceIds)\.png"
+)
 _TRAIN_ID_FILES = {"labelIds": "labelTrainIds", "instanceIds": "instanceTrainIds"}
 _MAX_LABEL_ID = 33
 
@@ -86,41 +89,56 @@ def official_obstacle(image_ids: Sequence[str]) -> str | None:
     return None
 
 
-def without_ground_truth(dataset: CityscapesDataset) -> dict[str, str]:
-    """Returns the images whose ground truth is not complete, and which file is missing."""
+def without_picture(dataset: CityscapesDataset) -> dict[str, str]:
+    """Returns the city of each image that has ground truth, but no picture; by name."""
+    known = set(dataset.pictures)
+    found: dict[str, str] = {}
+    for name in _ground_truth_files(dataset):
+        match = _GROUND_TRUTH.fullmatch(name)
+        if match and match["image_id"] not in known:
+            found[match["image_id"]] = match["city"]
+    return found
+
+
+def left_out(dataset: CityscapesDataset, image_ids: Sequence[str]) -> dict[str, str]:
+    """Returns the images of which a file is missing, and which."""
     present = _ground_truth_files(dataset)
     missing: dict[str, str] = {}
-    for image_id in dataset.image_ids:
-        for kind in ("labelIds", "instanceIds"):
+    pictures = set(dataset.pictures)
+    for image_id in image_ids:
+        if image_id not in pictures:
+            missing[image_id] = f"{dataset.image_name(image_id)} is missing, but has ground truth"
+        for kind in _MADE_BY:
             name = dataset.ground_truth_name(image_id, kind)
             if name not in present:
                 missing.setdefault(image_id, f"{name} is missing")
     return missing
 
 
-def problems(dataset: CityscapesDataset, expected_images: int | None) -> list[str]:
+def problems(dataset: CityscapesDataset) -> list[str]:
     """Returns what is missing or wrong in a data set, one line each."""
     found: list[str] = []
-    total = len(dataset)
-    if expected_images is not None and total != expected_images:
-        found.append(f"leftImg8bit/{dataset.split} has {total} images, expected {expected_images}")
+    total = len(dataset.pictures)
+    if dataset.expected_images is not None and total != dataset.expected_images:
+        found.append(
+            f"leftImg8bit/{dataset.split} has {total} images, expected {dataset.expected_images}; "
+            "complete the copy, or --keep-going leaves out what is missing"
+        )
     present = _ground_truth_files(dataset)
-    for kind in ("labelIds", "instanceIds"):
+    for kind in _MADE_BY:
         found += _missing(dataset, kind, present)
-    known = set(dataset.image_ids)
-    suffix = "_gtFine_instanceIds.png"
-    orphans = sorted(
-        name
-        for name in present
-        if name.endswith(suffix) and name.rsplit("/", 1)[1][: -len(suffix)] not in known
-    )
+    orphans = sorted(without_picture(dataset))
     if orphans:
         found.append(
             f"{len(orphans)} of {len(orphans) + total} leftImg8bit/{dataset.split}/*{_IMAGE_SUFFIX} missing "
-            f"for the ground truth that is there, first: {orphans[0]}"
+            f"for the ground truth that is there, first: {dataset.image_name(orphans[0])}"
         )
     if not found:
-        found += _wrong_label_ids(dataset)
+        # One file is enough: if one file holds train ids, all of them do.
+        try:
+            check_label_ids(dataset.root, dataset.ground_truth_name(dataset.pictures[0], "labelIds"))
+        except DataError as error:
+            found.append(str(error))
     return found
 
 
@@ -130,7 +148,7 @@ def _ground_truth_files(dataset: CityscapesDataset) -> set[str]:
 
 
 def _missing(dataset: CityscapesDataset, kind: str, present: set[str]) -> list[str]:
-    names = [dataset.ground_truth_name(image_id, kind) for image_id in dataset.image_ids]
+    names = [dataset.ground_truth_name(image_id, kind) for image_id in dataset.pictures]
     missing = [name for name in names if name not in present]
     if not missing:
         return []
@@ -144,11 +162,15 @@ def _missing(dataset: CityscapesDataset, kind: str, present: set[str]) -> list[s
     return [f"{line}; it is in gtFine_trainvaltest.zip of the Cityscapes download"]
 
 
-def _wrong_label_ids(dataset: CityscapesDataset) -> list[str]:
-    # One file is enough: who has made label ids from train ids has done so for all of them.
-    name = dataset.ground_truth_name(dataset.image_ids[0], "labelIds")
-    largest = int(np.max(decode_id_png(read_bytes(dataset.root / name), str(dataset.root / name))))
-    if largest <= _MAX_LABEL_ID:
-        return []
-    what = "train ids" if largest == 255 else "no label ids"
-    return [f"{name} holds {what} (found {largest}); expected the original label ids, 0 to {_MAX_LABEL_ID}"]
+def check_label_ids(root: Path, name: str) -> None:
+    """Decodes a `labelIds` file.
+
+    Raises:
+      DataError: it is broken, or holds train ids or others that are no label ids.
+    """
+    largest = int(np.max(decode_id_png(read_bytes(root / name), str(root / name))))
+    if largest > _MAX_LABEL_ID:
+        what = "train ids" if largest == 255 else "no label ids"
+        raise DataError(
+            f"{name} holds {what} (found {largest}); expected the original label ids, 0 to {_MAX_LABEL_ID}"
+        )

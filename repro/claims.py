@@ -18,6 +18,13 @@ WITHIN = "within"
 MISMATCH = "mismatch"
 NOT_JUDGED = "not judged"
 
+UNJUDGED_EXIT_CODE = 4
+"""How `zoo reproduce --strict` ends where no claim was missed, but not every one has a verdict."""
+
+# Percentage points. Neighbouring rows of the published tables lie about one apart: a wider interval would
+# hold another model's number as well, and holding the published one would say nothing.
+WIDEST_INTERVAL = 2.0
+
 
 def judge(measured: float | Decimal, published: Decimal | str, decimals: int, tolerance: float = 0.0) -> str:
     """Returns the verdict on one number, both in percent.
@@ -90,8 +97,11 @@ def judge_claims(
     """Returns one row for each published number: the claim, what was measured, and the verdict.
 
     A run of a part of the data set has no verdict of its own, because its images are the first ones and no
-    random sample. With an interval it can still hold a claim: `within` where what was published lies inside
-    its uncertainty. It never misses one.
+    random sample, and because a number that lies in a wide interval agrees with nearly everything. It holds a
+    claim, `within`, only where the 95 % interval for the whole data set includes what was published and is no
+    wider than `WIDEST_INTERVAL`, so that the two cannot be a point or more apart unnoticed. An interval
+    without any width (images that are all alike) says nothing of the spread and holds none. A partial run
+    never misses a claim.
 
     Args:
       claims: the entry's published numbers.
@@ -135,14 +145,30 @@ def _is_finite(interval: tuple[float, float] | None) -> TypeGuard[tuple[float, f
 
 def _judge_partial(claim: Claim, interval: tuple[float, float], partial: str) -> dict[str, Any]:
     low, high = map(float, interval)
-    if printed_interval(claim.value, claim.decimals).overlaps(Decimal(low), Decimal(high)):
-        verdict, reason = WITHIN, f"inside the uncertainty of {partial}"
+    verdict = NOT_JUDGED
+    if not printed_interval(claim.value, claim.decimals).overlaps(Decimal(low), Decimal(high)):
+        reason = f"outside the 95 % interval of {partial}, which is not a random sample"
+    elif high - low > WIDEST_INTERVAL:
+        reason = f"too few images, {partial}: the 95 % interval is wider than {WIDEST_INTERVAL:g} points"
+    elif high == low:
+        reason = f"too few images, {partial}: they are all alike"
     else:
-        verdict = NOT_JUDGED
-        reason = f"outside the 95 % interval of {partial}, which is no random sample"
+        verdict, reason = WITHIN, f"inside the 95 % interval of {partial}"
     return {"verdict": verdict, "interval": [low, high], "reason": reason}
 
 
 def all_hold(rows: Iterable[Mapping[str, Any]]) -> bool:
     """Returns False where any claim was missed."""
     return all(row["verdict"] != MISMATCH for row in rows)
+
+
+def unjudged(rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """Returns in one line which of a run's claims have no verdict, and why; None where all have one."""
+    rows = list(rows)
+    if not rows:
+        return "nothing judged: nothing was published for it"
+    reasons = [str(row.get("reason", "")) for row in rows if row["verdict"] == NOT_JUDGED]
+    if not reasons:
+        return None
+    what = "nothing" if len(reasons) == len(rows) else f"{len(reasons)} of {len(rows)} claims not"
+    return f"{what} judged: {'; '.join(dict.fromkeys(reasons))}"

@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
+from zoo.compiled import compiled
 from zoo.errors import DataError
 from zoo.metrics.segments import OfficialTruth
 from zoo.repro import coco_check
 from zoo.repro.coco_classes import CATEGORY_TO_TRAIN_ID, COCO
+from zoo.repro.coco_instances import read_instances
 from zoo.repro.dataset import (
     Sample,
     cache_at,
@@ -21,6 +22,7 @@ from zoo.repro.dataset import (
     file_digests,
     read_bytes,
 )
+from zoo.repro.headers import RGB, image_size, read_png_header, require_size
 
 if TYPE_CHECKING:
     from zoo.repro.coco_check import Annotation
@@ -33,6 +35,7 @@ class CocoDataset:
     Attributes:
       root: folder that holds `val2017` and `annotations`.
       split: `val2017` or `train2017`.
+      expected_images: how many images the split has when it is complete, or None for any number.
       skipped: why images of the split are left out, by name: there is no image, or no annotation.
     """
 
@@ -60,9 +63,10 @@ class CocoDataset:
         """
         self.root = root
         self.split = split
-        self._expected_images = expected_images
+        self.expected_images = expected_images
         self._cache = cache
         self._annotations, self.skipped = coco_check.read_annotations(root, split)
+        read_instances(self.instances_json).compare(self._annotations, self.skipped)
         self._image_ids = tuple(sorted(self._annotations))
         self._digests: dict[str, tuple[int, str]] | None = None
         self._lock = threading.Lock()
@@ -108,14 +112,39 @@ class CocoDataset:
         image = decode_image(read_bytes(image_path), str(image_path))
         colours = decode_image(read_bytes(png_path), str(png_path))
         for path, found in ((image_path, image.shape[:2]), (png_path, colours.shape[:2])):
-            if found != annotation.size:
-                raise DataError(
-                    f"{path}: expected {annotation.size[0]} x {annotation.size[1]} pixels, as in "
-                    f"{self.panoptic_json.name}, found {found[0]} x {found[1]}"
-                )
+            require_size(found, annotation.size, str(path), self.panoptic_json.name)
         panoptic, truth = read_segments(colours, annotation, str(png_path))
         semantic = (panoptic // COCO.label_divisor).astype(np.uint8)
         return Sample(image_id, image, panoptic, semantic, np.zeros(0, np.int32), official=truth)
+
+    def check_headers(self, index: int) -> None:
+        """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories.
+
+        Raises:
+          DataError: a file is missing, cut short, or of a wrong type or size, or a category is unknown.
+        """
+        annotation = self._annotations[self._image_ids[index]]
+        image_path = self.root / self.split / annotation.image_file
+        png_path = self.panoptic_folder / annotation.png_file
+        header = read_png_header(png_path)
+        if (header.bits, header.colour_type) != (8, RGB):
+            raise DataError(
+                f"{png_path}: expected segment ids in RGB of 8 bits, found {header.bits} bits and PNG colour "
+                f"type {header.colour_type}"
+            )
+        require_size(header[:2], annotation.size, str(png_path), self.panoptic_json.name)
+        size = image_size(image_path, str(image_path))
+        require_size(size, annotation.size, str(image_path), self.panoptic_json.name)
+        for segment in annotation.segments:
+            segment.train_id(CATEGORY_TO_TRAIN_ID, str(png_path))
+
+    def check_contents(self, index: int) -> None:
+        """Decodes the image and its panoptic PNG; the annotations were read when the data set was opened.
+
+        Raises:
+          DataError: see `load`.
+        """
+        self.load(index)
 
     def digests(self) -> dict[str, tuple[int, str]]:
         """Returns size and SHA-256 of each image, PNG and annotation file, by name in `root`."""
@@ -138,7 +167,7 @@ class CocoDataset:
 
     def check(self) -> list[str]:
         """Returns what is missing or wrong, one line each."""
-        return coco_check.problems(self, self._expected_images)
+        return coco_check.problems(self)
 
 
 def open_coco(
@@ -232,7 +261,7 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
     return labels[position], truth
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _segment_positions(colours, ids):  # type: ignore[no-untyped-def]
     """Returns each pixel's position among the sorted `ids` (-1 for 0), areas, and an id not among them."""
     height, width = colours.shape[:2]

@@ -154,16 +154,17 @@ def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dic
     return found, skipped
 
 
-def problems(dataset: CocoDataset, expected_images: int | None) -> list[str]:
+def problems(dataset: CocoDataset) -> list[str]:
     """Returns what is missing or wrong in a data set, one line each."""
     found = list(dict.fromkeys(list(dataset.skipped.values())[:3]))
     if len(dataset.skipped) > len(found):
         found.append(f"and {len(dataset.skipped) - len(found)} more images")
     total = len(dataset) + len(dataset.skipped)
-    if expected_images is not None and total != expected_images:
-        found.append(f"{dataset.split} has {total} images, expected {expected_images}")
-    if not dataset.instances_json.is_file():
-        found.append(f"{instances_name(dataset.split)} is missing; it is in {_HOMES['instances']}")
+    if dataset.expected_images is not None and total != dataset.expected_images:
+        found.append(
+            f"{dataset.split} has {total} images, expected {dataset.expected_images}; "
+            "complete the copy, or --keep-going leaves out what is missing"
+        )
     return found
 
 
@@ -173,7 +174,7 @@ def _read(path: Path, kind: str) -> dict[str, Any]:
     try:
         content = json.loads(read_bytes(path))
     except ValueError as error:
-        raise DataError(f"{path}: is no JSON file: {error}") from None
+        raise DataError(f"{path}: is not a JSON file: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: is not of the COCO panoptic format: expected an object")
     return content

@@ -5,25 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from zoo.cache import read_json
 from zoo.errors import DataError
 from zoo.quiet import import_tensorflow
+from zoo.repro.headers import parse_png_header, require_ids
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
     from zoo.metrics.segments import OfficialTruth
 
     CacheOrFolder = Cache | Path | None
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ class Sample:
     """
 
     image_id: str
-    image: np.ndarray
-    panoptic: np.ndarray
-    semantic: np.ndarray
+    image: np.ndarray = field(repr=False)
+    panoptic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)
     crowd_labels: np.ndarray
     official: OfficialTruth | None = None
 
@@ -93,19 +95,40 @@ class Dataset(Protocol):
         ...
 
     @property
+    def expected_images(self) -> int | None:
+        """How many images a complete copy has, or None where nobody declares it."""
+        ...
+
+    @property
     def official_obstacle(self) -> str | None:
         """Why the official scripts cannot score this data set, or None where they can."""
         ...
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Why images are left out of `image_ids`, by name; empty unless asked to leave out what is bad."""
+        """Why images that the folder or the ground truth names are left out of `image_ids`, by name."""
         ...
 
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> Sample:
         """Returns image `index` of `image_ids`; depends on the files alone, and may run in many threads.
+
+        Raises:
+          DataError: a file is missing, broken, or not what its name says.
+        """
+        ...
+
+    def check_headers(self, index: int) -> None:
+        """Looks at the headers of all files of an image, those that only the official scripts read included.
+
+        Raises:
+          DataError: a file is missing, cut short, or of a wrong type or size.
+        """
+        ...
+
+    def check_contents(self, index: int) -> None:
+        """Decodes all files of an image, those that only the official scripts read included.
 
         Raises:
           DataError: a file is missing, broken, or not what its name says.
@@ -119,6 +142,19 @@ class Dataset(Protocol):
     def check(self) -> list[str]:
         """Returns what is missing or wrong, one line each, without reading all contents."""
         ...
+
+
+def images_in_dataset(dataset: Dataset) -> int:
+    """Returns how many images the whole data set has: as declared, else all that its files name."""
+    return dataset.expected_images or len(dataset) + len(dataset.skipped)
+
+
+def surplus(dataset: Dataset) -> list[str]:
+    """Returns a line where a copy names more images than are declared, else nothing."""
+    expected, found = dataset.expected_images, len(dataset) + len(dataset.skipped)
+    if expected is None or found <= expected:
+        return []
+    return [f"has {found} images, expected {expected}; remove those that are not part of the data set"]
 
 
 def cache_at(cache: CacheOrFolder) -> Cache:
@@ -148,7 +184,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         with tf.device("/CPU:0"):
             return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise DataError(f"{name}: is no image that can be decoded: {_reason(error)}") from None
+        raise DataError(f"{name}: cannot be decoded as an image: {_reason(error)}") from None
 
 
 def decode_id_png(data: bytes, name: str) -> np.ndarray:
@@ -159,18 +195,12 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
     """
     tf = import_tensorflow()
 
-    if data[:8] != _PNG_SIGNATURE or len(data) < 33:
-        raise DataError(f"{name}: is no PNG file; download or make it again")
     # Asked for 16 bits, TensorFlow would stretch an 8-bit PNG to the full range: read the depth first.
-    bits, colour_type = data[24], data[25]
-    if colour_type != 0 or bits not in (8, 16):
-        raise DataError(
-            f"{name}: expected ids in one channel of 8 or 16 bits, "
-            f"found {bits} bits and PNG colour type {colour_type}"
-        )
+    header = parse_png_header(data, name)
+    require_ids(header, name)
     try:
         with tf.device("/CPU:0"):
-            ids = tf.io.decode_png(data, channels=1, dtype=tf.uint8 if bits == 8 else tf.uint16)
+            ids = tf.io.decode_png(data, channels=1, dtype=tf.uint8 if header.bits == 8 else tf.uint16)
     except tf.errors.InvalidArgumentError as error:
         raise DataError(f"{name}: is a broken PNG: {_reason(error)}; download or make it again") from None
     return ids.numpy()[:, :, 0]
@@ -223,26 +253,68 @@ def digest_of_files(digests: Mapping[str, tuple[int, str]], *, about: str = "") 
     return digest.hexdigest()
 
 
+def wrong_headers(dataset: Dataset, image_ids: Sequence[str]) -> dict[str, str]:
+    """Returns the images of which a file's header is wrong, and why; thousands of images take seconds."""
+    return _wrong(dataset, image_ids, dataset.check_headers, threads=16)
+
+
+def require_headers(dataset: Dataset, image_ids: Sequence[str]) -> None:
+    """Looks at the headers of all files of some images.
+
+    Raises:
+      DataError: one is wrong; the line says how many images are affected, and names the first file.
+    """
+    wrong = wrong_headers(dataset, image_ids)
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} of {len(image_ids)} images cannot be used, first: {next(iter(wrong.values()))}; "
+            "--keep-going leaves them out"
+        )
+
+
 def usable_images(dataset: Dataset, image_ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Reads images once, and returns those that can be used, and why the others cannot.
+    """Decodes images once, with a bar, and returns those that can be used, and why the others cannot.
 
     Args:
       dataset: the data set.
       image_ids: the images to try, in order.
     """
+    bad = wrong_headers(dataset, image_ids)
+    rest = [image_id for image_id in image_ids if image_id not in bad]
+    bad |= _wrong(dataset, rest, dataset.check_contents, threads=min(4, os.cpu_count() or 1), bar=True)
+    return [image_id for image_id in image_ids if image_id not in bad], bad
+
+
+def _wrong(
+    dataset: Dataset,
+    image_ids: Sequence[str],
+    check: Callable[[int], None],
+    *,
+    threads: int,
+    bar: bool = False,
+) -> dict[str, str]:
     index = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
 
     def problem(image_id: str) -> str | None:
         try:
-            dataset.load(index[image_id])
+            check(index[image_id])
         except DataError as error:
             return str(error)
         return None
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        problems = dict(zip(image_ids, threads.map(problem, image_ids), strict=True))
-    bad = {image_id: reason for image_id, reason in problems.items() if reason is not None}
-    return [image_id for image_id in image_ids if image_id not in bad], bad
+    with ThreadPoolExecutor(threads) as pool:
+        problems = track(
+            pool.map(problem, image_ids),
+            "checking images",
+            total=len(image_ids),
+            console=Console(stderr=True),
+            disable=not (bar and sys.stderr.isatty()),
+        )
+        return {
+            image_id: reason
+            for image_id, reason in zip(image_ids, problems, strict=True)
+            if reason is not None
+        }
 
 
 def find_folder(path: Path, is_root: Callable[[Path], bool], parts: Sequence[str], expected: str) -> Path:
@@ -258,7 +330,7 @@ def find_folder(path: Path, is_root: Callable[[Path], bool], parts: Sequence[str
       DataError: there is no such folder, or more than one.
     """
     if not path.is_dir():
-        what = "is no folder" if path.exists() else "does not exist"
+        what = "is not a folder" if path.exists() else "does not exist"
         raise DataError(f"{path}: {what}; expected the folder that holds {' and '.join(parts)}")
     if is_root(path):
         return path

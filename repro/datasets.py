@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
+from zoo.repro.dataset import usable_images, wrong_headers
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # A check decodes so many images with their ground truth, spread over the data set.
 _SAMPLES = 8
+# More lines of one kind help nobody.
+_SHOWN = 10
 
 
 def open_dataset(
@@ -99,17 +102,25 @@ class DatasetCheck:
         lines += [f"  problem: {problem}" for problem in self.problems]
         if self.ok:
             lines.append(f"  complete; {self.samples} images decoded with their ground truth")
-        official = "can score it" if self.official_obstacle is None else f"cannot: {self.official_obstacle}"
-        return "\n".join([*lines, f"  the official scripts {official}"])
+        if self.official_obstacle is not None:
+            lines.append(f"  the official scripts cannot: {self.official_obstacle}")
+        elif self.ok:
+            lines.append("  the official scripts can score it")
+        return "\n".join(lines)
 
 
-def check_dataset(declared: DatasetDeclaration, data: Path | None, cache: Cache) -> DatasetCheck:
-    """Says in seconds whether a copy of a data set is complete and fit: names of files, and some contents.
+def check_dataset(
+    declared: DatasetDeclaration, data: Path | None, cache: Cache, *, full: bool = False
+) -> DatasetCheck:
+    """Says whether a copy of a data set is complete and fit.
+
+    Looks at the names and headers of all files, and at some contents, in seconds; or at all contents.
 
     Args:
       declared: the registry's declaration.
       data: the folder, or None for a bundled data set.
       cache: the cache.
+      full: decode all images with their ground truth, with a bar on a terminal.
 
     Raises:
       DataError: there is no such data set at all.
@@ -122,17 +133,19 @@ def check_dataset(declared: DatasetDeclaration, data: Path | None, cache: Cache)
         dataset = open_dataset(declared, data, cache, keep_going=True)
     count = min(_SAMPLES, len(dataset))
     samples = sorted({round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)})
-    for index in samples:
-        try:
-            dataset.load(index)
-        except DataError as error:
-            problems.append(str(error))
+    names = [dataset.image_ids[index] for index in samples] if not full else list(dataset.image_ids)
+    wrong = wrong_headers(dataset, dataset.image_ids)
+    _, undecodable = usable_images(dataset, [name for name in names if name not in wrong])
+    wrong |= undecodable
+    problems += list(wrong.values())[:_SHOWN]
+    if len(wrong) > _SHOWN:
+        problems.append(f"and {len(wrong) - _SHOWN} more images")
     return DatasetCheck(
         dataset=declared.name,
         path=str(data if data is not None else getattr(dataset, "root", "")),
         images=len(dataset),
         expected_images=declared.images,
-        samples=len(samples),
+        samples=len(names),
         problems=tuple(problems),
         official_obstacle=dataset.official_obstacle,
     )

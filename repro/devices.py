@@ -14,7 +14,7 @@ def kind_of_device(device: str) -> str:
       UsageError: see `strategy_for`.
       EvaluationError: see `strategy_for`.
     """
-    kind, which = _parse(device)
+    kind, which = parse_device(device)
     if kind == "tpu":
         return kind
     name = _logical_devices(device, kind, which)[0]
@@ -34,7 +34,7 @@ def strategy_for(device: str) -> Any:
     """
     import tensorflow as tf
 
-    kind, which = _parse(device)
+    kind, which = parse_device(device)
     if kind == "tpu":
         return _tpu_strategy(which)
     names = _logical_devices(device, kind, which)
@@ -56,7 +56,12 @@ def describe(strategy: Any) -> dict[str, Any]:
     return {"kind": kind, "replicas": strategy.num_replicas_in_sync, "names": names}
 
 
-def _parse(device: str) -> tuple[str, str]:
+def parse_device(device: str) -> tuple[str, str]:
+    """Returns kind and number or name of a device; quick, whether there is such a device or not.
+
+    Raises:
+      UsageError: see `strategy_for`.
+    """
     kind, colon, which = device.partition(":")
     if kind not in ("auto", "cpu", "gpu", "tpu") or (colon and (kind == "auto" or not which)):
         raise UsageError(f"--device {device}: expected auto, cpu, gpu, gpu:N, tpu or tpu:NAME")
@@ -89,6 +94,4 @@ def _tpu_strategy(name: str) -> Any:
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, tf.errors.OpError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EvaluationError(
-            f"--device tpu{':' + name if name else ''}: no TPU to be had: {reason}"
-        ) from None
+        raise EvaluationError(f"--device tpu{':' + name if name else ''}: no TPU found: {reason}") from None

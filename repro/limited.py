@@ -170,6 +170,8 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 def main() -> None:
     """Is the process that `call_zoo` starts: `zoo`, until its end or that of the process that started it."""
+    # A shell starts background jobs with SIGINT ignored; here it is how a limit ends a run in good order.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv[0] = "zoo"
     from zoo.cli import main as zoo

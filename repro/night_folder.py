@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,9 +9,8 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import DataError, UsageError
-
-SCHEMA_VERSION = 1
+from zoo.errors import UsageError
+from zoo.repro.record_schema import SCHEMA_VERSION, NightSummary, read_checked
 
 HELD = "held"
 MISSED = "missed"
@@ -159,22 +157,11 @@ def _key(folder: Path) -> tuple[str, int]:
 def _read_night(folder: Path) -> Night | None:
     path = folder / "summary.json"
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        if state["schema"] != SCHEMA_VERSION:
-            raise ValueError(f"schema {state['schema']!r}, expected {SCHEMA_VERSION}")
-        names = [field.name for field in fields(Outcome)]
-        outcomes = [Outcome(**{name: row[name] for name in names}) for row in state["entries"]]
-        return Night(
-            folder,
-            state["settings"],
-            {outcome.entry: outcome for outcome in outcomes},
-            state["started"],
-            state["finished"],
-        )
+        remedy = "move it away, or give another --date or --out"
+        state = read_checked(path, NightSummary, "the summary of a night", remedy)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not the summary of a night ({type(error).__name__}: {error}); "
-            "move it away, or give another --date or --out"
-        ) from None
+    names = [field.name for field in fields(Outcome)]
+    outcomes = [Outcome(**{name: row[name] for name in names}) for row in state["entries"]]
+    by_entry = {outcome.entry: outcome for outcome in outcomes}
+    return Night(folder, state["settings"], by_entry, state["started"], state["finished"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from zoo.cache import Cache, readable_size
+from zoo.cache import Cache, readable_size, write_atomically
 from zoo.errors import EvaluationError, InterruptedRunError, ZooError
 from zoo.on_disk import place_of
 from zoo.reports import html
@@ -23,6 +23,7 @@ from zoo.reports.night_summary import summarize, summary_markdown
 from zoo.reports.runs import find_runs
 from zoo.repro.claims import NOT_JUDGED as NO_VERDICT
 from zoo.repro.claims import all_hold
+from zoo.repro.datasets import open_dataset
 from zoo.repro.limited import call_zoo
 from zoo.repro.night_folder import (
     FAILED,
@@ -41,7 +42,7 @@ from zoo.repro.night_folder import (
     record_path,
 )
 from zoo.repro.record import read_record, versions, write_json, writing
-from zoo.repro.run import code_digest, say
+from zoo.repro.run import RunSettings, code_digest, say
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -96,11 +97,13 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
     Raises:
       InterruptedRunError: stopped by the user; the summary so far is written.
       UsageError: an unknown name, or no date.
-      ZooError: another process is running a night in `out`, or it cannot be written.
+      ZooError: another process is running a night in `out`, or it cannot be written; a named folder holds
+        no such data set.
     """
     day = check_date(settings.date)
-    for name in settings.data:
-        registry.dataset(name)
+    for name, folder in settings.data.items():
+        # Images that cannot be used are for the entries to tell; a folder that holds no data set is a slip.
+        open_dataset(registry.dataset(name), folder, Cache(), keep_going=True)
     entries = registry.select(names)
     named = {registry.resolve(name).name for name in names if not set(name) & set("*?[")}
     with _in_use(out), _ended_by_sigterm():
@@ -115,7 +118,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
                 outcome = _measure(night, registry, entry, out / WORK, settings)
             except KeyboardInterrupt:
                 _write(night, registry, settings)
-                _write_page(night, out)
+                _write_page(night, out, settings)
                 raise InterruptedRunError(
                     f"night {night.folder.name}: interrupted with {number - 1} of {len(queue)} entries done; "
                     f"run the same command again to go on (so far: {night.folder / 'summary.md'})"
@@ -124,7 +127,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
             _write(night, registry, settings)
             say(_told(outcome))
         night.finished = now()
-        _write_page(night, out)
+        _write_page(night, out, settings)
         return _write(night, registry, settings)
 
 
@@ -184,7 +187,7 @@ def _measure(night: Night, registry: Registry, entry: Entry, work: Path, setting
     night.outcomes[entry.name] = begun
     _write(night, registry, settings)
     # The record of another night, or of a process that ended before its record was copied.
-    made = record_path(work, entry.name)
+    made = _made(work, entry.name, settings)
     log = night.log_path(entry.name)
     with writing(log):
         made.unlink(missing_ok=True)
@@ -203,6 +206,12 @@ def _measure(night: Night, registry: Registry, entry: Entry, work: Path, setting
         return replace(outcome, result=_judged(record), reason=None, begun_with=None)
     output = log.read_bytes()[printed_before:].decode("utf-8", errors="replace")
     return replace(outcome, result=FAILED, reason=ended.error(output).removeprefix(f"{entry.name}: "))
+
+
+def _made(work: Path, entry: str, settings: NightSettings) -> Path:
+    """Returns where `zoo reproduce` leaves the record of an entry."""
+    name = RunSettings(limit=settings.limit, device=settings.device).folder_name(entry)
+    return work / name / "record.json"
 
 
 def _judged(record: Mapping[str, Any]) -> str:
@@ -240,16 +249,16 @@ def _write(night: Night, registry: Registry, settings: NightSettings) -> dict[st
     }
     for name, text in texts.items():
         with writing(night.folder / name):
-            (night.folder / name).write_text(text, encoding="utf-8")
+            write_atomically(night.folder / name, text)
     return summary
 
 
-def _write_page(night: Night, out: Path) -> None:
+def _write_page(night: Night, out: Path, settings: NightSettings) -> None:
     """Writes the page of the night, with the history of its entries and the pictures in the run folders."""
     folders = [night.folder, *itertools.islice(nights_before(night.folder), _PAGE_NIGHTS - 1)]
     entries = night.measured()
     records = [path for folder in folders for name in entries if (path := record_path(folder, name)).exists()]
-    made = [path for name in entries if (path := record_path(out / WORK, name)).exists()]
+    made = [path for name in entries if (path := _made(out / WORK, name, settings)).exists()]
     if not records:
         return
     page = night.folder / "report.html"
@@ -260,7 +269,7 @@ def _write_page(night: Night, out: Path) -> None:
         say(f"no page of the night: {error}")
         return
     with writing(page):
-        page.write_text(text, encoding="utf-8")
+        write_atomically(page, text)
 
 
 def _told(outcome: Outcome) -> str:

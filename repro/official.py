@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cache import read_json
 from zoo.errors import EvaluationError
-from zoo.repro.official_jobs import Jobs, available_cores
+from zoo.repro.official_jobs import Jobs, ScriptError, available_cores
 from zoo.repro.predictions import missing_predictions
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class OfficialScores:
       per_class: metric -> class name -> percent, or None where the class does not occur (for PQ the script
         says 0 instead).
       provenance: packages, scripts with digests, where the ground truth came from, and what had to be
-        handled; or why the scripts could not run.
+        handled; or why the scripts could not run (`skipped`), or which of them failed (`failed`) with what
+        it printed last (`output`).
       timings: seconds of each script.
     """
 
@@ -94,8 +95,10 @@ class OfficialRun(ABC):
     def finish(self) -> OfficialScores:
         """Runs the scripts, all at once, on the predictions that are now complete.
 
+        Where a script fails, the scores are empty, and their provenance says why.
+
         Raises:
-          EvaluationError: predictions are missing, or a script failed.
+          EvaluationError: predictions are missing.
         """
         missing = missing_predictions(self._predictions, self._image_ids)
         if missing:
@@ -103,7 +106,10 @@ class OfficialRun(ABC):
                 f"{self._predictions}: {len(missing)} of {len(self._image_ids)} predictions missing, "
                 f"first: {missing[0]}; run again to make them"
             )
-        return self._score()
+        try:
+            return self._score()
+        except ScriptError as error:
+            return OfficialScores(provenance={"failed": str(error), "output": error.output})
 
     @abstractmethod
     def _score(self) -> OfficialScores:
@@ -201,11 +207,11 @@ def script_result(work: Path) -> dict[str, Any]:
     """Returns the numbers that a script's job left in its folder.
 
     Raises:
-      EvaluationError: there are none.
+      ScriptError: there are none.
     """
     found = read_json(work / RESULT)
     if found is None:
-        raise EvaluationError(f"{work / RESULT}: the script left no results; see log.txt beside it")
+        raise ScriptError(f"{work / RESULT}: the script left no results; see log.txt beside it", [])
     return dict(found)
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import DataError
 from zoo.repro.dataset import cache_at, digest_of_files
+from zoo.repro.headers import RGB, read_png_header
 from zoo.repro.official_jobs import CITYSCAPES_SCRIPTS, Jobs, mirror_files, provenance
 
 if TYPE_CHECKING:
@@ -137,7 +139,16 @@ def _is_complete(folder: Path, name: str, image_ids: set[str], original_ids: Seq
         and image_ids <= files.keys()
         and {element["id"] for element in content.get("images", [])} >= image_ids
         and {files[image_id] for image_id in image_ids} <= present
+        and all(_is_rgb(folder / name / files[image_id]) for image_id in image_ids)
     )
+
+
+def _is_rgb(path: Path) -> bool:
+    try:
+        header = read_png_header(path)
+    except DataError:
+        return False
+    return (header.bits, header.colour_type) == (8, RGB)
 
 
 def _make(

@@ -32,7 +32,21 @@ PANOPTICAPI = "panopticapi.evaluation"
 _SCRIPTS = {**CITYSCAPES_SCRIPTS, "panopticapi": PANOPTICAPI, "coco_instance": "pycocotools.cocoeval"}
 """The official module behind each kind of job."""
 
+# Of what a script that failed has printed: a traceback's worth.
+_LINES_KEPT = 20
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class ScriptError(EvaluationError):
+    """An official script failed.
+
+    Attributes:
+      output: the end of what it printed, line by line.
+    """
+
+    def __init__(self, message: str, output: list[str]) -> None:
+        super().__init__(message)
+        self.output = output
 
 
 class Jobs:
@@ -65,7 +79,8 @@ class Jobs:
           The working folder and the seconds that the job took.
 
         Raises:
-          EvaluationError: the script failed, or took too long; with its last line and where its output is.
+          ScriptError: the script failed, or took too long; with its last line and where its output is.
+          EvaluationError: it was ended, or not started, because the run ended.
         """
         work = self._folder / name
         shutil.rmtree(work, ignore_errors=True)
@@ -79,8 +94,9 @@ class Jobs:
                 code = process.wait(patience_s)
             except subprocess.TimeoutExpired:
                 _kill(process)
-                raise EvaluationError(
-                    f"{_SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}"
+                raise ScriptError(
+                    f"{_SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}",
+                    _last_lines(log),
                 ) from None
             finally:
                 with self._lock:
@@ -88,8 +104,9 @@ class Jobs:
         if self._closed:
             raise EvaluationError(f"{_SCRIPTS[job['kind']]}: was ended because the run ended")
         if code != 0:
-            raise EvaluationError(
-                f"{_SCRIPTS[job['kind']]}: ended with code {code}: {_last_line(log)}; its output is in {log}"
+            lines = _last_lines(log) or ["no output"]
+            raise ScriptError(
+                f"{_SCRIPTS[job['kind']]}: ended with code {code}: {lines[-1]}; its output is in {log}", lines
             )
         return work, time.perf_counter() - start
 
@@ -187,7 +204,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _last_line(log: Path) -> str:
+def _last_lines(log: Path) -> list[str]:
     text = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace"))
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return lines[-1] if lines else "no output"
+    return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()][-_LINES_KEPT:]

@@ -141,7 +141,9 @@ def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.nda
         train_id_of = {original_id: train_id for train_id, original_id in enumerate(info.original_ids)}
         class_of = {int(s["id"]): train_id_of[s["category_id"]] for s in segments}
     except (UnidentifiedImageError, OSError, ValueError, KeyError, TypeError):
-        raise EvaluationError(f"{png}: is no prediction for {info.name}; run again with --restart") from None
+        raise EvaluationError(
+            f"{png}: is not a prediction for {info.name}; run again with --restart"
+        ) from None
     ids, inverse = index_labels((rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]).ravel())
     labels = np.full(ids.size, info.void_label, np.int32)
     count: dict[int, int] = {}

@@ -23,9 +23,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numba
 import numpy as np
 
+from zoo.compiled import compiled
 from zoo.repro.dataset import write_atomically
 from zoo.repro.predicted_instances import InstanceResult, write_masks, write_run_lengths
 
@@ -118,7 +118,7 @@ def write_predictions(
     original_of[: info.num_classes] = info.original_ids
     semantic_rows = _encode_semantic(semantic, original_of)
     if semantic_rows is None:
-        raise ValueError(f"{image_id}: the semantic map holds what is no class")
+        raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
     write_atomically(
         folder / SEMANTIC / f"{image_id}.png", _png(semantic_rows, width, bits=8, colour_type=_GREY)
     )
@@ -168,7 +168,7 @@ def _num_labels(info: DatasetInfo) -> int:
 def _labels_of(panoptic: np.ndarray, info: DatasetInfo, image_id: str) -> list[int]:
     present = np.zeros(_num_labels(info), np.bool_)
     if not _mark_present(panoptic, present):
-        raise ValueError(f"{image_id}: the panoptic map holds what is no label")
+        raise ValueError(f"{image_id}: the panoptic map holds a value that is not a label")
     labels: list[int] = np.flatnonzero(present).tolist()
     classes = [label // info.label_divisor for label in labels]
     return [
@@ -199,7 +199,7 @@ def _png(rows: np.ndarray, width: int, *, bits: int, colour_type: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _mark_present(panoptic, present):  # type: ignore[no-untyped-def]
     for y in range(panoptic.shape[0]):
         for x in range(panoptic.shape[1]):
@@ -210,7 +210,7 @@ def _mark_present(panoptic, present):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _encode_panoptic(panoptic, segment_of, mask_of, num_masks):  # type: ignore[no-untyped-def]
     """Returns PNG rows of the segment ids [H, 1 + 3 W] and of each mask [K, H, 1 + ceil(W / 8)]."""
     height, width = panoptic.shape
@@ -229,7 +229,7 @@ def _encode_panoptic(panoptic, segment_of, mask_of, num_masks):  # type: ignore[
     return rgb, masks
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _fill_semantic_rows(semantic, original_of, rows):  # type: ignore[no-untyped-def]
     for y in range(semantic.shape[0]):
         for x in range(semantic.shape[1]):

@@ -12,9 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import DataError, EvaluationError
+from zoo.errors import DataError, EvaluationError, cannot_write
+from zoo.repro.record_schema import MEASURE_AGAIN, SCHEMA_VERSION, RunRecord, read_checked
 
-SCHEMA_VERSION = 1
+__all__ = ["SCHEMA_VERSION", "finite", "read_record", "versions", "write_json", "writing"]
 
 # Packages whose version can change a number.
 _MEASURING_PACKAGES = (
@@ -69,35 +70,22 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise EvaluationError(
-            f"{path}: cannot be written: {reason}; free space, or give another folder with --out"
-        ) from None
+        raise EvaluationError(cannot_write(path, error, "give another path with --out")) from None
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Returns the run record in `path`.
 
     Raises:
-      DataError: there is no such file, or it is no run record of this schema.
+      DataError: there is no such file, or it does not follow `RunRecord`.
     """
     path = Path(path)
     if path.is_dir():
         path = path / "record.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return read_checked(path, RunRecord, "a run record", f"leave it out, or {MEASURE_AGAIN}")
     except FileNotFoundError:
         raise DataError(f"{path}: no run record there; `zoo reproduce NAME --out DIR` writes one") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: not a run record: {error}") from None
-    if not isinstance(record, dict) or "entry" not in record or "claims" not in record:
-        raise DataError(f"{path}: not a run record: expected an object with `entry` and `claims`")
-    if record.get("schema") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: run record of schema {record.get('schema')!r}, expected {SCHEMA_VERSION}; "
-            "read it with the version of zoo that wrote it"
-        )
-    return record
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:

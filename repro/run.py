@@ -16,19 +16,20 @@ from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageErr
 from zoo.quiet import import_tensorflow
 from zoo.reports.table import markdown
 from zoo.repro.claims import judge_claims
-from zoo.repro.dataset import usable_images
+from zoo.repro.dataset import images_in_dataset, require_headers, usable_images
 from zoo.repro.datasets import open_dataset
 from zoo.repro.devices import kind_of_device
 from zoo.repro.pictures import image_quality, write_pictures
 from zoo.repro.record import SCHEMA_VERSION, finite, versions, write_json, writing
+from zoo.repro.run_place import RunPlace
 from zoo.repro.scores import InternalScores
-from zoo.repro.store import RunFolder
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
-    from zoo.fetching import FetchedCheckpoint
     from zoo.registry import Entry, Registry
     from zoo.repro.dataset import Dataset
+    from zoo.repro.pipeline import Pipeline
+    from zoo.repro.store import RunFolder
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,19 @@ class RunSettings:
         }
         return [option for option, is_changed in options.items() if is_changed]
 
+    def folder_name(self, entry: str) -> str:
+        """Returns the name of the run's folder: the entry, and each option that is not the default."""
+        options = {
+            f"limit{self.limit}": self.limit is not None,
+            self.device.partition(":")[0]: self.device != "auto",
+            self.precision: self.precision != "float32",
+            f"scales{'_'.join(f'{scale:g}' for scale in self.scales)}": self.scales != (1.0,),
+            "flip": self.flip,
+        }
+        return "__".join(
+            [entry.replace("/", "__"), *(name for name, is_given in options.items() if is_given)]
+        )
+
 
 def reproduce_entry(
     entry: Entry,
@@ -76,7 +90,7 @@ def reproduce_entry(
       entry: the registry's entry.
       registry: where the entry's data set is declared.
       data: the data set's folder; None for a bundled data set.
-      out: the folder for runs, or None for the cache's; the run lives in a folder of the entry's name.
+      out: the folder for runs, or None for the cache's; see `RunSettings.folder_name`.
       settings: what the user chose.
       restart: discard an unfinished run instead of going on with it.
       keep_going: leave out images that cannot be used, and say so, instead of ending with an error.
@@ -87,8 +101,9 @@ def reproduce_entry(
     """
     if settings.precision not in ("float32", "bfloat16"):
         raise UsageError(f"--precision {settings.precision}: expected float32 or bfloat16")
-    from zoo.cache import Cache
+    from zoo.cache import RUNS, Cache
     from zoo.fetching import fetch_checkpoint
+    from zoo.repro.pipeline import Pipeline
 
     clock = _Clock()
     cache = cache or Cache()
@@ -109,20 +124,31 @@ def reproduce_entry(
     }
     image_ids = list(dataset.image_ids)[: settings.limit]
     skipped = dict(dataset.skipped)
-    all_images = len(dataset) + len(skipped)
+    all_images = images_in_dataset(dataset)
+    left_out = 0
     if keep_going:
         image_ids, unreadable = usable_images(dataset, image_ids)
         skipped |= unreadable
         for reason in skipped.values():
             say(f"skipped: {reason}")
+        unnamed = all_images - len(dataset) - len(dataset.skipped)
+        if unnamed:
+            say(f"missing: {unnamed} of {all_images} images, pictures and ground truth")
+        left_out = all_images - len(dataset) + len(unreadable)
         if not image_ids:
             raise DataError(f"{entry.name}: none of {all_images} images can be used; the lines above say why")
-    folder = RunFolder(_run_root(entry, out, cache))
-    with folder.in_use():
-        folder.open(identity, image_ids, restart=restart)
-        say(f"{entry.name}: {len(image_ids)} of {all_images} images of {entry.dataset}")
+    else:
+        require_headers(dataset, image_ids)
+    place = RunPlace(Path(out or cache.root / RUNS) / settings.folder_name(entry.name))
+    with place.in_use():
+        place.check(identity, restart=restart)
+        say(f"{entry.name}: {len(image_ids)} of {all_images} images of {entry.dataset}, their files checked")
         clock.lap("prepare_s")
-        measured = _measure(entry, dataset, image_ids, checkpoint, settings, folder, cache, clock)
+        # Device and network first: without them there is nothing to begin.
+        pipeline = Pipeline(entry, dataset, checkpoint, settings, place.unfinished)
+        clock.lap("load_s")
+        folder = place.open(identity, restart=restart)
+        measured = _measure(entry.name, dataset, image_ids, pipeline, folder, cache, clock)
         intervals = _intervals(folder, image_ids, measured["metrics"], all_images)
         clock.lap("intervals_s")
         receipt, timings = measured.pop("receipt"), measured.pop("timings")
@@ -135,7 +161,7 @@ def reproduce_entry(
             "claims": judge_claims(
                 entry.published,
                 measured["metrics"],
-                not_judged=_why_not_judged(settings, len(skipped), all_images),
+                not_judged=_why_not_judged(settings, left_out, all_images),
                 partial=_how_partial(len(image_ids), all_images),
                 intervals=intervals,
             ),
@@ -158,16 +184,24 @@ def reproduce_entry(
         with writing(folder.root / "table.md"):
             (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
         write_json(folder.root / "record.json", record)
-    say(f"run record: {folder.root / 'record.json'}")
+        failure = measured["official_scripts"].get("failed")
+        if failure is not None:
+            raise EvaluationError(
+                f"{entry.name}: {failure}; the internal numbers and predictions are kept in {folder.root}; "
+                "run the same command again to go on at the scripts"
+            )
+        kept = place.finish()
+    if kept is not None:
+        say(f"the last run here was of something else, and is kept in {kept}")
+    say(f"run record: {place.finished.root / 'record.json'}")
     return record
 
 
 def _measure(
-    entry: Entry,
+    name: str,
     dataset: Dataset,
     image_ids: list[str],
-    checkpoint: FetchedCheckpoint,
-    settings: RunSettings,
+    pipeline: Pipeline,
     folder: RunFolder,
     cache: Cache,
     clock: _Clock,
@@ -175,17 +209,15 @@ def _measure(
     """Evaluates what is not done yet, runs both evaluators, and returns their part of the record."""
     from zoo.repro.interrupted import numbers_so_far
     from zoo.repro.official import start_official
-    from zoo.repro.pipeline import Pipeline
     from zoo.repro.predictions import missing_predictions
 
     done = folder.done(image_ids)
     done -= set(missing_predictions(folder.predictions, done))
     if done:
-        say(f"{len(done)} images are there from an interrupted run in {folder.root}")
+        say(f"going on with {len(done)} images of an interrupted run in {folder.root}")
     official = start_official(dataset, image_ids, folder.predictions, folder.official, cache=cache)
     try:
-        with Pipeline(entry, dataset, checkpoint, settings, folder) as pipeline:
-            clock.lap("load_s")
+        with pipeline:
             pipeline.run(image_ids, done)
         clock.lap("images_s")
         say("running the official scripts")
@@ -195,9 +227,9 @@ def _measure(
         done = folder.done(image_ids)
         kept = [image_id for image_id in image_ids if image_id in done]
         if kept:
-            say(numbers_so_far(folder, kept, dataset.info, len(dataset)))
+            say(numbers_so_far(folder, kept, dataset.info, images_in_dataset(dataset)))
         raise InterruptedRunError(
-            f"{entry.name}: interrupted with {len(kept)} of {len(image_ids)} images done; "
+            f"{name}: interrupted with {len(kept)} of {len(image_ids)} images done; "
             f"run the same command again to go on (kept in {folder.root})"
         ) from None
     finally:
@@ -249,8 +281,8 @@ def _intervals(
     return intervals
 
 
-def _why_not_judged(settings: RunSettings, skipped: int, all_images: int) -> str | None:
-    reasons = [f"{skipped} of {all_images} images skipped"] if skipped else []
+def _why_not_judged(settings: RunSettings, left_out: int, all_images: int) -> str | None:
+    reasons = [f"{left_out} of {all_images} images skipped"] if left_out else []
     changes = settings.changes_numbers()
     if changes:
         reasons.append(f"measured with {' '.join(changes)}")
@@ -279,10 +311,6 @@ class _Clock:
 
     def total(self) -> float:
         return time.perf_counter() - self._start
-
-
-def _run_root(entry: Entry, out: Path | None, cache: Cache) -> Path:
-    return Path(out or cache.root / "runs") / entry.name.replace("/", "__")
 
 
 def code_digest() -> str:

@@ -50,6 +50,24 @@ def images_of(folder: RunFolder, record: Mapping[str, Any]) -> list[str]:
     return found
 
 
+# One array of each part that every reader uses; `from_arrays` of the metrics checks the others.
+_ARRAYS = ("pq/tp", "pq/num_classes", "miou/confusion", "ap/thing_class_ids")
+
+
+def check_statistics(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Checks that one image's statistics hold what reports read.
+
+    Raises:
+      DataError: an array is missing.
+    """
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        raise DataError(
+            f"{path}: not the statistics of an image: expected an array {missing[0]!r}, found none; "
+            "run the entry again with --restart"
+        )
+
+
 def read_statistics(folder: RunFolder, image_ids: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
     """Yields each image's statistics, see `zoo.repro.scores.InternalScores.measure`.
 
@@ -63,4 +81,5 @@ def read_statistics(folder: RunFolder, image_ids: Iterable[str]) -> Iterator[dic
                 f"{folder.images}: the statistics of image {image_id} are missing or damaged; "
                 "run the entry again with --restart"
             )
+        check_statistics(arrays, folder.images / f"{image_id}.npz")
         yield arrays

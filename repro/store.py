@@ -6,18 +6,14 @@ import hashlib
 import io
 import os
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from zoo.cache import read_json
-from zoo.errors import EvaluationError, ZooError
-from zoo.repro.record import read_record, write_json, writing
+from zoo.repro.record import write_json, writing
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
 _OWN = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
@@ -39,62 +35,24 @@ class RunFolder:
         self.predictions = self.root / "predictions"
         self.official = self.root / "official"
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Holds the folder for this process.
+    def identity(self) -> dict[str, Any] | None:
+        """Returns what the run is made of, None where no run was begun."""
+        return read_json(self.root / "run.json")
+
+    def create(self, identity: Mapping[str, Any]) -> None:
+        """Prepares the folder for a run of `identity`; a run of it that was begun stays.
 
         Raises:
-          EvaluationError: another process is running in it.
+          EvaluationError: it cannot be written.
         """
-        with writing(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise EvaluationError(
-                f"{self.root}: another process is running there; wait for it, or give another --out"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def open(self, identity: Mapping[str, Any], image_ids: Sequence[str], *, restart: bool = False) -> None:
-        """Prepares the folder: goes on with an unfinished run of the same identity, or starts anew.
-
-        Numbers of a finished run are never reused: asking again measures again. Images that a shorter run
-        (`--limit`) did not finish with stay.
-
-        Args:
-          identity: what the run is made of.
-          image_ids: the images asked for.
-          restart: whether to start anew in any case.
-
-        Raises:
-          EvaluationError: the folder holds an unfinished run of another identity.
-        """
-        found = self._identity()
-        finished = self._finished_images()
-        same = found == identity
-        if restart or found is None or (finished and not same):
-            with writing(self.root):
-                self.clear()
-        elif not same:
-            changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
-            raise EvaluationError(
-                f"{self.root}: holds an unfinished run of something else ({', '.join(changed)} differ); "
-                "give another --out, or --restart to discard it"
-            )
-        elif finished >= len(image_ids):
-            with writing(self.root):
-                for image_id in image_ids:
-                    self._image_path(image_id).unlink(missing_ok=True)
         with writing(self.images):
             self.images.mkdir(parents=True, exist_ok=True)
-            (self.root / "record.json").unlink(missing_ok=True)
-        if self._identity() is None:
+        if self.identity() is None:
             write_json(self.root / "run.json", identity)
+
+    def has_images(self) -> bool:
+        """Returns whether any image was evaluated."""
+        return any(self.images.glob("*.npz"))
 
     def clear(self) -> None:
         """Removes everything that a run has written here."""
@@ -139,24 +97,11 @@ class RunFolder:
     def images_of(self, record: Mapping[str, Any]) -> list[str]:
         """Returns the images of a record whose statistics are here, in the order of the run.
 
-        A run takes the first images by name that it does not skip; statistics of further ones are of a longer
-        run before it.
+        A run takes the first images by name that it does not skip. Earlier versions left statistics of
+        further ones in the folder, from a longer run.
         """
         found = {path.name.removesuffix(".npz") for path in self.images.glob("*.npz")}
         return sorted(found - set(record.get("skipped", ())))[: int(record["images"])]
 
     def _image_path(self, image_id: str) -> Path:
         return self.images / f"{image_id}.npz"
-
-    def _finished_images(self) -> int:
-        """Returns the number of images of the last finished run, 0 where there is none."""
-        if not (self.root / "record.json").exists():
-            return 0
-        try:
-            return int(read_record(self.root)["images"])
-        except ZooError:
-            # Written by another version: finished, whatever it says.
-            return sys.maxsize
-
-    def _identity(self) -> dict[str, Any] | None:
-        return read_json(self.root / "run.json")

@@ -15,7 +15,8 @@ import google_crc32c
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.repro.dataset import DatasetInfo, Sample, decode_image
+from zoo.repro.dataset import DatasetInfo, Sample, decode_image, surplus
+from zoo.repro.headers import image_size
 
 if TYPE_CHECKING:
     from zoo.repro.dataset import Dataset
@@ -62,7 +63,7 @@ class TFRecordDataset:
         """
         self.info = info
         self._paths = tuple(sorted(paths))
-        self._expected_images = expected_images
+        self.expected_images = expected_images
         self._records: dict[str, _Record] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         self._lock = threading.Lock()
@@ -100,7 +101,7 @@ class TFRecordDataset:
         data = bytes(self._data(record))
         if _masked_crc(data) != record.data_crc:
             raise DataError(f"{name}: the record's checksum is wrong; copy or make {record.path.name} again")
-        features = dict(_features(memoryview(data), name))
+        _, features, size = self._example(index)
         image = decode_image(bytes(_bytes(features, _KEY_IMAGE, name)), name)
         label_format = bytes(_bytes(features, _KEY_LABEL_FORMAT, name, b"raw"))
         if label_format != b"raw":
@@ -108,16 +109,34 @@ class TFRecordDataset:
                 f"{name}: has {label_format.decode(errors='replace')} labels, expected raw panoptic ones "
                 "(made with --create_panoptic_data)"
             )
-        size = (_integer(features, _KEY_HEIGHT, name), _integer(features, _KEY_WIDTH, name))
         encoded = _bytes(features, _KEY_LABEL, name)
-        if image.shape[:2] != size or len(encoded) != 4 * size[0] * size[1]:
-            raise DataError(
-                f"{name}: expected image and label of {size[0]} x {size[1]}, found an image of "
-                f"{image.shape[0]} x {image.shape[1]} and a label of {len(encoded)} bytes"
-            )
+        _require_sizes((image.shape[0], image.shape[1]), encoded, size, name)
         label = np.frombuffer(encoded, "<i4").reshape(size).astype(np.int32)
         panoptic, semantic = split_label(label, self.info)
         return Sample(image_id, image, panoptic, semantic, crowd_labels=np.zeros(0, np.int32))
+
+    def check_headers(self, index: int) -> None:
+        """Looks at the image's header and the label's length.
+
+        Raises:
+          DataError: they disagree with the size that the record gives.
+        """
+        name, features, size = self._example(index)
+        found = image_size(bytes(_bytes(features, _KEY_IMAGE, name)), name)
+        _require_sizes(found, _bytes(features, _KEY_LABEL, name), size, name)
+
+    def check_contents(self, index: int) -> None:
+        """Decodes a record; see `load`."""
+        self.load(index)
+
+    def _example(self, index: int) -> tuple[str, dict[str, memoryview], tuple[int, int]]:
+        """Returns a record's name for messages, its features, and the size that it gives."""
+        image_id = self._image_ids[index]
+        record = self._records[image_id]
+        name = f"{record.path}, image {image_id}"
+        features = dict(_features(self._data(record), name))
+        size = (_integer(features, _KEY_HEIGHT, name), _integer(features, _KEY_WIDTH, name))
+        return name, features, size
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 over each image's name, size and stored checksum.
@@ -133,10 +152,8 @@ class TFRecordDataset:
     def check(self) -> list[str]:
         """Returns what is missing, one line each."""
         total = len(self)
-        if self._expected_images is not None and total != self._expected_images:
-            return [
-                f"{len(self._paths)} TFRecord files hold {total} images, expected {self._expected_images}"
-            ]
+        if self.expected_images is not None and total != self.expected_images:
+            return [f"{len(self._paths)} TFRecord files hold {total} images, expected {self.expected_images}"]
         return []
 
     def _map(self, path: Path) -> mmap.mmap:
@@ -176,7 +193,7 @@ def open_records_or_folders(
       info: the classes and their encoding.
       open_folders: opens the original folders.
       expected_images: how many images a complete split has, or None for any number.
-      keep_going: whether a data set that is not complete is no error.
+      keep_going: whether a data set that is not complete is no error; one with too many images still is.
 
     Raises:
       DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
@@ -187,7 +204,8 @@ def open_records_or_folders(
         dataset = TFRecordDataset(records, info, expected_images=expected_images)
     else:
         dataset = open_folders(path)
-    problems = [] if keep_going else dataset.check()
+    # Which of too many images do not belong cannot be told: leaving some out would be a guess.
+    problems = surplus(dataset) if keep_going else dataset.check()
     if problems:
         raise DataError(f"{path}: " + "; ".join(problems))
     return dataset
@@ -229,7 +247,7 @@ def _records(path: Path, data: mmap.mmap) -> Iterator[_Record]:
         header = data[offset : offset + _HEADER_BYTES]
         length, length_crc = struct.unpack("<QI", header) if len(header) == _HEADER_BYTES else (0, -1)
         if _masked_crc(header[:8]) != length_crc:
-            raise DataError(f"{path}: is no TFRecord file, or is damaged at byte {offset}")
+            raise DataError(f"{path}: is not a TFRecord file, or is damaged at byte {offset}")
         start = offset + _HEADER_BYTES
         offset = start + length + _FOOTER_BYTES
         if offset > end:
@@ -296,6 +314,14 @@ def _bytes(features: dict[str, memoryview], key: str, name: str, default: bytes 
         return memoryview(default)
     hint = "; the split has no ground truth" if key == _KEY_LABEL else ""
     raise DataError(f"{name}: has no {key}{hint}")
+
+
+def _require_sizes(image: tuple[int, int], label: memoryview, size: tuple[int, int], name: str) -> None:
+    if image != size or len(label) != 4 * size[0] * size[1]:
+        raise DataError(
+            f"{name}: expected image and label of {size[0]} x {size[1]}, found an image of "
+            f"{image[0]} x {image[1]} and a label of {len(label)} bytes"
+        )
 
 
 def _integer(features: dict[str, memoryview], key: str, name: str) -> int:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How fast an example runs is the machine's affair; a test that hangs meets the limit in pyproject.toml.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+# A shell starts background jobs with SIGINT ignored, and what they start inherits it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a user's shell may have set, and what would change what the program prints.
 _NOT_INHERITED = ("TF_CPP_MIN_LOG_LEVEL", "ZOO_REGISTRY", "ZOO_LOCK", "COLUMNS", "FORCE_COLOR")
+
+# Machine code of the pixel loops outlives a test session, whose cache is new.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 ZooCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -46,7 +60,7 @@ def zoo_command(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooCommand
             env={**zoo_environment, **(environment or {})},
             cwd=zoo_folder,
             stdin=subprocess.DEVNULL,
-            **{"capture_output": True, "text": True, "timeout": 300, **options},
+            **{"capture_output": True, "text": True, **options},
         )
 
     return run

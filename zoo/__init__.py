@@ -10,13 +10,46 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import (
+    ArchiveError,
+    CheckpointError,
+    DataError,
+    DownloadError,
+    EvaluationError,
+    InterruptedRunError,
+    RegistryError,
+    UnknownNameError,
+    UsageError,
+    VerificationError,
+    ZooError,
+)
+
 if TYPE_CHECKING:
     from zoo.loading import build as build
     from zoo.loading import load as load
     from zoo.prediction import predict_panoptic as predict_panoptic
     from zoo.registry import list_entries as list_entries
 
-__all__ = ["build", "list_entries", "load", "predict_panoptic"]
+__version__: str
+
+__all__ = [
+    "ArchiveError",
+    "CheckpointError",
+    "DataError",
+    "DownloadError",
+    "EvaluationError",
+    "InterruptedRunError",
+    "RegistryError",
+    "UnknownNameError",
+    "UsageError",
+    "VerificationError",
+    "ZooError",
+    "__version__",
+    "build",
+    "list_entries",
+    "load",
+    "predict_panoptic",
+]
 
 _HOME = {
     "build": "zoo.loading",
@@ -29,6 +62,10 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("panoptic-zoo")
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 

@@ -173,7 +173,8 @@ def _members(archive: Path, raw: BinaryIO, budget: _Budget) -> Generator[_Member
         kind = "a web page" if start.lstrip()[:1] == b"<" else f"a file that starts with {start[:8]!r}"
         found = kind if start else "an empty file"
         raise ArchiveError(
-            f"{archive}: expected a .tar.gz, .tar or .zip archive, found {found}; check the URL"
+            f"{archive}: expected a .tar.gz, .tar or .zip archive, found {found}; "
+            "check what the registry names"
         )
 
 
@@ -246,13 +247,15 @@ def _write(archive: Path, folder: Path, members: Iterable[_Member], budget: _Bud
         assert member.stream is not None
         files[name] = _write_file(archive, folder, name, member.stream)
     for name, target in links.items():
-        # Links to links are followed by name alone; a circle is refused like any other dead end.
+        # Links to links are followed by name alone; a cycle is refused like any other dead end.
         seen = {name}
         while target in links and target not in seen:
             seen.add(target)
             target = links[target]
         if target not in files:
-            raise ArchiveError(f"{archive}: the link {name!r} points to {target!r}, which is no file in it")
+            raise ArchiveError(
+                f"{archive}: the link {name!r} points to {target!r}, which is not a file in it"
+            )
         budget.spend(files[target].bytes)
         with (folder / target).open("rb") as stream:
             files[name] = _write_file(archive, folder, name, stream)
@@ -315,7 +318,7 @@ def find_checkpoint(folder: Path) -> Path:
         more = f", and {len(listed) - 6} more" if len(listed) > 6 else ""
         raise ArchiveError(
             f"{folder}: expected one checkpoint (one *.index file), found {len(indices) or 'none'}"
-            f"{' among' if not indices else ':'} {names or 'no files'}{more}; check the URL of the checkpoint"
+            f"{' among' if not indices else ':'} {names or 'no files'}{more}; give another one"
         )
     prefix = indices[0].with_name(indices[0].name.removesuffix(".index"))
     shards = [

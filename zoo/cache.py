@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError, ZooError, cannot_write
+from zoo.words import counted
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -26,6 +27,7 @@ KINDS = {
     "datasets": "unpacked data sets",
     "panoptic_ground_truth": "panoptic ground truth made from data sets",
     "fingerprints": "digests of data sets' files",
+    "numba": "machine code of the pixel loops",
 }
 """The parts of the cache that can be made again, and what each holds."""
 
@@ -43,13 +45,21 @@ TAG_TEXT = (
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> Path:
-    """Returns the cache's folder: `ZOO_CACHE`, or the user's cache folder of this system."""
+    """Returns the cache's folder: `ZOO_CACHE`, or the user's cache folder of this system.
+
+    Raises:
+      UsageError: `ZOO_CACHE` is not set, and this user has no home folder.
+    """
     chosen = environ.get("ZOO_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.expanduser(chosen)).absolute()
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("zoo", appauthor=False))
+    root = Path(platformdirs.user_cache_dir("zoo", appauthor=False))
+    # In a container whose user has neither HOME nor an entry in /etc/passwd, `~` stays `~`.
+    if not root.is_absolute():
+        raise UsageError("this user has no home folder for the cache; set ZOO_CACHE to a folder")
+    return root
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,9 @@ class PruneReport:
             f"{verb} {entry.kind}/{_title(entry)}, {readable_size(entry.bytes)}" for entry in self.removed
         ]
         lines += [f"kept {entry.kind}/{entry.name}: another process is using it" for entry in self.in_use]
-        lines.append(f"{verb} {len(self.removed)} entries, {readable_size(self.freed_bytes)}")
+        lines.append(
+            f"{verb} {counted(len(self.removed), 'entry', 'entries')}, {readable_size(self.freed_bytes)}"
+        )
         return "\n".join(lines)
 
 
@@ -185,7 +197,7 @@ class Cache:
                 write_atomically(tag, TAG_TEXT)
         except OSError as error:
             raise ZooError(
-                f"{folder}: the cache cannot be written: {error.strerror}; set ZOO_CACHE to a folder that can"
+                cannot_write(folder, error, "set ZOO_CACHE to a folder that can be written")
             ) from error
         return folder
 
@@ -198,7 +210,7 @@ class Cache:
             locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ZooError(
-                f"{locks}: the cache cannot be written: {error.strerror}; set ZOO_CACHE to a folder that can"
+                cannot_write(locks, error, "set ZOO_CACHE to a folder that can be written")
             ) from error
         return FileLock(locks / f"{kind}-{name}.lock")
 
@@ -241,10 +253,13 @@ class Cache:
           dry_run: say what would go; remove nothing.
 
         Raises:
-          UsageError: there is no such kind.
+          UsageError: there is no such kind, or the number of days is not 0 or more.
           ZooError: a file cannot be removed.
         """
         from filelock import Timeout
+
+        if older_than_days is not None and not older_than_days >= 0:
+            raise UsageError(f"--older-than-days {older_than_days:g}: expected 0 or more")
 
         removed, in_use = [], []
         now = time.time()
@@ -321,7 +336,18 @@ def touch(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that readers see the old text or the new one, never a part."""
+    """Writes a text file so that readers see the old text or the new one, never a part.
+
+    Folders above it are made. What is not a plain file, such as `/dev/stdout`, is written to as it is.
+
+    Raises:
+      OSError: it cannot be written; then nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8", newline="\n")
+        return
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +16,12 @@ import typer
 from typer.core import TyperGroup
 
 from zoo.cli_data import data_app
+from zoo.cli_data_folders import data_folders
 from zoo.cli_explain import explain
 from zoo.cli_groups import cache_app
 from zoo.cli_nightly import nightly
-from zoo.cli_output import AsJson, console, print_json
-from zoo.cli_registry import chosen_registry, registry_files
+from zoo.cli_output import AsJson, console, expect_one_of, print_each, print_json
+from zoo.cli_registry import REGISTRY_HELP, chosen_registry, reads_registry, registry_files
 from zoo.cli_report import report_app
 from zoo.errors import InterruptedRunError, UsageError, ZooError
 from zoo.quiet import import_tensorflow
@@ -32,13 +36,24 @@ _ParserError: Any = typer.BadParameter.__base__
 class _Commands(TyperGroup):
     """The commands; the parser's errors and an interrupt become one line each, like all other errors."""
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
+    def make_context(self, info_name: Any, args: list[str], *more: Any, **options: Any) -> Any:
         with _errors_of_one_line():
-            return super().make_context(*args, **options)
+            if not options.get("resilient_parsing"):
+                _refuse_empty(args)
+            return super().make_context(info_name, args, *more, **options)
 
     def invoke(self, ctx: Any) -> Any:
         with _errors_of_one_line():
             return super().invoke(ctx)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuses empty arguments: as a path, one would be the current folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if not word or (equals and not value and option.startswith("--")):
+            name = option or (before if before.startswith("-") else "an argument")
+            raise UsageError(f"{name}: expected a value, found an empty one; is a variable not set?")
 
 
 @contextmanager
@@ -50,7 +65,9 @@ def _errors_of_one_line() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise
         command = error.ctx.command_path if error.ctx is not None else "zoo"
-        raise UsageError(f"{error.format_message().rstrip('.')}; `{command} --help` shows how") from None
+        reason = re.sub(r"[.,;]? +Did you mean:? (.+)\?$", r" (did you mean \1?)", error.format_message())
+        reason = re.sub(r" \(Possible options: (.+)\)$", r" (did you mean \1?)", reason)
+        raise UsageError(f"{reason.rstrip('.')}; `{command} --help` shows how") from None
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted") from None
 
@@ -84,8 +101,7 @@ def options(
         typer.Option(
             "--registry",
             metavar="FILE",
-            help="A registry file of your own, beside the built-in one. May be given more than once.",
-            envvar=None,
+            help=REGISTRY_HELP,
         ),
     ] = None,
     version: Annotated[
@@ -93,7 +109,7 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Takes the options that come before the command."""
     registry_files[:] = registry or []
 
 
@@ -115,14 +131,25 @@ Name = Annotated[
     typer.Argument(metavar="NAME", help="An entry, as `zoo list` prints it.", autocompletion=_complete_name),
 ]
 
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME", help="Entries or globs, e.g. `'cityscapes/*'`.", autocompletion=_complete_name
+    ),
+]
+
 
 @app.command("list")
+@reads_registry
 def list_entries(
     pattern: Annotated[
         list[str] | None, typer.Argument(help="Names or globs, e.g. `'cityscapes/*'`.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only entries of this data set.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Only entries with this backbone.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Only entries with this backbone: a name, a title, a part of one, or a glob."),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -131,14 +158,15 @@ def list_entries(
         ),
     ] = None,
     backbones: Annotated[
-        bool, typer.Option("--backbones", help="The ImageNet backbones instead, to start a training from.")
+        bool,
+        typer.Option("--backbones", help="List the ImageNet backbones to start a training from instead."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the entries with their published numbers.
 
-    The column *On disk* says where a checkpoint can be had from without a download: `cache`, `bundled`, or
-    `disk`.
+    The column *On disk* says where a checkpoint is found without a download: `cache`, `bundled`, or `disk`.
+    [*] numbers are from the official scripts, [**] from the reference implementation's pipeline.
 
     Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --json`
     """
@@ -160,11 +188,13 @@ def list_entries(
     if as_json:
         print_json(listing.as_json(entries))
         return
-    out = console()
-    out.print(listing.entries_table(entries, out.width if sys.stdout.isatty() else None))
+    console().print(listing.entries_table(entries))
+    if sys.stdout.isatty():
+        typer.echo(f"\n{listing.LEGEND}")
 
 
 @app.command()
+@reads_registry
 def show(
     name: Name,
     network: Annotated[
@@ -206,8 +236,9 @@ def show(
 
 
 @app.command()
+@reads_registry
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", autocompletion=_complete_name)],
+    names: Names,
     as_json: AsJson = False,
 ) -> None:
     """Download, verify and unpack checkpoints into the cache.
@@ -218,7 +249,7 @@ def fetch(
 
     registry = _registry()
     found = []
-    for entry in [registry.find(name) for name in names]:
+    for entry in registry.find_all(names):
         checkpoint = fetch_checkpoint(entry)
         found.append(
             {
@@ -232,12 +263,13 @@ def fetch(
         if not as_json:
             typer.echo(f"{entry.name}: {checkpoint.prefix}")
     if as_json:
-        print_json(found)
+        print_each(found)
 
 
 @app.command()
+@reads_registry
 def verify(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", autocompletion=_complete_name)],
+    names: Names,
     accept: Annotated[
         bool, typer.Option("--accept", help="Record the files as they are now as the ones to expect.")
     ] = False,
@@ -255,8 +287,10 @@ def verify(
 ) -> None:
     """Read fetched files again, whole, and check every digest down to each tensor's own.
 
-    With `--against saved_model`, say instead how far the network that is built here agrees with the published
-    SavedModel; exit code 1 where they differ by more than rounding.
+    A checkpoint that is not on disk yet is downloaded first.
+
+    With `--against saved_model`, compare the network that is built here with the published SavedModel
+    instead; exit code 1 if they differ by more than rounding.
 
     Examples: `zoo verify minicity/mobilenet_v3_small_os16`,
     `zoo verify cityscapes/resnet50_beta_os32 --against saved_model --image street.png`
@@ -264,13 +298,13 @@ def verify(
     if against is not None or image is not None:
         _verify_against(names, against, image, accept=accept, as_json=as_json)
         return
+    entries = _registry().find_all(names)
     import_tensorflow()
     from zoo.fetching import verify_entry
 
-    registry = _registry()
-    reports = [verify_entry(registry.find(name), accept=accept) for name in names]
+    reports = [verify_entry(entry, accept=accept) for entry in entries]
     if as_json:
-        print_json([report.to_json() for report in reports])
+        print_each([report.to_json() for report in reports])
         return
     for report in reports:
         typer.echo(str(report))
@@ -285,14 +319,16 @@ def _verify_against(
         )
     if accept:
         raise UsageError("--accept: expected none with --against, which compares outputs and records nothing")
+    if image is not None and not image.is_file():
+        raise UsageError(f"--image {image}: no such file")
     registry = _registry()
-    entries = [registry.resolve(name) for name in names]
+    entries = registry.resolve_all(names)
     import_tensorflow()
     from zoo.agreement import compare_with_saved_model
 
     reports = [compare_with_saved_model(entry, registry=registry, image_file=image) for entry in entries]
     if as_json:
-        print_json([report.to_json() for report in reports])
+        print_each([report.to_json() for report in reports])
     else:
         for report in reports:
             typer.echo(str(report))
@@ -301,6 +337,7 @@ def _verify_against(
 
 
 @app.command("load-check")
+@reads_registry
 def load_check(
     name: Name,
     checkpoint: Annotated[
@@ -323,10 +360,16 @@ def load_check(
 
 
 @app.command()
+@reads_registry
 def reproduce(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", autocompletion=_complete_name)],
+    names: Names,
     data: Annotated[
-        Path | None, typer.Option(help="The data set's folder. Bundled entries bring their own.")
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="The data set's folder; DATASET=DIR, once for each, where entries need several data sets. "
+            "Bundled entries bring their own.",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
@@ -347,30 +390,57 @@ def reproduce(
             "--keep-going", help="Leave out images that cannot be used; claims are not judged then."
         ),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 4 where a claim was not judged, or nothing published.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate entries and compare with the published numbers.
 
     One pass over the images feeds the official scripts and the internal metrics. A run that was stopped
-    goes on where it was. Exit code: 0 every claim holds, 1 a claim was missed, 2 usage, 3 could not run.
+    goes on where it was. Results of other settings are kept beside each other; results of the same are
+    replaced when the new ones are complete. Exit code: 0 every claim that was judged holds (the last line
+    says which was not), 1 a claim was missed, 2 usage, 3 could not run, 4 with --strict: not judged.
 
     Examples: `zoo reproduce minicity/mobilenet_v3_small_os16`,
     `zoo reproduce cityscapes/resnet50_os32 --data ~/cityscapes --limit 50`
     """
     registry = _registry()
-    entries = [registry.resolve(name) for name in names]
+    entries = registry.resolve_all(names)
+    from zoo.repro.devices import parse_device
 
+    # Before TensorFlow is imported, which takes seconds.
+    parse_device(device)
+    expect_one_of("--precision", precision, ("float32", "bfloat16"))
+    averaged_scales = _scales(scales)
+    needed = {entry.dataset: entry.name for entry in entries}
+    folders = data_folders(data or [], registry, next(iter(needed)) if len(needed) == 1 else None)
+    for dataset in folders.keys() - needed.keys():
+        raise UsageError(f"--data {dataset}=…: expected a data set of the entries, {' or '.join(needed)}")
+
+    from zoo.cache import Cache
     from zoo.reports.table import terminal
-    from zoo.repro.claims import all_hold
-    from zoo.repro.run import RunSettings, reproduce_entry
+    from zoo.repro.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
+    from zoo.repro.datasets import open_dataset
+    from zoo.repro.run import RunSettings, reproduce_entry, say
 
-    settings = RunSettings(limit=limit, device=device, precision=precision, scales=_scales(scales), flip=flip)
+    settings = RunSettings(limit=limit, device=device, precision=precision, scales=averaged_scales, flip=flip)
+    if len(entries) > 1:
+        # A slip in the last one's data is told now, not after hours with the others.
+        for dataset, name in needed.items():
+            open_dataset(
+                registry.dataset(dataset),
+                folders.get(dataset),
+                Cache(),
+                keep_going=keep_going,
+                needed_by=name,
+            )
     records = []
     for entry in entries:
         record = reproduce_entry(
             entry,
             registry=registry,
-            data=data,
+            data=folders.get(entry.dataset),
             out=out,
             settings=settings,
             restart=restart,
@@ -380,13 +450,19 @@ def reproduce(
         if not as_json:
             console().print(terminal([record]))
     if as_json:
-        print_json(records[0] if len(records) == 1 else records)
+        print_each(records)
+    reasons = {record["entry"]: unjudged(record["claims"]) for record in records}
+    for name, reason in reasons.items():
+        if reason is not None:
+            say(f"{name}: {reason}")
     if not all(all_hold(record["claims"]) for record in records):
         raise typer.Exit(1)
+    if strict and any(reasons.values()):
+        raise typer.Exit(UNJUDGED_EXIT_CODE)
 
 
 app.command()(explain)
-app.command()(nightly)
+app.command()(reads_registry(nightly))
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -402,24 +478,63 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake ends in one line on stderr, never a traceback."""
+    """Runs the command line; every error ends in one line on stderr, and never in exit code 1 by chance."""
+    # Python has None for a stream that the caller closed (`zoo list >&-`).
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the program ends
+    if sys.stdout is None:
+        _fail("standard output is closed; send it to a file or to /dev/null", ZooError.exit_code)
+    code = 0
     try:
         try:
-            app()
+            # Otherwise the parser would turn an abandoned question into 1.
+            code = app(standalone_mode=False) or 0
         finally:
             sys.stdout.flush()
+    except _ParserError as error:
+        error.show()
+        code = UsageError.exit_code
     except ZooError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", InterruptedRunError.exit_code)
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has left. What is still buffered would fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _leave_reader()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error) or type(error).__name__
         _fail(f"{where}{reason}; check the path, its permissions, and the free space", ZooError.exit_code)
+    except (Exception, SystemExit) as error:
+        # Rich and the parser turn a broken pipe into an exit with 1.
+        if isinstance(error.__context__, BrokenPipeError):
+            _leave_reader()
+        # The parser's own `--show-completion` ends so.
+        if isinstance(error, SystemExit) and not error.code:
+            raise
+        _fail(_describe_unexpected(error), ZooError.exit_code)
+    sys.exit(code)
+
+
+def _leave_reader() -> NoReturn:
+    """Ends quietly where the reader of a pipe (head, less) has left."""
+    # What is still buffered would fail again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(ZooError.exit_code)
+
+
+def _describe_unexpected(error: BaseException) -> str:
+    """Returns one line for an error that is nobody's mistake but ours, or the machine's."""
+    if os.environ.get("ZOO_TRACEBACK"):
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "there is not enough memory; free some, or use a machine with more"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}, line {frame.lineno}"
+    words = shlex.join(sys.argv[1:])
+    return (
+        f"unexpected {type(error).__name__} in {place}: {str(error)[:200]}; this is a defect: "
+        f"please report it with what `ZOO_TRACEBACK=1 zoo {words}` prints"
+    )
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli_output import AsJson, console, print_json
+from zoo.cli_output import AsJson, console, expect_one_of, print_json
 from zoo.errors import UsageError
 
 
@@ -34,18 +34,19 @@ def explain(
     Examples: `zoo explain runs/minicity__mobilenet_v3_small_os16`,
     `zoo explain runs/minicity__mobilenet_v3_small_os16 --per-class --picture gap.svg`
     """
-    if form not in ("terminal", "markdown", "json"):
-        raise UsageError(f"--format {form}: expected terminal, markdown or json")
+    expect_one_of("--format", form, ("terminal", "markdown", "json"))
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UsageError(f"--picture {picture}: expected a name that ends in .svg")
+    from zoo.cache import write_atomically
     from zoo.reports import explain_tables, waterfall_svg
     from zoo.reports.explain import explain as explain_run
+    from zoo.reports.runs import open_run
     from zoo.repro.record import writing
 
-    explanation = explain_run(record)
+    explanation = explain_run(open_run(record).path)
     if picture is not None:
         with writing(picture):
-            picture.write_text(waterfall_svg.draw(explanation), encoding="utf-8")
+            write_atomically(picture, waterfall_svg.draw(explanation))
     if as_json or form == "json":
         print_json(explanation.to_json())
     elif form == "markdown":

@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli_data_folders import data_folders
 from zoo.cli_output import AsJson, console, print_json
 from zoo.cli_registry import chosen_registry, registry_files
-from zoo.errors import UsageError
 
 
 def nightly(
     out: Annotated[Path, typer.Option(help="The folder of all nights.")],
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME...]", help="Entries or globs; all that are at hand where none is given."
-        ),
+        typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -56,15 +54,19 @@ def nightly(
     Examples: `zoo nightly --out nights`,
     `zoo nightly 'cityscapes/*' --data cityscapes=~/cityscapes --timeout-minutes 90 --out nights`
     """
+    from zoo.repro.devices import parse_device
+
+    parse_device(device)
     from zoo.reports.night_summary import print_summary
     from zoo.repro.nightly import NightSettings, run_night
 
+    registry = chosen_registry()
     summary = run_night(
-        chosen_registry(),
+        registry,
         names or [],
         out.expanduser().absolute(),
         NightSettings(
-            data=_folders(data or []),
+            data=data_folders(data or [], registry),
             fetch=fetch,
             timeout_s=None if timeout_minutes is None else timeout_minutes * 60,
             memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
@@ -81,15 +83,3 @@ def nightly(
         print_summary(summary, console())
     if summary["exit_code"]:
         raise typer.Exit(summary["exit_code"])
-
-
-def _folders(texts: list[str]) -> dict[str, Path]:
-    folders: dict[str, Path] = {}
-    for text in texts:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"--data {text}: expected DATASET=DIR, e.g. cityscapes=~/cityscapes")
-        if name in folders:
-            raise UsageError(f"--data {text}: expected one folder of {name}, found {folders[name]} before")
-        folders[name] = Path(folder).expanduser().absolute()
-    return folders

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from zoo import cli_report_pages
-from zoo.cli_output import AsJson, console, print_json
-from zoo.cli_registry import chosen_registry
-from zoo.errors import UsageError
+from zoo.cli_output import AsJson, console, expect_one_of, print_json
+from zoo.cli_registry import chosen_registry, reads_registry
 
 report_app = typer.Typer(help="Tables and pages from the registry and run records.", no_args_is_help=True)
 cli_report_pages.register(report_app)
 
 Records = Annotated[
-    list[Path], typer.Argument(metavar="RECORD...", help="Run records, or the folders of runs.")
+    list[Path],
+    typer.Argument(metavar="RECORD", help="Run records, the folders of runs, or folders above them."),
 ]
 OneTable = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only the table of this data set: cityscapes or coco.")
@@ -33,13 +33,13 @@ def report_diff(
 
     Example: `zoo report diff runs/minicity__mobilenet_v3_small_os16 --format markdown`
     """
+    expect_one_of("--format", form, ("terminal", "markdown", "csv", "json"))
     from zoo.reports import table
+    from zoo.reports.runs import record_files
     from zoo.repro.record import read_record
 
     forms: dict[str, Any] = {"markdown": table.markdown, "csv": table.as_csv, "json": table.as_json}
-    if form not in (*forms, "terminal"):
-        raise UsageError(f"--format {form}: expected terminal, markdown, csv or json")
-    found = [read_record(path) for path in records]
+    found = [read_record(path) for path in record_files(records)]
     if form == "terminal":
         console().print(table.terminal(found))
     else:
@@ -47,6 +47,7 @@ def report_diff(
 
 
 @report_app.command("published")
+@reads_registry
 def report_published(dataset: OneTable = None) -> None:
     """Print the published tables again from the registry, byte for byte.
 
@@ -58,20 +59,32 @@ def report_published(dataset: OneTable = None) -> None:
 
 
 @report_app.command("measured")
+@reads_registry
 def report_measured(records: Records) -> None:
     """Print the published tables with the numbers of run records in them.
 
     Numbers are rounded as the published ones; what was not run is blank. Bundled entries have a table of
-    their own.
+    their own. Of several runs of an entry in a folder above them, the newest counts, and before all others
+    one over all images with the settings of the published numbers.
 
-    Example: `zoo report measured runs/*/record.json`
+    Example: `zoo report measured runs`
     """
     from zoo.reports.measured import measured_tables, read_measured
+    from zoo.reports.runs import find_runs, one_of_each_entry
 
-    sys.stdout.write(measured_tables(chosen_registry(), map(read_measured, records)))
+    registry = chosen_registry()
+    named = [path for path in records if not path.is_dir() or (path / "record.json").exists()]
+    runs = find_runs(path for path in records if path not in named)
+    chosen = one_of_each_entry(runs)
+    for run in runs:
+        if run not in chosen:
+            typer.echo(f"zoo: left out: {run.path}: another run of {run.entry}", err=True)
+    paths = [*named, *(run.path for run in chosen)]
+    sys.stdout.write(measured_tables(registry, map(read_measured, paths)))
 
 
 @report_app.command("write")
+@reads_registry
 def report_write(
     folder: Annotated[Path, typer.Option(help="Where the generated files are.")] = Path("reports"),
     check: Annotated[
@@ -97,6 +110,7 @@ def report_write(
 
 
 @report_app.command("lint")
+@reads_registry
 def report_lint(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Markdown with tables like the published ones.")

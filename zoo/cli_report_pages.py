@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli_output import AsJson, console, print_json
+from zoo.cli_output import AsJson, console, expect_one_of, print_json
 from zoo.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def register(report_app: typer.Typer) -> None:
 def html(
     records: Annotated[
         list[Path],
-        typer.Argument(metavar="RECORD...", help="Run records, the folders of runs, or folders above them."),
+        typer.Argument(metavar="RECORD", help="Run records, the folders of runs, or folders above them."),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
 ) -> None:
@@ -33,14 +33,14 @@ def html(
 
     Example: `zoo report html runs --out report.html`
     """
+    from zoo.cache import write_atomically
     from zoo.reports.html import page
     from zoo.reports.runs import find_runs
     from zoo.repro.record import writing
 
     text = page(find_runs(records))
     with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        write_atomically(out, text)
     print(f"zoo: page: {out} ({len(text.encode()) / 2**20:.1f} MiB)", file=sys.stderr)
 
 
@@ -67,11 +67,10 @@ def compare(
 
     Example: `zoo report compare runs/float32 runs/bfloat16 --threshold 0.2`
     """
+    expect_one_of("--format", form, ("terminal", "markdown"))
     from zoo.reports.compare import compare_runs, markdown, to_json, write_terminal
     from zoo.reports.runs import open_run
 
-    if form not in ("terminal", "markdown"):
-        raise UsageError(f"--format {form}: expected terminal or markdown")
     found = compare_runs(open_run(before), open_run(after), threshold=threshold)
     if as_json:
         print_json(to_json(found))
@@ -96,23 +95,25 @@ def history(
 ) -> None:
     """Show what was measured for an entry over time, and what changed in between.
 
+    Runs of other settings (precision, scales, images) have a history of their own.
+
     Example: `zoo report history minicity/mobilenet_v3_small_os16 --records nightly --picture history.svg`
     """
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise UsageError(f"--picture {picture}: expected a file name that ends in .svg")
+    from zoo.cache import write_atomically
     from zoo.reports.history import as_json as to_json
-    from zoo.reports.history import history as points_of
-    from zoo.reports.history import select_entry, terminal
-    from zoo.reports.history_chart import history_svg
+    from zoo.reports.history import histories, select_entry, terminal
+    from zoo.reports.history_chart import history_picture
     from zoo.reports.runs import find_runs
     from zoo.repro.record import writing
 
-    if picture is not None and picture.suffix.lower() != ".svg":
-        raise UsageError(f"--picture {picture}: expected a file name that ends in .svg")
-    points = points_of(select_entry(find_runs(records), name, ", ".join(map(str, records))))
+    found = histories(select_entry(find_runs(records), name, ", ".join(map(str, records))))
     if picture is not None:
         with writing(picture):
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.write_text(history_svg(points, standalone=True) + "\n", encoding="utf-8")
+            write_atomically(picture, history_picture(found) + "\n")
     if as_json:
-        print_json(to_json(points))
+        print_json(to_json(point for points in found for point in points))
     else:
-        console().print(terminal(points))
+        for points in found:
+            console().print(terminal(points))

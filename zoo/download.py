@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cache import holding, readable_size, touch
 from zoo.downloaded import Part, Record, cached_file, record_path
-from zoo.errors import DownloadError, VerificationError
+from zoo.errors import DownloadError, VerificationError, cannot_write
 from zoo.transfer import (
     Answer,
     DownloadOptions,
@@ -78,7 +78,8 @@ def download(
             with HttpTransport(options.timeouts) as http, Part(target, url) as part:
                 return _Download(location, part, http, meter, expected, options).run()
         except OSError as error:
-            raise DownloadError(f"{url}: cannot write {target}: {error.strerror or error}") from error
+            remedy = "set ZOO_CACHE to a folder that can be written"
+            raise DownloadError(f"{url}: {cannot_write(target, error, remedy)}") from error
         finally:
             meter.end()
             # A folder with nothing in it tells a user nothing.
@@ -126,6 +127,7 @@ class _Download:
 
     def _transfer(self) -> None:
         failures, furthest = 0, self._part.size_bytes
+        begun_bytes = furthest
         while True:
             try:
                 if self._ask():
@@ -136,21 +138,26 @@ class _Download:
                     failures = 0
                 furthest = max(furthest, self._part.size_bytes)
                 failures += 1
-                self._wait(failures, interruption)
+                # Without a network, waiting is of no use; one that breaks off in the middle may come back.
+                no_network = interruption.unresolved and furthest == begun_bytes
+                self._wait(failures, interruption, no_network=no_network)
 
-    def _wait(self, failures: int, interruption: InterruptedTransferError) -> None:
+    def _wait(self, failures: int, interruption: InterruptedTransferError, *, no_network: bool) -> None:
         retry = self._options.retry
-        if failures >= retry.attempts:
+        if failures >= (min(2, retry.attempts) if no_network else retry.attempts):
             kept = (
                 f"; {readable_size(self._part.size_bytes)} are kept and will be continued"
                 if self._part.size_bytes
                 else ""
             )
+            times = "" if no_network else f", {failures} times in a row"
+            advice = "check the network connection" if no_network else "try again later"
             raise DownloadError(
-                f"{self._part.url}: {interruption.reason}, {failures} times in a row{kept}; try again later"
+                f"{self._part.url}: {interruption.reason}{times}{kept}; {advice}"
             ) from interruption
         delay_s = retry.delay_s(failures, interruption.retry_after_s, self._options.chance())
-        log.warning("%s: %s; again in %.1f s", self._part.url, interruption.reason, delay_s)
+        level = logging.INFO if no_network else logging.WARNING
+        log.log(level, "%s: %s; again in %.1f s", self._part.url, interruption.reason, delay_s)
         self._options.sleep(delay_s)
 
     def _ask(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class ZooError(Exception):
     """Something could not be done: what, where, expected, found, what to do next.
@@ -54,3 +57,23 @@ class InterruptedRunError(ZooError):
     """A run stopped by the user; what was computed is kept."""
 
     exit_code = 130
+
+
+def cannot_write(path: Path, error: OSError, remedy: str = "give another folder") -> str:
+    """Returns the message about a file or folder that cannot be written: why, and what to do.
+
+    Args:
+      path: what was to be written.
+      error: what the system said.
+      remedy: what to do about a path that is wrong.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"cannot write {path}: the disk is full; free space and call again: "
+            "a run or a download resumes where it stopped"
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        file = next((part for part in (path, *path.parents) if part.is_file()), path)
+        return f"cannot write {path}: {file} is a file, not a folder; {remedy}"
+    reason = error.strerror or type(error).__name__
+    return f"cannot write {path}: {reason[:1].lower()}{reason[1:]}; {remedy}"

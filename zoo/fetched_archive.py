@@ -1,4 +1,4 @@
-"""An archive from its URL to its checked contents in the cache, with what was seen before in mind."""
+"""Fetches an archive and checks it against its pinned digest, or against what was seen before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a registry entry to its verified files on disk."""
+"""Fetches the verified files of a registry entry."""
 
 from __future__ import annotations
 
@@ -179,6 +179,7 @@ def _find_saved_model(folder: Path) -> Path:
     found = sorted(path.parent for path in folder.rglob("saved_model.pb"))
     if len(found) != 1:
         raise ArchiveError(
-            f"{folder}: expected one SavedModel (one saved_model.pb), found {len(found)}; check its URL"
+            f"{folder}: expected one SavedModel (one saved_model.pb), found {len(found)}; "
+            "check what the registry names"
         )
     return found[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.cache import Cache
 from zoo.errors import UsageError
 from zoo.on_disk import place_of
+from zoo.reports.table import LEGEND as LEGEND
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from zoo.model.summary import Stage, Summary
     from zoo.schema import Backbone, Entry
 
-# Columns of the published tables: [*] the official scripts, [**] the reference implementation's pipeline.
 _COLUMNS = (
     ("PQ [*]", "official", "pq"),
     ("mIoU [*]", "official", "miou"),
@@ -29,7 +29,7 @@ _COLUMNS = (
 # What a narrow terminal does without, first to go first; `zoo show` has it all.
 _LEFT_OUT_FIRST = (
     *("Mult-adds", "Parameters", "Input", "AP [*]", "On disk", "Stride"),
-    *("Backbone", "AP [**]", "mIoU [**]", "PQ [**]"),
+    *("Backbone", "AP [**]", "mIoU [**]", "PQ [**]", "mIoU [*]", "PQ [*]"),
 )
 _GAP = 2
 
@@ -68,12 +68,11 @@ def sort_entries(entries: Iterable[Entry], key: str) -> list[Entry]:
     return known + [e for e in entries if value(e) is None]
 
 
-def entries_table(entries: Iterable[Entry], width: int | None = None, cache: Cache | None = None) -> Any:
-    """Returns a `rich.table.Table` with a row for each entry: what it is, and its published numbers.
+def entries_table(entries: Iterable[Entry], cache: Cache | None = None) -> Any:
+    """Returns a `FittedTable` with a row for each entry: what it is, and its published numbers.
 
     Args:
       entries: the rows.
-      width: characters in a line; columns are left out until names and numbers fit whole. None for no limit.
       cache: where checkpoints may be; None for the default one.
     """
     cache = cache or Cache()
@@ -94,16 +93,11 @@ def entries_table(entries: Iterable[Entry], width: int | None = None, cache: Cac
     for title, evaluator, metric in _COLUMNS:
         columns[title] = [numbers.get((evaluator, metric), "") for numbers in printed]
 
-    widths = {title: max(map(len, (title, *cells))) + _GAP for title, cells in columns.items()}
-    for title in _LEFT_OUT_FIRST:
-        if width is not None and sum(widths.values()) - _GAP > width:
-            del widths[title]
-
-    return _table({title: columns[title] for title in widths})
+    return _table(columns, _LEFT_OUT_FIRST)
 
 
 def backbones_table(backbones: Iterable[Backbone], cache: Cache | None = None) -> Any:
-    """Returns a `rich.table.Table` with a row for each ImageNet backbone."""
+    """Returns a `FittedTable` with a row for each ImageNet backbone."""
     cache = cache or Cache()
     backbones = list(backbones)
     return _table(
@@ -113,7 +107,8 @@ def backbones_table(backbones: Iterable[Backbone], cache: Cache | None = None) -
             "Training": [backbone.strategy for backbone in backbones],
             "Data": [backbone.data for backbone in backbones],
             "On disk": [place_of(backbone.checkpoint.url, cache) for backbone in backbones],
-        }
+        },
+        ("Data", "Training", "On disk", "Backbone"),
     )
 
 
@@ -127,7 +122,7 @@ def as_json(entries: Iterable[Entry | Backbone], cache: Cache | None = None) -> 
 
 
 def summary_table(summary: Summary) -> Any:
-    """Returns a `rich.table.Table` with a row for each stage of a network, and their sum."""
+    """Returns a `FittedTable` with a row for each stage of a network, and their sum."""
     stages = summary.stages
     whole: list[Stage | Summary] = [*stages, summary]
     return _table(
@@ -138,17 +133,24 @@ def summary_table(summary: Summary) -> Any:
             "Channels": [*(str(stage.output_channels) for stage in stages), ""],
             "Parameters": [f"{each.parameters:,}" for each in whole],
             "Mult-adds": [f"{each.multiply_adds / 1e9:,.3f} G" for each in whole],
-        }
+        },
+        ("Channels", "Width", "Height"),
     )
 
 
 _TEXT_COLUMNS = ("Name", "Backbone", "Training", "Data", "On disk", "Stage")
 
 
-def _table(columns: dict[str, Sequence[str]]) -> Any:
-    from rich.table import Table
+def _table(columns: Mapping[str, Sequence[str]], leave_out_first: Sequence[str] = ()) -> Any:
+    from zoo.terminal_table import FittedTable
 
-    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table = FittedTable(
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, _GAP, 0, 0),
+        leave_out_first=leave_out_first,
+    )
     for title in columns:
         justify: Any = "left" if title in _TEXT_COLUMNS else "right"
         table.add_column(title.replace("[", "\\["), justify=justify, no_wrap=True)
@@ -158,9 +160,23 @@ def _table(columns: dict[str, Sequence[str]]) -> Any:
 
 
 def describe_entry(entry: Entry | Backbone) -> str:
-    """Returns everything the registry knows of one entry, as YAML with the published numbers as printed."""
+    """Returns everything the registry knows of one entry, as YAML with the published numbers as printed.
+
+    Without `name`, `kind` and `digest` it is what a registry file may say of the entry.
+    """
     import yaml
 
     declared = entry.model_dump(mode="json", exclude_none=True)
+    if entry.kind == "panoptic":
+        declared.pop("published")
+        if entry.published:
+            declared["published"] = _published_columns(entry)
     declared["digest"] = entry.digest()
     return str(yaml.safe_dump(declared, sort_keys=False, width=110, allow_unicode=True)).rstrip()
+
+
+def _published_columns(entry: Entry) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for claim in entry.published:
+        columns.setdefault(claim.evaluator, {})[claim.metric] = str(claim.value)
+    return {**columns, "source": entry.published[0].source}

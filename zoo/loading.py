@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import operator
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import CheckpointError, UsageError
+from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from zoo.model.checkpoint import Receipt
     from zoo.registry import Backbone, Entry, Registry
     from zoo.saved_model import SavedModelNetwork
+
+    RegistryLike = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 BACKBONE_INPUT_SIZE = (225, 225)
 """(height, width) in px of a backbone's images where none is asked for: about ImageNet's, one past 7 * 32."""
@@ -36,7 +40,7 @@ ARCHITECTURE = (
 def build(
     name: str,
     input_size: tuple[int, int] | None = None,
-    registry: Registry | None = None,
+    registry: RegistryLike | None = None,
     precision: str = "float32",
     backbone_weights: str | os.PathLike[str] | None = None,
     output_stride: int | None = None,
@@ -47,7 +51,8 @@ def build(
       name: of the entry, full, or short where that is unambiguous; or of an ImageNet backbone.
       input_size: (height, width) of images in px; None for the entry's published crop, 225 x 225 for a
         backbone.
-      registry: where to look the name up; None for the built-in one with those of `ZOO_REGISTRY`.
+      registry: where to look the name up: registry files, one path or several, beside the built-in one and
+        those of `ZOO_REGISTRY`, which count anyway; or a loaded registry.
       precision: "float32", or "bfloat16" for convolutions in bfloat16.
       backbone_weights: what to restore the encoder from, as a training starts: an ImageNet backbone
         ("imagenet/resnet50_beta"), or a checkpoint of one, given as for `load`. The rest stays random.
@@ -59,13 +64,14 @@ def build(
       `backbone_weights`.
 
     Raises:
-      UnknownNameError: the name fits no entry, or several.
+      UnknownNameError: the name matches no entry, or several.
       UsageError: a precision, input size or output stride that cannot be built, or weights of another kind of
         backbone.
       CheckpointError: the checkpoint does not restore the whole encoder, or is corrupt.
       ZooError: it could not be fetched or verified.
     """
     entry = _find(name, registry)
+    input_size = _checked_size(entry, input_size)
     if backbone_weights is None:
         return _build(entry, input_size, precision, output_stride)
     source = _backbone_source(entry, backbone_weights, registry)
@@ -79,7 +85,7 @@ def load(
     name: str,
     checkpoint: str | os.PathLike[str] | None = None,
     input_size: tuple[int, int] | None = None,
-    registry: Registry | None = None,
+    registry: RegistryLike | None = None,
     precision: str = "float32",
     optimize: bool = False,
     output_stride: int | None = None,
@@ -95,7 +101,8 @@ def load(
         checkpoint, an archive, or the URL of an archive.
       input_size: (height, width) of images in px; None for the entry's published crop, 225 x 225 for a
         backbone.
-      registry: where to look the name up; None for the built-in one with those of `ZOO_REGISTRY`.
+      registry: where to look the name up: registry files, one path or several, beside the built-in one and
+        those of `ZOO_REGISTRY`, which count anyway; or a loaded registry.
       precision: "float32", or "bfloat16" for convolutions in bfloat16.
       optimize: whether batch normalisation is folded into the convolutions: faster, equal up to rounding.
       output_stride: of a backbone: 8, 16 or 32 (None); an entry has its own.
@@ -109,12 +116,13 @@ def load(
       `zoo.saved_model.SavedModelNetwork`, which is called in the same way.
 
     Raises:
-      UnknownNameError: the name fits no entry, or several.
+      UnknownNameError: the name matches no entry, or several.
       UsageError: a precision, input size or output stride that cannot be built.
       CheckpointError: the checkpoint does not restore the whole network, or is corrupt.
       ZooError: it could not be fetched or verified.
     """
     entry = _find(name, registry)
+    input_size = _checked_size(entry, input_size)
     if source == "saved_model":
         options = {
             "checkpoint": checkpoint,
@@ -146,7 +154,7 @@ def load_entry(
 
 
 def load_check(
-    name: str, checkpoint: str | os.PathLike[str] | None = None, registry: Registry | None = None
+    name: str, checkpoint: str | os.PathLike[str] | None = None, registry: RegistryLike | None = None
 ) -> Receipt:
     """Restores the network of an entry as `load` does and returns the receipt alone.
 
@@ -158,10 +166,16 @@ def load_check(
     return receipt
 
 
-def _find(name: str, registry: Registry | None) -> Entry | Backbone:
-    from zoo.registry import load_registry
+def _find(name: str, registry: RegistryLike | None) -> Entry | Backbone:
+    return _registry(registry).find(name)
 
-    return (registry or load_registry()).find(name)
+
+def _registry(chosen: RegistryLike | None) -> Registry:
+    from zoo.registry import Registry, load_registry
+
+    if chosen is None or isinstance(chosen, Registry):
+        return chosen or load_registry()
+    return load_registry([chosen] if isinstance(chosen, (str, os.PathLike)) else chosen)
 
 
 def _build(
@@ -171,6 +185,7 @@ def _build(
     output_stride: int | None = None,
     random_values: bool = True,
 ) -> keras.Model:
+    import_tensorflow()
     from zoo.model.panoptic_deeplab import build_encoder, build_network
 
     if entry.kind == "backbone":
@@ -187,13 +202,29 @@ def _build(
     return _of_entry(network, entry)
 
 
+def _checked_size(entry: Entry | Backbone, size: Any) -> tuple[int, int] | None:
+    """Returns the (height, width) that a caller asked for."""
+    if size is None:
+        return None
+    try:
+        height, width = map(operator.index, size)
+    except (TypeError, ValueError):
+        height, width = 0, 0
+    if min(height, width) < 2:
+        raise UsageError(
+            f"{entry.name}: input_size: expected (height, width), two whole numbers of at least 2 px, "
+            f"found {size!r}"
+        )
+    return height, width
+
+
 def _of_entry(network: keras.Model, entry: Entry | Backbone) -> keras.Model:
     """Gives a network what belongs to its entry."""
     from zoo.prediction import predict_panoptic
 
     network.entry = entry
     if entry.kind == "panoptic":
-        network.predict_panoptic = functools.partial(predict_panoptic, network)
+        network.predict_panoptic = MethodType(predict_panoptic, network)
     return network
 
 
@@ -219,13 +250,11 @@ def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
 
 
 def _backbone_source(
-    entry: Entry | Backbone, weights: str | os.PathLike[str], registry: Registry | None
+    entry: Entry | Backbone, weights: str | os.PathLike[str], registry: RegistryLike | None
 ) -> tuple[Entry | Backbone, str | os.PathLike[str] | None]:
     """Returns the entry that `backbone_weights` means, and the checkpoint if it is one."""
-    from zoo.registry import load_registry
-
     text = os.fspath(weights)
-    registry = registry or load_registry()
+    registry = _registry(registry)
     is_file = "://" in text or os.path.lexists(text) or os.path.lexists(f"{text}.index")
     if is_file and all(text != backbone.name for backbone in registry.backbones):
         return entry, weights
@@ -291,6 +320,7 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> SavedModel
 
 def _locate(entry: Entry | Backbone, checkpoint: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
     """Returns a checkpoint's prefix, and the digest of the archive it came in."""
+    import_tensorflow()
     from zoo.archive import find_checkpoint
     from zoo.fetching import fetch_checkpoint
     from zoo.schema import RemoteFile

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cache import holding, write_atomically
-from zoo.errors import VerificationError, ZooError
+from zoo.errors import VerificationError, ZooError, cannot_write
 
 if TYPE_CHECKING:
     from zoo.cache import Cache
@@ -145,12 +145,9 @@ class LockFile:
             known = {key: value for key, value in asdict(entries[url]).items() if value is not None}
             lines.append(json.dumps(known))
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, "\n".join(lines) + "\n")
         except OSError as error:
-            raise ZooError(
-                f"{self.path}: cannot be written: {error.strerror}; choose another file with ZOO_LOCK"
-            ) from error
+            raise ZooError(cannot_write(self.path, error, "choose another file with ZOO_LOCK")) from error
 
 
 def _parse(line: str) -> Any:

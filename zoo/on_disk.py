@@ -1,4 +1,4 @@
-"""Where the file of a URL is without a download; quick, for listings: nothing is opened, nothing is made."""
+"""Finds a URL's file on disk, where no download is needed; quick, for listings: opens and makes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLACES = {
     "cache": "downloaded before",
     "bundled": "a part of the package",
     "disk": "a file of this machine",
-    "": "not there: it has to be downloaded",
+    "": "not on disk: it has to be downloaded",
 }
 """What `place_of` may say, and what each means."""
 

@@ -38,7 +38,8 @@ def predict_panoptic(
       flip: whether to average with the predictions for the mirrored image too.
 
     Raises:
-      UsageError: something that is no image, or a network without an entry whose classes are known.
+      UsageError: something that is no image of values 0..255, or a network without an entry whose classes
+        are known.
     """
     from zoo.saved_model import SavedModelNetwork
 

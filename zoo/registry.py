@@ -7,23 +7,21 @@ those of `--registry`. A later file may add to what earlier ones declare and ext
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
 from zoo.errors import UnknownNameError
-from zoo.registry_file import close_matches, did_you_mean, parse, read
+from zoo.registry_file import did_you_mean, parse, read
 from zoo.registry_layers import Declarations
+from zoo.registry_names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
 from zoo.schema import Backbone, Claim, Dataset, Entry, RemoteFile
 
 __all__ = ["Backbone", "Claim", "Dataset", "Entry", "Registry", "RemoteFile", "list_entries", "load_registry"]
 
 ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
-
-_STRIDE_SUFFIX = re.compile(r"_os\d+$")
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,25 @@ class Registry:
     datasets: tuple[Dataset, ...]
 
     def resolve(self, name: str) -> Entry:
-        """The entry called `name`.
+        """Returns the entry called `name`.
 
         Args:
-            name: The full name (`cityscapes/resnet50_os32`), or where only one entry fits, without the first
-                part (`resnet50_os32`), without the output stride (`cityscapes/resnet50`), or without either.
+            name: The full name (`cityscapes/resnet50_os32`), or where only one entry matches, without the
+                first part (`resnet50_os32`), without the output stride (`cityscapes/resnet50`), or without
+                either.
 
         Raises:
-            UnknownNameError: No entry fits, or several do.
+            UnknownNameError: No entry matches, or several do.
         """
-        for spelling in (_full_names, _short_names, _names_without_stride):
-            fitting = [entry for entry in self.entries if name in spelling(entry)]
-            if len(fitting) == 1:
-                return fitting[0]
-            if fitting:
-                names = ", ".join(entry.name for entry in fitting)
-                raise UnknownNameError(f"{name!r} fits {len(fitting)} entries: {names}; give the full name")
+        for spelling in SPELLINGS:
+            matching = [entry for entry in self.entries if name in spelling(entry)]
+            if len(matching) == 1:
+                return matching[0]
+            if matching:
+                names = ", ".join(entry.name for entry in matching)
+                raise UnknownNameError(
+                    f"{name!r} matches {len(matching)} entries: {names}; give the full name"
+                )
         if any(name == backbone.name for backbone in self.backbones):
             message = (
                 f"{name!r} is an ImageNet backbone, without decoders and heads; expected a panoptic entry"
@@ -65,78 +66,99 @@ class Registry:
         raise self._unknown(name)
 
     def find(self, name: str) -> Entry | Backbone:
-        """Like `resolve`, and ImageNet backbones too, by their full name.
+        """Returns what `resolve` does, and ImageNet backbones too, by their full name.
 
         Raises:
-            UnknownNameError: Nothing fits, or several entries do.
+            UnknownNameError: Nothing matches, or several entries do.
         """
         for backbone in self.backbones:
             if name == backbone.name:
                 return backbone
         return self.resolve(name)
 
+    def resolve_all(self, patterns: Iterable[str]) -> list[Entry]:
+        """Returns the entries that names and globs stand for: in the order given, each once.
+
+        Args:
+            patterns: Names as in `resolve`, or globs (`cityscapes/*`, `*_os16`) for full or short names, in
+                any case.
+
+        Raises:
+            UnknownNameError: A name or a glob that matches no entry, or a name that matches several.
+        """
+        return each_once(
+            patterns, self.resolve, lambda glob: matching_glob(glob, self.entries) or self._none_matches(glob)
+        )
+
+    def find_all(self, patterns: Iterable[str]) -> list[Entry | Backbone]:
+        """Returns what `resolve_all` does, and ImageNet backbones too.
+
+        A glob that matches an entry stands for entries alone: only `imagenet/*` and its like mean backbones.
+
+        Raises:
+            UnknownNameError: As in `resolve_all`.
+        """
+        return each_once(
+            patterns,
+            self.find,
+            lambda glob: (
+                matching_glob(glob, self.entries)
+                or matching_glob(glob, self.backbones)
+                or self._none_matches(glob)
+            ),
+        )
+
     def select(
         self, patterns: Iterable[str] = (), dataset: str | None = None, backbone: str | None = None
     ) -> list[Entry]:
-        """Entries that fit any of the patterns, in the registry's order.
+        """Returns the entries that match any of the patterns, in the registry's order.
 
         Args:
-            patterns: Names as in `resolve`, or shell patterns (`cityscapes/*`, `*_os16`) for full or short
-                names; none for all entries.
+            patterns: Names or globs as in `resolve_all`; none for all entries.
             dataset: Only entries measured on this data set.
-            backbone: Only entries with this backbone: a name (`swidernet`, `swidernet_sac_1_1_3`) or a shell
-                pattern (`resnet50*`).
+            backbone: Only entries with this backbone; see `zoo.registry_names.with_backbone`.
 
         Raises:
-            UnknownNameError: A name or a pattern that fits no entry, or a data set that does not exist.
-        """
-        wanted: set[str] | None = None
-        for pattern in patterns:
-            wanted = wanted or set()
-            if not any(character in pattern for character in "*?["):
-                wanted.add(self.resolve(pattern).name)
-                continue
-            fitting = {
-                entry.name
-                for entry in self.entries
-                if fnmatchcase(entry.name, pattern) or fnmatchcase(entry.short_name, pattern)
-            }
-            if not fitting:
-                raise UnknownNameError(f"no entry fits {pattern!r}; run `zoo list` for all names")
-            wanted |= fitting
-        if dataset is not None:
-            self.dataset(dataset)
-        return [
-            entry
-            for entry in self.entries
-            if (wanted is None or entry.name in wanted)
-            and (dataset is None or entry.dataset == dataset)
-            and (backbone is None or any(fnmatchcase(name, backbone) for name in _backbone_names(entry)))
-        ]
-
-    def select_backbones(self, patterns: Iterable[str] = ()) -> list[Backbone]:
-        """ImageNet backbones that fit any of the patterns, in the registry's order.
-
-        Args:
-            patterns: Names or shell patterns, for full or short names; none for all.
-
-        Raises:
-            UnknownNameError: A name or a pattern that fits none.
+            UnknownNameError: A name, a pattern, a data set or a backbone that matches nothing, or no entry
+                that all of them match.
         """
         patterns = list(patterns)
-        wanted = set() if patterns else {backbone.name for backbone in self.backbones}
-        for pattern in patterns:
-            fitting = {
-                backbone.name
-                for backbone in self.backbones
-                if fnmatchcase(backbone.name, pattern) or fnmatchcase(backbone.short_name, pattern)
-            }
-            if not fitting:
-                raise UnknownNameError(
-                    f"no ImageNet backbone fits {pattern!r}; run `zoo list --backbones` for all names"
-                )
-            wanted |= fitting
-        return [backbone for backbone in self.backbones if backbone.name in wanted]
+        found: Sequence[Entry] = self.resolve_all(patterns) if patterns else self.entries
+        if dataset is not None:
+            self.dataset(dataset)
+        if backbone is not None:
+            known = with_backbone(self.entries, backbone)
+            found = [entry for entry in found if entry in known]
+        found = [entry for entry in self.entries if entry in found and dataset in (None, entry.dataset)]
+        if not found:
+            filters = {"--dataset": dataset, "--backbone": backbone}
+            asked = [*patterns, *(f"{option} {value}" for option, value in filters.items() if value)]
+            raise UnknownNameError(f"no entry matches all of: {', '.join(asked)}; leave one of them out")
+        return found
+
+    def select_backbones(self, patterns: Iterable[str] = ()) -> list[Backbone]:
+        """Returns the ImageNet backbones that match any of the patterns, in the registry's order.
+
+        Args:
+            patterns: Names or globs, for full or short names; none for all.
+
+        Raises:
+            UnknownNameError: A name or a glob that matches none.
+        """
+
+        def matching(pattern: str) -> list[Backbone]:
+            found = matching_glob(pattern, self.backbones)
+            if found:
+                return found
+            names = [backbone.name for backbone in self.backbones]
+            names += [backbone.short_name for backbone in self.backbones]
+            raise UnknownNameError(
+                f"no ImageNet backbone matches {pattern!r}{did_you_mean(pattern, names)}; "
+                "run `zoo list --backbones` for all names"
+            )
+
+        wanted = [backbone for pattern in patterns for backbone in matching(pattern)]
+        return [backbone for backbone in self.backbones if backbone in wanted or not wanted]
 
     def dataset(self, name: str) -> Dataset:
         """The data set called `name`.
@@ -153,18 +175,19 @@ class Registry:
         )
 
     def _unknown(self, name: str) -> UnknownNameError:
-        meant: dict[str, list[str]] = {}
-        for entry in self.entries:
-            for spelling in (*_full_names(entry), *_short_names(entry), *_names_without_stride(entry)):
-                meant.setdefault(spelling, []).append(entry.name)
-        for backbone in self.backbones:
-            meant[backbone.name] = [backbone.name]
-        spellings = [spelling for spelling in meant if name and name in spelling] or close_matches(
-            name, meant
-        )
-        suggestions = list(dict.fromkeys(full for spelling in spellings for full in meant[spelling]))[:4]
-        hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ";"
-        return UnknownNameError(f"no entry {name!r}{hint} run `zoo list` for all names")
+        return UnknownNameError(f"no entry {name!r}{self._hint(name)}")
+
+    def _none_matches(self, glob: str) -> NoReturn:
+        if matching_glob(glob, self.backbones):
+            raise UnknownNameError(
+                f"no entry matches {glob!r}, only ImageNet backbones do; `zoo list --backbones` shows them"
+            )
+        raise UnknownNameError(f"no entry matches {glob!r}{self._hint(glob)}")
+
+    def _hint(self, name: str) -> str:
+        close = suggestions(name, self.entries, self.backbones)
+        meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+        return f"{meant}; run `zoo list` for all names"
 
 
 def load_registry(files: Sequence[str | os.PathLike[str]] = ()) -> Registry:
@@ -189,20 +212,3 @@ def list_entries(
 ) -> list[Entry]:
     """Entries of the registry, those of `ZOO_REGISTRY` and `files` included; see `Registry.select`."""
     return load_registry(files).select(patterns, dataset=dataset, backbone=backbone)
-
-
-def _full_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.name,)
-
-
-def _short_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.short_name,)
-
-
-def _names_without_stride(entry: Entry) -> tuple[str, ...]:
-    return tuple(_STRIDE_SUFFIX.sub("", name) for name in (entry.name, entry.short_name))
-
-
-def _backbone_names(entry: Entry) -> tuple[str, str]:
-    """The kind of backbone ("swidernet"), and the variant that the entry's name spells."""
-    return entry.network.backbone.name, _STRIDE_SUFFIX.sub("", entry.short_name)

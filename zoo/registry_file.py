@@ -48,6 +48,35 @@ class _RegistryLoader(_SafeLoader):  # type: ignore[valid-type,misc]
         return super().construct_mapping(node, deep)
 
 
+MOST_VALUES = 200_000
+"""A registry file whose aliases stand for more values than this is refused: it would fill the memory."""
+
+
+def _load(text: str) -> Any:
+    """Parses YAML, and counts what its aliases stand for before anything is made of them."""
+    loader = _RegistryLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values_in(node, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"aliases that stand for more than {MOST_VALUES:,} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values_in(node: yaml.Node, counted: dict[int, int]) -> int:
+    if id(node) not in counted:
+        if isinstance(node, yaml.ScalarNode):
+            parts: list[yaml.Node] = []
+        else:
+            parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        counted[id(node)] = 1  # an alias inside its own anchor
+        counted[id(node)] = 1 + sum(_values_in(part, counted) for part in parts)
+    return counted[id(node)]
+
+
 _RegistryLoader.add_constructor("tag:yaml.org,2002:float", _RegistryLoader.construct_printed_number)
 
 
@@ -111,7 +140,7 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
         RegistryError: The text is not YAML, a key stands twice, or there is no mapping at the top.
     """
     try:
-        content = yaml.load(text, Loader=_RegistryLoader)
+        content = _load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
@@ -121,6 +150,8 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
         raise RegistryError(
             f"{label}:1: expected YAML, found a fault: {' '.join(str(error).split())}"
         ) from None
+    except RecursionError:
+        raise RegistryError(f"{label}:1: expected YAML, found values nested too deeply") from None
     if not isinstance(content, dict):
         message = f"expected a mapping with entries, datasets or templates, found {describe(content)}"
         raise RegistryError(f"{label}:1: {message}")
@@ -171,14 +202,15 @@ def describe(value: Any) -> str:
 
 
 def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """The known names that `name` may be a misspelling of, best first."""
+    """Returns the known names that `name` may be a misspelling of, in any case, best first."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, list(known), n=most, cutoff=0.7)
+    plain = {text.casefold(): text for text in known}
+    return [plain[match] for match in get_close_matches(name.casefold(), plain, n=most, cutoff=0.7)]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name; empty where nothing is close."""
+    """Returns the end of an error message about an unknown name; empty where nothing is close."""
     close = close_matches(name, known, most=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

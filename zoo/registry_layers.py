@@ -37,8 +37,17 @@ _EXPECTED = {
     "bool_type": "true or false",
     "float_type": "a number",
     "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
     "decimal_type": "a number",
     "decimal_parsing": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "a list of {min_length} or more values",
+    "too_long": "a list of {max_length} or fewer values",
 }
 
 AnySchema = TypeVar("AnySchema", EntryRow, Backbone, Dataset)
@@ -120,7 +129,7 @@ class Declarations:
                 error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden"
             )
             more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-            path, message = _explain(model, details[0])
+            path, message = explain_error(model, details[0])
             raise self._error(declaration, path, message + more) from None
 
     def _layers(
@@ -138,8 +147,8 @@ class Declarations:
                 message = f"expected a template or an entry, found {name!r}{did_you_mean(name, known)}"
                 raise declaration.file.error(path, message)
             if base in trail:
-                circle = " -> ".join(item.name for item in (*trail, base))
-                raise declaration.file.error(path, f"expected no circle, found {circle}")
+                cycle = " -> ".join(item.name for item in (*trail, base))
+                raise declaration.file.error(path, f"entries extend each other in a cycle: {cycle}")
             for layer, _ in self._layers(base, trail):
                 yield layer, True
         yield declaration, False
@@ -203,8 +212,8 @@ def _inherited(layer: _Declaration) -> dict[str, Any]:
     return {key: value for key, value in layer.body.items() if key not in OWN_KEYS}
 
 
-def _explain(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
-    """A validation error as the path of the key at fault, and "expected …, found …"."""
+def explain_error(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
+    """Returns a validation error as the path of the key at fault, and "expected …, found …"."""
     path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx", {})
     if kind == "wrong_key":
         return (*path, context["key"]), f"expected {context['expected']}, found {context['found']}"
@@ -219,9 +228,8 @@ def _explain(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]
     elif kind == "string_pattern_mismatch":
         expected = f"text that matches {context['pattern']}"
     else:
-        expected = _EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ").removeprefix(
-            "Value error, "
-        )
+        expected = _EXPECTED.get(kind, "").format_map(context)
+        expected = expected or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return path, f"expected {expected}, found {found}"
 
 

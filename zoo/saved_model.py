@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import ArchiveError, UsageError
+from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from zoo.model.predict import PanopticPrediction
@@ -105,9 +105,10 @@ class SavedModelNetwork:
           UsageError: images of another form, or larger than the crop size.
         """
         array = np.asarray(images)
-        if array.ndim != 4:
+        if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
             raise UsageError(
-                f"{self.entry.name}: expected images [batch, height, width, 3], found {list(array.shape)}"
+                f"{self.entry.name}: expected RGB images [batch, height, width, 3], found {array.dtype.name} "
+                f"{list(array.shape)}; predict_panoptic takes one image"
             )
         crop = self.entry.evaluation.crop_size
         size: tuple[int, int] = array.shape[1:3]
@@ -172,9 +173,7 @@ def load_saved_model(entry: Entry) -> SavedModelNetwork:
 
 
 def _load(entry: Entry, folder: Path) -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     hub = _import_hub()
     try:
         return hub.load(str(folder))
@@ -223,14 +222,20 @@ def _serving_function(entry: Entry, folder: Path, loaded: Any) -> Any:
         found = f"without {', '.join(missing)}" if missing else f"a function of {takes}"
     raise ArchiveError(
         f"{entry.name}: {folder}: expected the SavedModel of a function of one uint8 [height, width, 3] "
-        f"image, found {found}; check its URL"
+        f"image, found {found}; check what the registry names"
     )
 
 
 def _whole_numbers(image: Any) -> np.ndarray:
+    from zoo.model.predict import check_range
+
     array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise UsageError(f"expected one RGB image [height, width, 3], found {list(array.shape)}")
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
+        raise UsageError(
+            f"expected one RGB image [height, width, 3], found {array.dtype.name} {list(array.shape)}"
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        check_range(array)
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.uint8)
     if array.dtype != np.uint8 and not np.array_equal(whole, array):

@@ -132,7 +132,9 @@ def local_file(location: LocalLocation) -> Path:
     """
     if not location.path.is_file():
         found = "a folder" if location.path.is_dir() else "nothing"
-        raise DownloadError(f"file://{location.path}: expected a file, found {found}; correct the URL")
+        raise DownloadError(
+            f"{location.path}: expected a file, found {found}; correct the path in the registry"
+        )
     return location.path
 
 
@@ -142,12 +144,14 @@ class InterruptedTransferError(Exception):
     Attributes:
       reason: what happened, in one line.
       retry_after_s: how long the server asked to wait, if it did.
+      unresolved: True if the host's name could not be resolved: most likely there is no network.
     """
 
-    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after_s: float | None = None, unresolved: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.unresolved = unresolved
 
 
 @dataclass(frozen=True)
@@ -321,7 +325,7 @@ def _raise_unanswered(url: str, error: requests.RequestException) -> NoReturn:
             f"{url}: no trusted connection: {_cause(error)}; check this machine's date and certificates"
         ) from error
     if isinstance(error, passing):
-        raise InterruptedTransferError(_cause(error)) from error
+        raise InterruptedTransferError(_cause(error), unresolved=_is_unresolved(error)) from error
     raise DownloadError(f"{url}: {_cause(error)}; correct the URL") from error
 
 
@@ -331,7 +335,7 @@ def _cause(error: BaseException) -> str:
     import urllib3
 
     chain = list(_chain(error))
-    if any(isinstance(found, socket.gaierror) for found in chain):
+    if _is_unresolved(error):
         return "the host's name could not be resolved"
     # First what the operating system says: a refused connection counts as a kind of time-out to urllib3.
     for found in chain:
@@ -344,6 +348,10 @@ def _cause(error: BaseException) -> str:
         return "the server did not answer in time"
     text = " ".join(str(chain[-1]).split())
     return text or type(chain[-1]).__name__
+
+
+def _is_unresolved(error: BaseException) -> bool:
+    return any(isinstance(found, socket.gaierror) for found in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

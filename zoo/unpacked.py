@@ -120,7 +120,7 @@ def top_folder(unpacked: UnpackedArchive) -> Path:
       ArchiveError: the archive is empty.
     """
     if not unpacked.files:
-        raise ArchiveError(f"{unpacked.folder}: the archive holds no files; check its URL")
+        raise ArchiveError(f"{unpacked.folder}: the archive holds no files; check what the registry names")
     # Archives made on a Mac hold a `._name` beside each name.
     tops = {
         file.path.split("/")[0] for file in unpacked.files if not file.path.split("/")[-1].startswith("._")

@@ -13,6 +13,7 @@ from zoo.downloaded import digest_file, read_record
 from zoo.errors import VerificationError
 from zoo.fetched_archive import RemoteFile, changed_copy, download_target, drop_download, fetch_archive
 from zoo.lockfile import LockFile
+from zoo.quiet import import_tensorflow
 from zoo.transfer import DownloadOptions
 from zoo.transfer_progress import ProgressCallback
 from zoo.transports import HttpLocation, locate
@@ -159,7 +160,7 @@ def read_tensors(prefix: Path) -> TensorReport:
       VerificationError: a tensor is damaged; it is named.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     # TensorFlow raises IndexError where a data file ends too early.
     damaged = (tf.errors.OpError, RuntimeError, ValueError, IndexError)

@@ -129,7 +129,7 @@ def twelve_numbers_from_masks(images: list[Image]) -> np.ndarray:
     return np.where(evaluation.stats < 0, np.nan, 100 * evaluation.stats)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4))
 def test_equals_cocoeval_on_masks(seeds: list[int]) -> None:
     images = [random_image(seed) for seed in seeds]
@@ -157,7 +157,7 @@ def test_random_images_meet_every_size_and_crowd() -> None:
     assert result.ap == result.means.ap == pytest.approx(np.nanmean(result.ap_per_class), rel=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=5), st.data())
 def test_shards_in_order_give_the_same_bits(seeds: list[int], data: st.DataObject) -> None:
     images = [random_image(seed) for seed in seeds]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import DataError
@@ -28,7 +28,6 @@ def measured(*maps: tuple[np.ndarray, np.ndarray]) -> MeanIoU:
     return metric
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.integers(0, 2**32 - 1))
 def test_equals_masks_of_each_class(seed: int) -> None:
     ground_truth, prediction = random_maps(seed)
@@ -44,7 +43,6 @@ def test_equals_masks_of_each_class(seed: int) -> None:
     assert result.confusion.sum() == valid.sum()
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3))
 def test_merge_is_associative_and_a_sum(seeds: list[int]) -> None:
     maps = [random_maps(seed) for seed in seeds]

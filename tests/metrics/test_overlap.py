@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.metrics.overlap import LabelOverlaps, label_overlaps
@@ -37,7 +37,6 @@ def check(overlaps: LabelOverlaps, ground_truth: np.ndarray, prediction: np.ndar
     assert all(dtype in (np.int64, np.int32) for dtype in dtypes.values())
 
 
-@settings(deadline=None)  # the first call compiles
 @given(
     st.integers(1, 9).flatmap(
         lambda width: st.lists(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import DataError
@@ -66,7 +66,6 @@ def by_definition(ground_truth: np.ndarray, prediction: np.ndarray) -> dict[str,
     return parts
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.integers(0, 2**32 - 1))
 def test_equals_the_definition(seed: int) -> None:
     maps = random_maps(seed)
@@ -75,7 +74,6 @@ def test_equals_the_definition(seed: int) -> None:
         np.testing.assert_array_equal(getattr(metric, name), expected, err_msg=name)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=6), st.data())
 def test_totals_do_not_depend_on_order_or_grouping(seeds: list[int], data: st.DataObject) -> None:
     images = [random_maps(seed) for seed in seeds]

@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import UsageError
-from zoo.model import postprocess_kernels
 from zoo.model.postprocess import (
     PanopticResult,
     PostprocessOptions,
@@ -310,23 +309,3 @@ def test_maps_that_do_not_belong_together_are_refused(shapes: tuple[tuple[int, .
     with pytest.raises(UsageError, match="found") as error:
         postprocess(*maps, (29, 29), PostprocessOptions(**CITYSCAPES))
     assert "\n" not in str(error.value)
-
-
-def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    njit = numba.njit
-
-    def without_cache(**settings: bool) -> Any:
-        calls.append(settings)
-        if settings.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(**settings)
-
-    monkeypatch.setattr(numba, "njit", without_cache)
-    double = postprocess_kernels.compiled(_double)
-    assert [bool(each.get("cache")) for each in calls] == [True, False]
-    assert double(21) == 42
-
-
-def _double(value: int) -> int:
-    return 2 * value

@@ -99,7 +99,7 @@ def plain_merge(semantic: np.ndarray, instance: np.ndarray, options: Postprocess
 
 
 @given(keys=st.lists(st.integers(0, 5000), unique=True, max_size=700))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_keys_come_in_the_order_of_the_hash_map(keys: list[int]) -> None:
     table = UnorderedMap()
     for key in keys:
@@ -108,7 +108,7 @@ def test_keys_come_in_the_order_of_the_hash_map(keys: list[int]) -> None:
 
 
 @given(n=st.sampled_from([13, 14, 29, 30, 59, 60, 127, 128, 257, 258, 541, 542]), seed=SEEDS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_keys_come_in_order_where_the_table_grows(n: int, seed: int) -> None:
     keys = np.random.default_rng(seed).permutation(1000)[:n]
     table = UnorderedMap()
@@ -118,7 +118,7 @@ def test_keys_come_in_order_where_the_table_grows(n: int, seed: int) -> None:
 
 
 @given(seed=SEEDS, most=st.integers(1, 60), limit=st.sampled_from([0, 20, 40]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_merge_equals_a_plain_rendering(seed: int, most: int, limit: int) -> None:
     rng = np.random.default_rng(seed)
     semantic = rng.integers(0, 7, (17, 23))
@@ -130,7 +130,7 @@ def test_merge_equals_a_plain_rendering(seed: int, most: int, limit: int) -> Non
 
 
 @given(seed=SEEDS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_segments_do_not_depend_on_how_instances_are_named(seed: int) -> None:
     rng = np.random.default_rng(seed)
     semantic = rng.integers(0, 7, (17, 23))
@@ -143,7 +143,7 @@ def test_segments_do_not_depend_on_how_instances_are_named(seed: int) -> None:
 
 
 @given(seed=SEEDS, kernel=st.integers(1, 14), levels=st.sampled_from([4, 1000]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_centers_are_the_maxima_of_their_windows(seed: int, kernel: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
     heatmap = (rng.integers(0, levels, (41, 37)) / np.float32(levels)).astype(np.float32)
@@ -157,7 +157,7 @@ def test_centers_are_the_maxima_of_their_windows(seed: int, kernel: int, levels:
 
 
 @given(seed=SEEDS, n=st.integers(1, 120), spread=st.sampled_from([3, 40, 400]), grid=st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_grouping_equals_the_distance_to_every_center(seed: int, n: int, spread: int, grid: bool) -> None:
     rng = np.random.default_rng(seed)
     height, width = 70, 101
@@ -179,7 +179,7 @@ def test_grouping_equals_the_distance_to_every_center(seed: int, n: int, spread:
     source=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     target=st.tuples(st.integers(1, 70), st.integers(1, 70)),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_fused_maps_equal_maps_up_sampled_first(
     seed: int, channels: int, source: tuple[int, int], target: tuple[int, int]
 ) -> None:

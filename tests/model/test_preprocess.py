@@ -24,7 +24,7 @@ def reference_size(raw, crop, least, most):
     return tuple(int(side) for side in scaled(size, tf.minimum(factor, 1.0)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(raw=st.tuples(SIDES, SIDES), value=st.sampled_from([0, 225, 641]))
 def test_sizes_equal_those_of_tensorflow(raw, value):
     crop = (value or 1025, value or 2049)
@@ -58,7 +58,7 @@ def test_network_input_is_padded_with_the_mean_pixel():
     assert (padded[:, 7:] == 127.5).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(source=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES))
 def test_nearest_sampling_equals_tensorflow(source, target):
     positions = np.arange(source[0] * source[1], dtype=np.int32).reshape(source)
@@ -68,7 +68,7 @@ def test_nearest_sampling_equals_tensorflow(source, target):
     np.testing.assert_array_equal(NearestSampling.between(source, target)(positions), expected[0, ..., 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(raw=st.tuples(SIDES, SIDES), value=st.sampled_from([225, 641]), seed=st.integers(0, 2**31))
 def test_there_and_back_moves_no_centroid_by_a_pixel(raw, value, seed):
     """A label map that is resized like an image and restored has the raw size, and its segments in place."""

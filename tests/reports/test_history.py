@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from zoo.errors import DataError, UsageError
-from zoo.reports.history import history, rows, select_entry
-from zoo.reports.history_chart import change_notes, history_svg
+from zoo.reports.history import histories, history, moments, rows, select_entry, settings
+from zoo.reports.history_chart import change_notes, history_picture
 from zoo.reports.runs import find_runs
 
 MakeRun = Callable[..., Path]
@@ -106,7 +106,7 @@ def test_a_name_may_be_short_where_it_is_unambiguous(records: Path) -> None:
 
 def test_the_drawing_holds_every_value_and_marks_changes(records: Path) -> None:
     points = points_of(records)
-    root = ET.fromstring(history_svg(points, standalone=True))
+    root = ET.fromstring(history_picture([points]))
     assert root.tag == f"{SVG}svg"
     hints = [element.text or "" for element in root.iter(f"{SVG}title")][1:]
     assert len(hints) == 5 * 6
@@ -128,7 +128,7 @@ def test_many_changes_go_over_several_lines(records: Path, make_run: MakeRun) ->
 
     later = make_run("later", started="2026-12-01T00:00:00+00:00", change=all_new)
     points = history([*select_entry(find_runs([records]), "minicity/drawn", records), *find_runs([later])])
-    root = ET.fromstring(history_svg(points, standalone=True))
+    root = ET.fromstring(history_picture([points]))
     texts = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
     shown = [text for text in texts if "package_" in text]
     assert len(shown) > 3
@@ -140,7 +140,7 @@ def test_many_changes_go_over_several_lines(records: Path, make_run: MakeRun) ->
 
 
 def test_the_drawing_keeps_order_and_distance(records: Path) -> None:
-    root = ET.fromstring(history_svg(points_of(records), standalone=True))
+    root = ET.fromstring(history_picture([points_of(records)]))
     circles = [
         element
         for element in root.iter(f"{SVG}circle")
@@ -164,11 +164,11 @@ def test_one_run_and_a_run_without_a_date_can_be_drawn(make_run: MakeRun) -> Non
         del record["timings"]
 
     run = make_run("one")
-    assert "AP of 1 run, 2026-11-20 to" in history_svg(history(find_runs([run])), standalone=True)
+    assert "AP of 1 run, 2026-11-20 to" in history_picture([history(find_runs([run]))])
     both = history(find_runs([run, make_run("two", change=undated)]))
-    root = ET.fromstring(history_svg(both, standalone=True))
+    root = ET.fromstring(history_picture([both]))
     assert len(list(root.iter(f"{SVG}title"))) - 1 == 6
-    none = history_svg(history(find_runs([make_run("three", change=undated)])), standalone=True)
+    none = history_picture([history(find_runs([make_run("three", change=undated)]))])
     assert ET.fromstring(none).get("width") == "720"
 
 
@@ -187,3 +187,50 @@ def test_the_command(zoo_call: Callable[..., Any], records: Path, tmp_path: Path
     assert "expected a file name that ends in .svg" in one_line(wrong, 2)
     assert "give the full name" in one_line(zoo_call("report", "history", "drawn", "--records", records), 2)
     assert "no run record" in one_line(zoo_call("report", "history", "x", "--records", tmp_path / "no"), 3)
+
+
+def test_runs_of_other_settings_have_a_history_of_their_own(make_run: MakeRun) -> None:
+    def coarse(record: dict[str, Any]) -> None:
+        record["settings"]["precision"] = "bfloat16"
+
+    def partial(record: dict[str, Any]) -> None:
+        record["settings"]["limit"], record["images_in_dataset"] = 4, 30
+
+    def elsewhere(record: dict[str, Any]) -> None:
+        record["settings"]["device"], record["device"]["kind"] = "gpu:1", "gpu"
+
+    day = "2026-11-20T"
+    runs = find_runs(
+        [
+            make_run("a", started=f"{day}01:00:07+00:00"),
+            make_run("b", started=f"{day}02:00:07+00:00", change=coarse),
+            make_run("c", started=f"{day}03:00:07+00:00", change=partial),
+            make_run("d", started=f"{day}04:00:07+00:00", change=elsewhere),
+        ]
+    )
+    found = histories(runs)
+    assert [(settings(points[0].run), len(points)) for points in found] == [
+        ("float32 · all images", 2),
+        ("bfloat16 · all images", 1),
+        ("float32 · 4 of 30 images", 1),
+    ]
+    assert found[0][1].marked_changes == (("device", "cpu", "gpu"),)
+    assert {len(points[0].changes) for points in found} == {0}
+    root = ET.fromstring(history_picture(found))
+    texts = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
+    assert "minicity/drawn, bfloat16 · all images" in texts
+    # Equal dates are told apart by their times.
+    assert {"2026-11-20 01:00", "2026-11-20 04:00"} <= set(texts)
+
+
+def test_moments_are_as_exact_as_they_have_to_be(make_run: MakeRun) -> None:
+    run = [
+        *find_runs([make_run("a", started="2026-11-20T01:00:07+00:00")]),
+        *find_runs([make_run("b", started="2026-11-21T01:00:07+00:00")]),
+        *find_runs([make_run("c", started="2026-11-21T01:00:09+00:00")]),
+        *find_runs([make_run("d", started="2026-11-21T02:00:00+00:00")]),
+    ]
+    assert moments(run[:2]) == ["2026-11-20", "2026-11-21"]
+    assert moments([run[1], run[3]]) == ["2026-11-21 01:00", "2026-11-21 02:00"]
+    assert moments(run[1:3]) == ["2026-11-21 01:00:07", "2026-11-21 01:00:09"]
+    assert [row[0] for row in rows(history(run[:2]))[1]] == ["2026-11-20 01:00", "2026-11-21 01:00"]

@@ -86,6 +86,48 @@ def test_the_page_shows_every_claim_with_its_verdict(make_run: MakeRun) -> None:
     assert "95 % interval: 12.3 to 56.8" in found.text
 
 
+def test_the_overview_has_a_row_for_each_run_with_its_settings(make_run: MakeRun) -> None:
+    def coarse(record: dict[str, Any]) -> None:
+        record["settings"]["precision"] = "bfloat16"
+        record["images_in_dataset"] = 30
+        record["intervals"] = {"official": {"pq": [71.25, 79.0]}}
+
+    def same_day(hour: int) -> str:
+        return f"2026-11-20T{hour:02d}:00:00+00:00"
+
+    runs = [
+        make_run("a", started=same_day(1)),
+        make_run("b", started=same_day(2), change=coarse),
+        make_run("c", started=same_day(3)),
+    ]
+    text = page(find_runs(runs))
+    table = text[text.index("All runs and their settings") :]
+    rows = table[: table.index("</table>")].split("<tr>")[2:]
+    assert ["bfloat16 · 4 of 30 images" in row for row in rows] == [False, False, True]
+    assert ["float32 · all images" in row for row in rows] == [True, True, False]
+    assert ["2026-11-20 03:00" in rows[0], "2026-11-20 01:00" in rows[1]] == [True, True]
+    assert all("6 match" in row for row in rows)
+    # A section for each settings; only runs of equal ones are joined.
+    assert text.count('<section class="entry"') == 2
+    history = text[text.index("All runs, the newest first") :]
+    assert history[: history.index("</table>")].count("<tr>") == 1 + 2
+    assert "71.2 to 79.0" in Page(text).text
+
+
+def test_numbers_without_a_published_one_are_shown(make_run: MakeRun) -> None:
+    def unpublished(record: dict[str, Any]) -> None:
+        record["claims"] = []
+        record["per_class"]["internal"].pop("ap", None)
+
+    run = make_run(change=unpublished)
+    found = Page(page(find_runs([run])))
+    pq = json.loads((run / "record.json").read_text(encoding="utf-8"))["metrics"]["internal"]["pq"]
+    assert f"{pq:.2f}" in found.text
+    assert found.text.count("nothing published") == 6
+    assert "Nothing was published for comparison." in found.text
+    assert "of the internal AP a run keeps the mean" in found.text
+
+
 def test_the_page_asks_for_nothing_from_outside(make_run: MakeRun) -> None:
     found = Page(page(find_runs([make_run()])))
     sources = [
@@ -104,7 +146,11 @@ def test_the_page_asks_for_nothing_from_outside(make_run: MakeRun) -> None:
 def test_pictures_are_those_of_the_run_folder(make_run: MakeRun) -> None:
     run = make_run()
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    images = list(Page(page(find_runs([run]))).all("img"))
+    in_overview, *images = Page(page(find_runs([run]))).all("img")
+    median = record["pictures"][1]
+    assert in_overview["alt"].startswith(f"Prediction for {median['image_id']}")
+    drawn = base64.b64decode(in_overview["src"].removeprefix("data:image/png;base64,"))
+    assert drawn == (run / median["files"]["prediction"]).read_bytes()
     files = [run / name for picture in record["pictures"] for name in picture["files"].values()]
     assert len(images) == len(files) == 12
     for image, file in zip(images, files, strict=True):
@@ -178,10 +224,10 @@ def test_ids_are_unique_and_labels_lead_to_them(make_run: MakeRun) -> None:
 def test_tables_are_ready_for_screen_readers(make_run: MakeRun) -> None:
     runs = [make_run("a"), make_run("b", started="2026-11-22T02:00:00+00:00")]
     found = Page(page(find_runs(runs)))
-    assert len(list(found.all("table"))) == len(list(found.all("caption"))) == 5
+    assert len(list(found.all("table"))) == len(list(found.all("caption"))) == 6
     assert all(a.get("scope") in ("row", "col", "rowgroup") for a in found.all("th"))
     regions = [a for a in found.all("div") if a.get("class", "").startswith("scroll")]
-    assert len(regions) == 7
+    assert len(regions) == 8
     assert all(a["tabindex"] == "0" and a["role"] == "region" and a["aria-label"] for a in regions)
     assert all(a["role"] == "img" and a["aria-label"] for a in found.all("svg"))
 
@@ -272,7 +318,7 @@ def test_errors_are_one_line(
     blocked = tmp_path / "a_file"
     blocked.write_text("", encoding="utf-8")
     failed = zoo_call("report", "html", run, "--out", blocked / "report.html")
-    assert "cannot be written" in one_line(failed, 3)
+    assert "cannot write " in one_line(failed, 3)
 
 
 def test_pages_load_no_tensorflow() -> None:

@@ -125,7 +125,10 @@ def test_what_a_partial_or_changed_run_measured_is_marked(
     registry: Registry, write_record: WriteRecord
 ) -> None:
     reason = "15 of 30 images, measured with --flip"
-    claims = [{"verdict": "not judged", "reason": reason}] * 2
+    row = {"metric": "pq", "evaluator": "official", "published": 74.2, "decimals": 1}
+    claims = [
+        {**row, "measured": 74.0, "difference": 74.0 - 74.2, "verdict": "not judged", "reason": reason}
+    ] * 2
     partial = write_record(BUNDLED, metrics=METRICS, claims=claims, images=15)
     assert measured(registry, partial).endswith(f"\n\n- {BUNDLED}: {reason}\n")
     # An entry without published numbers has no claims that could tell.
@@ -159,9 +162,13 @@ def test_two_records_of_one_entry_are_refused(
     ("fields", "code", "expected"),
     [
         ({"entry": "no/such_entry"}, 2, "no entry 'no/such_entry'"),
-        ({"metrics": None}, 3, "expected `metrics` with numbers for each evaluator"),
-        ({"metrics": {"official": {"pq": "74.2"}}}, 3, "expected `metrics` with numbers for each evaluator"),
-        ({"claims": {"pq": 1}}, 3, "expected `claims` to be a list of objects"),
+        ({"metrics": None}, 3, "metrics: expected a mapping, found nothing"),
+        (
+            {"metrics": {"official": {"pq": "74.2"}}},
+            3,
+            "metrics.official.pq: expected a number, found '74.2'",
+        ),
+        ({"claims": {"pq": 1}}, 3, "claims: expected a list, found a mapping with pq"),
         ({"schema": 0}, 3, "run record of schema 0"),
     ],
 )

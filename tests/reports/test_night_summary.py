@@ -115,7 +115,7 @@ def test_what_fell_and_rose(tmp_path: Path, after: dict[str, Any], fell: list[st
 @pytest.mark.parametrize(
     ("fields", "obstacle"),
     [
-        ({"dataset": {"fingerprint": "2"}}, "other data (fingerprints 1 and 2)"),
+        ({"dataset": {"name": "minicity", "fingerprint": "2"}}, "other data (fingerprints 1 and 2)"),
         ({"images": 3}, "30 and 3 images"),
     ],
 )

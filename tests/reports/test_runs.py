@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import DataError
-from zoo.reports.runs import changed_conditions, find_runs, metric_title, open_run
+from zoo.reports.runs import (
+    changed_conditions,
+    find_runs,
+    metric_title,
+    one_of_each_entry,
+    open_run,
+    record_files,
+)
 
 MakeRun = Callable[..., Path]
 
@@ -94,6 +101,36 @@ def test_the_only_run_below_a_folder_is_opened(make_run: MakeRun, tmp_path: Path
     assert open_run(second).path == second / "record.json"
     with pytest.raises(DataError, match="no run record there"):
         open_run(tmp_path / "none")
+
+
+def test_every_report_takes_the_folder_that_was_given_to_out(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run("out/minicity__drawn"), make_run("out/minicity__drawn__flip")]
+    unfinished = tmp_path / "out" / "minicity__drawn__limit3.unfinished"
+    (unfinished / "images").mkdir(parents=True)
+    (unfinished / "run.json").write_text("{}")
+    assert record_files([tmp_path / "out", runs[0]]) == [
+        runs[0] / "record.json",
+        runs[1] / "record.json",
+        runs[0],
+    ]
+    for read in (open_run, lambda path: record_files([path])):
+        with pytest.raises(DataError, match="no run record in it; the run there is unfinished") as caught:
+            read(unfinished)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_run_that_was_measured_as_published_counts(make_run: MakeRun, tmp_path: Path) -> None:
+    names = ("plain", "flip", "limit")
+    for number, name in enumerate(names):
+        path = make_run(f"out/{name}") / "record.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["settings"] = {"precision": "float32", "scales": [1.0], "flip": name == "flip"}
+        record["images_in_dataset"] = record["images"] + (name == "limit")
+        record["timings"] = {"started": f"2026-11-25T0{number}:00:00+00:00"}
+        path.write_text(json.dumps(record), encoding="utf-8")
+    runs = find_runs([tmp_path / "out"])
+    assert [run.path.parent.name for run in runs] == list(names)
+    assert one_of_each_entry(runs) == [runs[0]]
 
 
 def test_a_copied_record_counts_once_where_its_run_is(make_run: MakeRun, tmp_path: Path) -> None:

@@ -69,7 +69,14 @@ def test_markdown_without_rows_is_still_a_table() -> None:
 
 def test_csv_is_unrounded() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS))))
-    assert list(rows[0]) == [*(name.lower() for name in COLUMNS), "low", "high", "reason"]
+    assert list(rows[0]) == [
+        *(name.lower() for name in COLUMNS),
+        "low",
+        "high",
+        "reason",
+        "settings",
+        "started",
+    ]
     assert float(rows[0]["measured"]) == 74.16493662953422
     assert float(rows[0]["difference"]) == 74.16493662953422 - 74.2
     assert (rows[1]["metric"], rows[1]["published"]) == ("ap", "36.80")
@@ -83,7 +90,34 @@ def test_json_holds_every_claim_with_its_entry() -> None:
     rows = json.loads(as_json(RECORDS))
     assert [row["entry"] for row in rows] == [RECORDS[0]["entry"]] * 3 + [RECORDS[1]["entry"]]
     claims = [claim for record in RECORDS for claim in record["claims"]]
-    assert [{key: value for key, value in row.items() if key != "entry"} for row in rows] == claims
+    about_runs = {"entry", "settings", "started"}
+    assert [{key: row[key] for key in row.keys() - about_runs} for row in rows] == claims
+
+
+def test_runs_of_one_entry_are_told_apart() -> None:
+    asked = {"precision": "float32", "scales": [1.0], "flip": False}
+    runs = [
+        {
+            **RECORDS[1],
+            "images": images,
+            "images_in_dataset": 9,
+            "settings": asked,
+            "timings": {"started": day},
+        }
+        for images, day in ((1, "2026-11-01"), (2, "2026-11-01"), (2, "2026-11-02"))
+    ]
+    name = "coco/resnet50_os32, float32 · "
+    named = [f"{name}1 of 9 images", *(f"{name}2 of 9 images, 2026-11-0{day}" for day in (1, 2))]
+    assert [row[0] for row in claim_rows(runs)] == named
+    assert f"- measured on 2 of 9 images ({'; '.join(named[1:])})" in markdown(runs).splitlines()
+    shown = text_of(terminal(runs), width=180)
+    for text in named:
+        (row,) = (line for line in shown.splitlines() if line.startswith(f"│ {text.partition(', ')[2]} "))
+        assert "not judged" in row
+    for rows in (csv.DictReader(io.StringIO(as_csv(runs))), json.loads(as_json(runs))):
+        assert [f"{row['entry']}, {row['settings']}, {row['started'][-2:]}" for row in rows] == [
+            f"{name}{images} of 9 images, {day}" for images, day in ((1, "01"), (2, "01"), (2, "02"))
+        ]
 
 
 def text_of(table: Any, width: int = 120) -> str:
@@ -168,3 +202,62 @@ def test_csv_has_the_unrounded_interval() -> None:
 
 def test_without_reasons_nothing_stands_below_the_table() -> None:
     assert markdown(RECORDS[:1]).splitlines()[-1].startswith("| minicity/")
+
+
+METRICS = {
+    "official": {"pq": 74.1649, "sq": 86.9, "miou": 88.7132, "ap": 46.1814},
+    "internal": {"pq": 74.1965, "miou": 88.6826, "ap": None},
+}
+
+
+def test_what_was_measured_is_shown_whether_or_not_it_was_published() -> None:
+    own = {"entry": "mine/own", "claims": [], "metrics": METRICS, "images": 3, "images_in_dataset": 3}
+    lines = markdown([own]).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:7]]
+    assert [row[1:] for row in cells] == [
+        ["PQ [*]", "official", "", "74.16", "", ""],
+        ["mIoU [*]", "official", "", "88.71", "", ""],
+        ["AP [*]", "official", "", "46.18", "", ""],
+        ["PQ [**]", "internal", "", "74.197", "", ""],
+        ["mIoU [**]", "internal", "", "88.683", "", ""],
+    ]
+    assert lines[-1] == "- no verdict: nothing was published for it"
+    rows = list(csv.DictReader(io.StringIO(as_csv([own]))))
+    assert [(row["metric"], row["published"], row["measured"], row["verdict"]) for row in rows][2] == (
+        "ap",
+        "",
+        "46.1814",
+        "",
+    )
+    assert json.loads(as_json([own]))[2]["published"] is None
+    assert "46.18" in text_of(terminal([own]))
+
+
+def test_an_unpublished_metric_stands_among_the_published_ones() -> None:
+    claims = [claim("match", 74.2, 1, 74.1649), claim("match", 74.2, 2, 74.1965, evaluator="internal")]
+    record = {"entry": "a/b", "claims": claims, "metrics": METRICS}
+    assert [row[1] for row in claim_rows([record])] == [
+        "PQ [*]",
+        "mIoU [*]",
+        "AP [*]",
+        "PQ [**]",
+        "mIoU [**]",
+    ]
+
+
+def test_a_partial_run_shows_its_intervals() -> None:
+    claims = [claim("not judged", 74.2, 1, 76.3, reason="too few images, 5 of 30 images")]
+    record = {
+        "entry": "a/b",
+        "images": 5,
+        "images_in_dataset": 30,
+        "claims": claims,
+        "metrics": METRICS,
+        "intervals": {"official": {"pq": [69.46, 81.17], "ap": [30.11, 61.19]}},
+    }
+    for shown in (markdown([record]), text_of(terminal([record]))):
+        assert "95 % interval" in shown
+        assert "69.5 to 81.2" in shown
+        assert "30.1 to 61.2" in shown
+    assert "95 % interval" not in markdown(RECORDS)
+    assert "- measured on 5 of 30 images" in markdown([{**record, "claims": []}])

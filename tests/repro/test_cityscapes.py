@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from zoo.cache import Cache
 from zoo.errors import DataError
+from zoo.registry import load_registry
 from zoo.repro import dataset as dataset_module
 from zoo.repro.cityscapes import (
     CITYSCAPES,
@@ -27,6 +29,8 @@ from zoo.repro.cityscapes import (
     open_cityscapes,
     panoptic_from_instance_ids,
 )
+from zoo.repro.dataset import images_in_dataset, usable_images, wrong_headers
+from zoo.repro.datasets import check_dataset
 
 
 def ground_truth(root: Path, number: int, kind: str) -> Path:
@@ -324,3 +328,71 @@ def test_the_data_folder_is_only_read(
     tiny.fingerprint()
     tiny.load(0)
     assert snapshot(tiny.root) == before
+
+
+def test_ground_truth_without_picture_is_left_out_by_name(copy_images: Callable[..., Path]) -> None:
+    root = copy_images(3)
+    next(root.glob("leftImg8bit/val/*/*_000001_*")).unlink()
+    dataset = open_cityscapes(root, expected_images=3, keep_going=True)
+    assert len(dataset) == 2
+    (reason,) = dataset.skipped.values()
+    assert "frankfurt_000001_000019_leftImg8bit.png is missing" in reason
+
+
+def test_a_missing_city_is_not_a_smaller_data_set(copy_images: Callable[..., Path]) -> None:
+    root = copy_images(3)
+    for path in list(root.glob("*/val/frankfurt/*_000002_*")):
+        path.unlink()
+    dataset = open_cityscapes(root, expected_images=3, keep_going=True)
+    assert (len(dataset), images_in_dataset(dataset)) == (2, 3)
+
+
+def test_more_images_than_declared_are_an_error_in_any_case(copy_images: Callable[..., Path]) -> None:
+    for keep_going in (False, True):
+        with pytest.raises(DataError, match="has 3 images, expected 2") as error:
+            open_cityscapes(copy_images(3), expected_images=2, keep_going=keep_going)
+        one_line(error)
+
+
+@pytest.mark.parametrize("kind", ["labelIds", "instanceIds"])
+@pytest.mark.parametrize("damage", ["empty", "RGB", "size", "cut"])
+def test_headers_of_all_ground_truth_are_read(
+    copy_images: Callable[..., Path], tmp_path: Path, kind: str, damage: str
+) -> None:
+    root = copy_images(3)
+    path = ground_truth(root, 1, kind)
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "RGB":
+        Image.fromarray(np.zeros((256, 512, 3), np.uint8)).save(path)
+    elif damage == "size":
+        Image.fromarray(np.zeros((128, 512), np.uint8)).save(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    dataset = open_cityscapes(root, cache=tmp_path / "cache")
+    (reason,) = wrong_headers(dataset, dataset.image_ids).values()
+    assert str(path) in reason
+    declared = load_registry().dataset("minicity").model_copy(update={"images": 3})
+    check = check_dataset(declared, root, Cache(tmp_path / "cache"))
+    assert not check.ok
+    assert reason in check.problems
+    assert "can score it" not in str(check)
+    assert usable_images(dataset, dataset.image_ids)[0] == [dataset.image_ids[0], dataset.image_ids[2]]
+
+
+def test_only_a_full_check_decodes_every_file(copy_images: Callable[..., Path], tmp_path: Path) -> None:
+    root = copy_images(12)
+    dataset = open_cityscapes(root, cache=tmp_path / "cache")
+    samples = {round(i * 11 / 7) for i in range(8)}
+    unread = next(index for index in range(12) if index not in samples)
+    path = ground_truth(root, unread, "labelIds")
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
+    declared = load_registry().dataset("minicity").model_copy(update={"images": 12})
+    assert check_dataset(declared, root, Cache(tmp_path / "cache")).ok
+    check = check_dataset(declared, root, Cache(tmp_path / "cache"), full=True)
+    assert check.samples == 12
+    assert len(check.problems) == 1
+    assert str(path) in check.problems[0]
+    assert len(usable_images(dataset, dataset.image_ids)[0]) == 11

@@ -247,10 +247,10 @@ def partial_row(published: str, interval: tuple[float, float] | None, **more: st
 @pytest.mark.parametrize(
     "interval",
     [
-        (55.0, 65.0),
+        (59.0, 61.0),
         # Only an end of the published interval, [59.75, 59.85], is reached.
-        (59.84, 65.0),
-        (55.0, 59.76),
+        (59.84, 61.0),
+        (58.0, 59.76),
         (59.79, 59.81),
     ],
 )
@@ -258,8 +258,23 @@ def test_a_published_number_inside_the_uncertainty_of_a_partial_run(interval: tu
     row = partial_row("59.8", interval)
     assert row["verdict"] == WITHIN
     assert row["interval"] == list(interval)
-    assert row["reason"] == "inside the uncertainty of 15 of 30 images"
+    assert row["reason"] == "inside the 95 % interval of 15 of 30 images"
     json.dumps(row, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("interval", "why"),
+    [
+        ((55.0, 65.0), "the 95 % interval is wider than 2 points"),
+        ((58.7, 60.71), "the 95 % interval is wider than 2 points"),
+        ((59.8, 59.8), "they are all alike"),
+    ],
+)
+def test_too_few_images_hold_no_claim(interval: tuple[float, float], why: str) -> None:
+    row = partial_row("59.8", interval)
+    assert row["verdict"] == NOT_JUDGED
+    assert row["interval"] == list(interval)
+    assert row["reason"] == f"too few images, 15 of 30 images: {why}"
 
 
 @pytest.mark.parametrize("interval", [(59.86, 65.0), (55.0, 59.74)])
@@ -267,7 +282,7 @@ def test_a_partial_run_never_misses_a_claim(interval: tuple[float, float]) -> No
     row = partial_row("59.8", interval)
     assert row["verdict"] == NOT_JUDGED
     assert row["interval"] == list(interval)
-    assert row["reason"] == "outside the 95 % interval of 15 of 30 images, which is no random sample"
+    assert row["reason"] == "outside the 95 % interval of 15 of 30 images, which is not a random sample"
     assert all_hold([row])
 
 

@@ -19,7 +19,7 @@ from zoo.errors import DataError
 from zoo.registry import load_registry
 from zoo.repro.coco import CocoDataset, open_coco
 from zoo.repro.coco_classes import CATEGORY_TO_TRAIN_ID, COCO
-from zoo.repro.dataset import usable_images
+from zoo.repro.dataset import usable_images, wrong_headers
 from zoo.repro.datasets import check_dataset
 
 Edit = Callable[[Callable[[dict[str, Any]], None]], None]
@@ -199,7 +199,7 @@ def test_a_truncated_jpeg_is_named(copy: Path, tmp_path: Path) -> None:
     path = copy / "val2017/000000001002.jpg"
     path.write_bytes(path.read_bytes()[:2000])
     dataset = opened(copy, tmp_path)
-    with pytest.raises(DataError, match=r"000000001002.jpg: is no image that can be decoded"):
+    with pytest.raises(DataError, match=r"000000001002.jpg: cannot be decoded as an image"):
         dataset.load(2)
     usable, skipped = usable_images(dataset, dataset.image_ids)
     assert usable == ["000000001000", "000000001001"]
@@ -260,3 +260,63 @@ def test_the_check_says_what_is_wrong(copy: Path, edit: Edit, tmp_path: Path) ->
     assert len(check.problems) == 2
     assert "000000001001.jpg is missing" in check.problems[0]
     assert "expected 12264" in check.problems[1]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def drop_category(path: Path) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["categories"] = content["categories"][:1]
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def bad_area(path: Path) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["annotations"][7]["area"] = "large"
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, r"is not of the COCO instance format: Invalid JSON: EOF"),
+        (drop_category, r"annotation \d+ is of image \d+ and category \d+, which are not both listed"),
+        (bad_area, r"annotations.7.area: "),
+    ],
+)
+def test_instance_annotations_are_read_whole(
+    copy: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(copy / "annotations/instances_val2017.json")
+    for keep_going in (False, True):
+        with pytest.raises(DataError, match=message) as error:
+            opened(copy, tmp_path, keep_going=keep_going)
+        assert "\n" not in str(error.value)
+
+
+def test_an_image_that_the_instance_annotations_lack_is_left_out(copy: Path, tmp_path: Path) -> None:
+    path = copy / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["images"] = [image for image in content["images"] if image["id"] != 1001]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 1001]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="the instance annotations do not list image 000000001001"):
+        opened(copy, tmp_path)
+    assert list(opened(copy, tmp_path, keep_going=True).skipped) == ["000000001001"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "grey", "size", "jpeg"])
+def test_headers_tell_what_is_wrong(copy: Path, tmp_path: Path, damage: str) -> None:
+    png = copy / "annotations/panoptic_val2017/000000001001.png"
+    if damage == "cut":
+        cut(png)
+    elif damage == "grey":
+        Image.open(png).convert("L").save(png)
+    elif damage == "size":
+        Image.open(png).resize((100, 80)).save(png)
+    else:
+        (copy / "val2017/000000001001.jpg").write_bytes(b"")
+    dataset = opened(copy, tmp_path)
+    assert list(wrong_headers(dataset, dataset.image_ids)) == ["000000001001"]

@@ -46,7 +46,7 @@ def test_a_device_beyond_the_last_one_is_refused(call: Call) -> None:
 def test_a_missing_tpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TPU_NAME", raising=False)
     assert kind_of_device("tpu") == "tpu"
-    with pytest.raises(EvaluationError, match=r"--device tpu: no TPU to be had: .+") as caught:
+    with pytest.raises(EvaluationError, match=r"--device tpu: no TPU found: .+") as caught:
         strategy_for("tpu")
     assert "\n" not in str(caught.value)
 

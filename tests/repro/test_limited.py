@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_a_command_that_ends_by_itself(quiet: None, tmp_path: Path) -> None:
     assert failed.exit_code == 2
     assert failed.error(output).startswith("no entry 'no/such_entry'")
     assert NAME in output
-    assert 0 < ended.duration_s < 60
+    assert ended.duration_s > 0
 
 
 def test_it_runs_the_installed_package_wherever_it_starts(
@@ -120,14 +121,33 @@ call_zoo(["reproduce", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2]) / "
 
 def test_it_ends_when_its_parent_is_killed(quiet: None, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", CALLS, NAME, str(tmp_path)], cwd=tmp_path) as parent:
-        deadline = time.monotonic() + 60
         while not (children := psutil.Process(parent.pid).children(recursive=True)):
-            assert time.monotonic() < deadline
             time.sleep(0.05)
         # Its watch starts with it, and before anything else that takes time.
         while not any(child.num_threads() > 1 for child in children):
-            assert time.monotonic() < deadline
             time.sleep(0.05)
         parent.kill()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children)
     assert alive == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+def test_it_can_be_interrupted_where_the_shell_ignores_interrupts(quiet: None, tmp_path: Path) -> None:
+    registry = tmp_path / "registry.yaml"
+    os.mkfifo(registry)
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        call = threading.Thread(
+            target=call_zoo, args=(["--registry", str(registry), "list"], tmp_path / "log.txt")
+        )
+        call.start()
+        # Opens once the other side reads.
+        with registry.open("w") as pipe:
+            (child,) = psutil.Process().children()
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            pipe.write("entries: {}")
+        call.join()
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    assert caught & 1 << (signal.SIGINT - 1)

@@ -102,24 +102,23 @@ def nights(
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            deadline = time.monotonic() + 180
             while not until():
                 assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
                 time.sleep(0.01)
             process.send_signal(number)
-            stderr = process.communicate(timeout=60)[1]
+            stderr = process.communicate()[1]
         summary = json.loads((out / DAY / "summary.json").read_text(encoding="utf-8"))
         return Stopped(process.returncode, stderr, summary)
 
+    def images_of(entry: str) -> list[Path]:
+        """Returns the statistics of the entry's run, finished or not."""
+        return sorted((out / "work").glob(f"{folder_of(entry)}__limit2*/images/*.npz"))
+
     def has_images(entry: str) -> bool:
-        return any((out / "work" / folder_of(entry) / "images").glob("*.npz"))
+        return any(images_of(entry))
 
     def times_of(entry: str) -> dict[str, int]:
-        return {
-            path.name: path.stat().st_mtime_ns
-            for path in (out / "work" / folder_of(entry) / "images").glob("*.npz")
-        }
+        return {path.name: path.stat().st_mtime_ns for path in images_of(entry)}
 
     interrupted = stop((out / DAY / folder_of(CITY) / "log.txt").exists, signal.SIGINT)
     killed = stop(lambda: has_images(COCO), signal.SIGKILL)
@@ -163,7 +162,7 @@ def test_a_stopped_night_goes_on(nights: Nights) -> None:
     assert f"zoo: night {DAY}: goes on, with 1 entries measured" in nights.first.stderr
     assert f"zoo: 1 of 2: {COCO}" in nights.first.stderr
     log = (nights.out / DAY / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
-    found = re.search(r"(\d) images are there from an interrupted run", log)
+    found = re.search(r"going on with (\d) images of an interrupted run", log)
     assert found is not None
     # One more may have been written between our look and the end of the killed process.
     assert 1 <= len(nights.images_kept) <= int(found[1])

@@ -244,11 +244,12 @@ def test_a_script_that_fails_is_told_in_one_line(
 ) -> None:
     predict(tiny, tmp_path / "predictions")
     (tmp_path / "predictions" / broken.format(tiny.image_ids[1])).write_bytes(b"broken\n")
-    with pytest.raises(EvaluationError) as error:
-        score(tiny, tmp_path)
-    message = str(error.value)
+    scores = score(tiny, tmp_path)
+    assert scores.metrics == scores.per_class == {}
+    message = scores.provenance["failed"]
     assert "\n" not in message
     assert script in message
+    assert scores.provenance["output"][-1] in message
     log = Path(message.rsplit("its output is in ", 1)[1])
     assert log.read_text().strip()
     assert log.is_relative_to(tmp_path / "official")
@@ -347,14 +348,19 @@ def test_panoptic_ground_truth_of_the_user_is_taken_if_it_fits(
     assert found.folder.is_relative_to(tiny.root) != use_train_id
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_incomplete_panoptic_ground_truth_of_the_user_is_not_taken(
-    tiny: CityscapesDataset, tmp_path: Path
+    tiny: CityscapesDataset, tmp_path: Path, damage: str
 ) -> None:
     from cityscapesscripts.preparation import createPanopticImgs
 
     truth = tiny.root / "gtFine"
     createPanopticImgs.convert2panoptic(str(truth), str(truth), False, ["val"])
-    next((truth / "cityscapes_panoptic_val").iterdir()).unlink()
+    png = next((truth / "cityscapes_panoptic_val").iterdir())
+    if damage == "missing":
+        png.unlink()
+    else:
+        png.write_bytes(png.read_bytes()[:-100])
     found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"), cache=tmp_path / "cache")
     assert found.source == "made by createPanopticImgs"
 
@@ -370,9 +376,7 @@ def job_without_end(tmp_path: Path) -> dict[str, Any]:
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 120
     while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
     return found
 
@@ -389,7 +393,7 @@ def test_closing_ends_scripts_that_run(tmp_path: Path) -> None:
 
     def run() -> None:
         try:
-            jobs.run("job", job, patience_s=60)
+            jobs.run("job", job, patience_s=3600)
         except EvaluationError as error:
             errors.append(str(error))
 
@@ -397,12 +401,11 @@ def test_closing_ends_scripts_that_run(tmp_path: Path) -> None:
     thread.start()
     wait_for(lambda: script_waits(tmp_path))
     jobs.close()
-    thread.join(20)
-    assert not thread.is_alive()
+    thread.join()
     assert len(errors) == 1
     assert "the run ended" in errors[0]
     with pytest.raises(EvaluationError, match="not started because the run ended"):
-        jobs.run("job", job, patience_s=60)
+        jobs.run("job", job, patience_s=3600)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -416,7 +419,7 @@ def test_scripts_end_when_the_run_is_killed(tmp_path: Path) -> None:
     job = job_without_end(tmp_path)
     program = (
         "from pathlib import Path; from zoo.repro.official_jobs import Jobs; "
-        f"Jobs(Path({str(tmp_path / 'jobs')!r})).run('job', {job!r}, patience_s=300)"
+        f"Jobs(Path({str(tmp_path / 'jobs')!r})).run('job', {job!r}, patience_s=3600)"
     )
     run = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
     try:

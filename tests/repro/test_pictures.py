@@ -94,7 +94,7 @@ def test_a_written_prediction_is_read_back(tmp_path: Path) -> None:
     again = read_panoptic(tmp_path, "image", CITYSCAPES)
     assert again.tolist() == [[0, 0, CAR * 1000 + 1, CAR * 1000 + 2], [VOID, 0, VOID, PERSON * 1000 + 1]]
     (tmp_path / "panoptic" / "image.png").write_bytes(b"no picture")
-    with pytest.raises(EvaluationError, match=r"image\.png: is no prediction for cityscapes"):
+    with pytest.raises(EvaluationError, match=r"image\.png: is not a prediction for cityscapes"):
         read_panoptic(tmp_path, "image", CITYSCAPES)
 
 

@@ -102,7 +102,7 @@ def test_images_that_cannot_be_used_are_counted(zoo_command: Run, minicoco: Path
     refused = zoo_command(*arguments)
     assert refused.returncode == 3
     (line,) = [line for line in refused.stderr.splitlines() if "error" in line]
-    assert "000000001001.jpg: is no image that can be decoded" in line
+    assert "000000001001.jpg: cannot be decoded as an image" in line
     assert "--keep-going" in line
     (data / "val2017/000000001002.jpg").unlink()
     done = zoo_command(*arguments, "--restart", "--keep-going", "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from importlib import resources
@@ -76,14 +77,41 @@ def test_data_of_which_a_part_is_missing(
 
 
 def test_an_unfinished_run_of_something_else_is_kept(zoo_call: Call, one_line: Call, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / FOLDER)
-    folder.open({"entry": NAME, "checkpoint_sha256": "0"}, ["a"])
+    folder = RunFolder(tmp_path / f"{FOLDER}__limit1.unfinished")
+    folder.create({"entry": NAME, "checkpoint_sha256": "0"})
     folder.write_image("frankfurt_000000_000000", {})
     message = one_line(zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path), 3, after_progress=True)
     assert str(folder.root) in message
-    assert "checkpoint_sha256" in message
+    assert "another checkpoint" in message
     assert "--restart" in message
     assert folder.done(["frankfurt_000000_000000"])
+
+
+def test_a_device_that_is_not_there_costs_nothing(zoo_call: Call, one_line: Call, tmp_path: Path) -> None:
+    write_json(tmp_path / FOLDER / "record.json", {"kept": True})
+    zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for words in (["--limit", 1], []):
+        call = ["reproduce", NAME, *words, "--device", "tpu", "--out", tmp_path]
+        assert "TPU" in one_line(zoo_call(*call), 3, after_progress=True)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert {path for path in after if after[path] != before.get(path)} <= {
+        tmp_path,
+        *tmp_path.glob(".*.lock"),
+    }
+    assert after.keys() >= before.keys()
+    # The first command works as before, and its results of the same settings are replaced.
+    assert zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path).returncode == 0
+
+
+def test_other_settings_live_beside_each_other(zoo_call: Call, tmp_path: Path) -> None:
+    for words in (["--limit", 2], ["--limit", 1], ["--limit", 1, "--precision", "bfloat16"]):
+        assert zoo_call("reproduce", NAME, *words, "--out", tmp_path).returncode == 0
+    found = {
+        path.parent.name: json.loads(path.read_text())["images"] for path in tmp_path.glob("*/record.json")
+    }
+    assert found == {f"{FOLDER}__limit2": 2, f"{FOLDER}__limit1": 1, f"{FOLDER}__limit1__bfloat16": 1}
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 def test_a_place_that_cannot_be_written(zoo_call: Call, one_line: Call, tmp_path: Path) -> None:
@@ -92,7 +120,7 @@ def test_a_place_that_cannot_be_written(zoo_call: Call, one_line: Call, tmp_path
         zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path / "file"), 3, after_progress=True
     )
     assert str(tmp_path / "file" / FOLDER) in message
-    assert "cannot be written" in message
+    assert "cannot write " in message
     assert "--out" in message
 
 
@@ -169,3 +197,100 @@ def test_an_archive_that_is_not_there(
 ) -> None:
     message = one_line(zoo_call(*own_entry(tmp_path / "nowhere.tar.gz")), 3)
     assert "nowhere.tar.gz" in message
+
+
+# ---- what a data set holds is declared, not what a folder happens to have ----
+
+
+def first_images_gone(folder: Path, kind: str, minicity: Path, minicoco: Path) -> str:
+    """Makes a copy without six images, neither pictures nor ground truth, and returns the entry for it."""
+    if kind == "coco":
+        shutil.copytree(minicoco, folder)
+        for name in ("panoptic", "instances"):
+            path = folder / f"annotations/{name}_val2017.json"
+            content = json.loads(path.read_text(encoding="utf-8"))
+            gone = {image["id"] for image in sorted(content["images"], key=lambda image: image["id"])[:6]}
+            content["images"] = [image for image in content["images"] if image["id"] not in gone]
+            content["annotations"] = [one for one in content["annotations"] if one["image_id"] not in gone]
+            path.write_text(json.dumps(content), encoding="utf-8")
+        for image_id in gone:
+            next(folder.glob(f"val2017/*{image_id}.jpg")).unlink()
+        return "minicoco/mobilenet_v3_small_os16"
+    shutil.copytree(minicity, folder)
+    for number in range(6):
+        for path in folder.rglob(f"frankfurt_{number:06d}_*"):
+            path.unlink()
+    return NAME
+
+
+@pytest.mark.parametrize("kind", ["cityscapes", "coco"])
+def test_images_without_a_trace_are_counted_as_missing(
+    zoo_call: Call, tmp_path: Path, minicity: Path, minicoco: Path, kind: str
+) -> None:
+    data = tmp_path / "data"
+    name = first_images_gone(data, kind, minicity, minicoco)
+    call = ["reproduce", name, "--data", data, "--out", tmp_path / "out", "--limit", 2, "--json"]
+    done = zoo_call(*call)
+    assert done.returncode == 3
+    assert "has 24 images, expected 30" in done.stderr
+    done = zoo_call(*call, "--keep-going")
+    record = json.loads(done.stdout)
+    assert "missing: 6 of 30 images" in done.stderr
+    assert "2 of 30 images of" in done.stderr
+    assert (record["images"], record["images_in_dataset"]) == (2, 30)
+    assert record["claims"]
+    for claim in record["claims"]:
+        assert claim["verdict"] == "not judged"
+        assert "6 of 30 images skipped" in claim["reason"]
+
+
+# ---- files that only the official scripts read ----
+
+
+def test_what_an_official_script_cannot_read_is_found_before_the_network_runs(
+    zoo_call: Call, one_line: Call, tmp_path: Path, minicity: Path
+) -> None:
+    data = shutil.copytree(minicity, tmp_path / "data")
+    path = next(data.rglob("frankfurt_000001_*_labelIds.png"))
+    path.write_bytes(b"")
+    call = ["reproduce", NAME, "--data", data, "--out", tmp_path / "out", "--limit", 2]
+    message = one_line(zoo_call(*call), 3)
+    assert message.startswith(f"1 of 2 images cannot be used, first: {path}: is empty")
+    assert "--keep-going" in message
+    done = zoo_call(*call, "--keep-going", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["images"] == 1
+    assert record["metrics"]["official"]["miou"] > 0
+    assert {claim["verdict"] for claim in record["claims"]} == {"not judged"}
+
+
+# ---- official scripts that fail ----
+
+
+def test_what_was_measured_is_kept_where_a_script_fails(
+    zoo_call: Call, one_line: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["reproduce", NAME, "--limit", 2, "--out", tmp_path / "out"]
+    with monkeypatch.context() as impatient:
+        # The scripts are started, and ended at once as ones that are stuck.
+        impatient.setattr("zoo.repro.official._PATIENCE_S", 0.0)
+        impatient.setattr("zoo.repro.official._PATIENCE_S_PER_IMAGE", 0.0)
+        message = one_line(zoo_call(*call), 3, after_progress=True)
+    assert "was ended after 0 s" in message
+    assert "go on at the scripts" in message
+    (file,) = (tmp_path / "out").rglob("record.json")
+    failed = json.loads(file.read_text(encoding="utf-8"))
+    assert failed["metrics"]["official"] == {}
+    assert failed["metrics"]["internal"]["pq"] > 0
+    assert "was ended after 0 s" in failed["official_scripts"]["failed"]
+    assert {claim["verdict"] for claim in failed["claims"] if claim["evaluator"] == "official"} == {
+        "not judged"
+    }
+    done = zoo_call(*call, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["timings"]["images_computed"] == 0
+    assert record["metrics"]["internal"] == failed["metrics"]["internal"]
+    assert record["metrics"]["official"]["pq"] > 0
+    assert "failed" not in record["official_scripts"]

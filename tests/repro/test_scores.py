@@ -123,7 +123,7 @@ def test_sums_do_not_depend_on_the_order(scores: InternalScores) -> None:
 
 def test_a_resumed_sum_is_the_same_to_the_last_bit(scores: InternalScores, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.open({"entry": "a/b"}, [])
+    folder.create({"entry": "a/b"})
     for case in CASES:
         part = scores.measure(*case)
         folder.write_image(case[0].image_id, part)

@@ -12,6 +12,7 @@ from PIL import Image
 from zoo.errors import DataError
 from zoo.repro.cityscapes import CITYSCAPES, CityscapesDataset, open_cityscapes
 from zoo.repro.coco import open_coco
+from zoo.repro.dataset import images_in_dataset
 from zoo.repro.official import start_official
 from zoo.repro.tfrecord import TFRecordDataset, split_label
 
@@ -116,7 +117,7 @@ def test_crowds_are_void_in_the_panoptic_map_only() -> None:
             "has no image/segmentation/class/encoded; the split has no ground truth",
         ),
         (example("a_0_0", IMAGE, LABEL[:2]), "found an image of 4 x 200 and a label of 1600 bytes"),
-        (example("a_0_0", IMAGE, LABEL, image__encoded=b"GIF89a??"), "no image that can be decoded"),
+        (example("a_0_0", IMAGE, LABEL, image__encoded=b"GIF89a??"), "cannot be decoded as an image"),
         (
             example("a_0_0", IMAGE, LABEL, image__segmentation__class__format=b"png"),
             "has png labels, expected raw panoptic ones",
@@ -143,8 +144,8 @@ def flip_image_byte(data: bytes) -> bytes:
     ("damage", "message"),
     [
         (cut, "is cut short"),
-        (lambda data: b"\1" + data[1:], "is no TFRecord file, or is damaged at byte 0"),
-        (lambda data: b"words " * 9, "is no TFRecord file"),
+        (lambda data: b"\1" + data[1:], "is not a TFRecord file, or is damaged at byte 0"),
+        (lambda data: b"words " * 9, "is not a TFRecord file"),
         (lambda data: b"", "cannot be read as a TFRecord file"),
         (flip_image_byte, "checksum is wrong"),
     ],
@@ -164,3 +165,11 @@ def test_records_of_something_else_and_doubles_are_refused(tmp_path: Path) -> No
     twice = [example("a_0_0", IMAGE, LABEL)] * 2
     with pytest.raises(DataError, match="image a_0_0 is there twice"):
         open_cityscapes(write(tmp_path / "twice.tfrecord", twice))
+
+
+def test_records_count_against_what_is_declared(tmp_path: Path) -> None:
+    file = write(tmp_path / "val.tfrecord", [example("a.png", IMAGE, LABEL)])
+    assert images_in_dataset(open_cityscapes(file, expected_images=2, keep_going=True)) == 2
+    both = write(tmp_path / "val.tfrecord", [example(name, IMAGE, LABEL) for name in ("a.png", "b.png")])
+    with pytest.raises(DataError, match="has 2 images, expected 1"):
+        open_cityscapes(both, expected_images=1, keep_going=True)

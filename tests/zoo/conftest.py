@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -60,8 +59,16 @@ class Handler(BaseHTTPRequestHandler):
 Behaviour = Callable[[Handler, ServedFile], None]
 
 
-def serve(handler: Handler, file: ServedFile, stop_after: int | None = None, pause_s: float = 0) -> None:
-    """Serves a file as the protocol wants it, ranges included; may close the connection too early."""
+def serve(
+    handler: Handler,
+    file: ServedFile,
+    stop_after: int | None = None,
+    wait_for: threading.Event | None = None,
+) -> None:
+    """Serves a file as the protocol wants it, ranges included.
+
+    May close the connection after so many bytes, or wait half-way until an event is set.
+    """
     start, body = 0, file.body
     asked, condition = handler.headers.get("Range"), handler.headers.get("If-Range")
     if asked is not None and condition in (None, file.etag, file.last_modified):
@@ -79,8 +86,9 @@ def serve(handler: Handler, file: ServedFile, stop_after: int | None = None, pau
             handler.wfile.write(chunk[: start + stop_after - offset])
             handler.close_connection = True
             return
+        if wait_for is not None and offset >= len(body) // 2:
+            wait_for.wait()
         handler.wfile.write(chunk)
-        time.sleep(pause_s)
 
 
 def stop_after(count: int) -> Behaviour:
@@ -88,16 +96,16 @@ def stop_after(count: int) -> Behaviour:
     return lambda handler, file: serve(handler, file, stop_after=count)
 
 
-def slowly(pause_s: float) -> Behaviour:
-    """Waits after every 16 KiB."""
-    return lambda handler, file: serve(handler, file, pause_s=pause_s)
+def half_until(event: threading.Event) -> Behaviour:
+    """Sends half of the body, and the rest once the event is set."""
+    return lambda handler, file: serve(handler, file, wait_for=event)
 
 
-def silent_for(seconds: float) -> Behaviour:
-    """Does not answer for a while, and then not at all."""
+def silent_until(event: threading.Event) -> Behaviour:
+    """Does not answer until the event is set, and then closes the connection."""
 
     def behave(handler: Handler, file: ServedFile) -> None:
-        time.sleep(seconds)
+        event.wait()
         handler.close_connection = True
 
     return behave
@@ -146,8 +154,8 @@ class FileServer(ThreadingHTTPServer):
     daemon_threads = False
     serve_well = staticmethod(serve)
     stop_after = staticmethod(stop_after)
-    slowly = staticmethod(slowly)
-    silent_for = staticmethod(silent_for)
+    half_until = staticmethod(half_until)
+    silent_until = staticmethod(silent_until)
     answer = staticmethod(answer)
     whole = staticmethod(whole)
     chunked = staticmethod(chunked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from zoo import cli
-from zoo.errors import InterruptedRunError
+from zoo.cache import Cache, write_atomically
+from zoo.errors import InterruptedRunError, cannot_write
 from zoo.listing import entries_table
 from zoo.registry import load_registry
 
@@ -71,7 +73,6 @@ def test_starts_without_what_is_heavy(first: str, zoo_environment: dict[str, str
         cwd=zoo_folder,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
@@ -138,14 +139,19 @@ def shown(width: int | None) -> list[str]:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width or 400)
-    console.print(entries_table(load_registry().entries, width))
+    console.print(entries_table(load_registry().entries))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
 def test_list_on_a_narrow_terminal_keeps_names_and_numbers_whole(width: int) -> None:
     everything, lines = shown(None), shown(width)
-    assert len(lines) == len(everything)
+    notes = lines[len(everything) :]
+    lines = lines[: len(everything)]
+    left_out = [title for title in ("PQ [**]", "AP [**]", "Input", "Mult-adds") if title not in lines[0]]
+    assert left_out
+    assert notes[0].startswith(f"Not shown in {width} characters: ")
+    assert all(title in " ".join(notes) for title in left_out)
     assert max(map(len, lines)) <= width
     columns = lines[0].split("  ")
     assert {"Name", "PQ [*]", "mIoU [*]"} <= {column.strip() for column in columns}
@@ -183,11 +189,31 @@ def test_a_registry_of_the_user_is_listed(zoo_call: Call, tmp_path: Path) -> Non
     done = zoo_call("--registry", own, "list", "mine/*", "--json")
     (entry,) = json.loads(done.stdout)
     assert entry["checkpoint"]["url"] == (tmp_path / "mine.tar.gz").as_uri()
+    assert json.loads(zoo_call("list", "mine/*", "--json", "--registry", own).stdout) == [entry]
     # It does not outlive its call.
     assert zoo_call("list", "mine/*").returncode == 2
 
 
 # ---- help, completion, usage errors ----
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["list"], ["show", NAME], ["fetch", NAME], ["verify", NAME], ["load-check", NAME]),
+        *(["reproduce", NAME], ["nightly", "--out", "nights"], ["data", "check", "minicity"]),
+        *(["report", "published"], ["report", "measured", "record.json"], ["report", "write"]),
+        ["report", "lint", "tables.md"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_reads_the_registry_takes_a_registry_file(
+    zoo_call: Call, one_line: Call, words: list[str]
+) -> None:
+    assert "nowhere.yaml: expected a registry file" in one_line(
+        zoo_call(*words, "--registry", "nowhere.yaml"), 2
+    )
+    assert "ZOO_REGISTRY" in zoo_call(*words, "--help").stdout
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, [], ["cache"], ["report"]], ids=" ".join)
@@ -223,7 +249,6 @@ def test_completion(zoo_environment: dict[str, str], zoo_folder: Path, words: st
         cwd=zoo_folder,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert expected in done.stdout.split(), done.stderr
     assert all(found.startswith(words.split()[-1]) for found in done.stdout.split())
@@ -241,7 +266,10 @@ def test_completion(zoo_environment: dict[str, str], zoo_folder: Path, words: st
         *([command, "no/such_entry"] for command in ("show", "fetch", "verify", "load-check", "list")),
         ["show", NAME, NAME],
         ["list", "--dataset", "mars"],
-        ["list", "nothing/*"],
+        *([command, "nothing/*"] for command in ("list", "fetch", "verify", "reproduce")),
+        ["nightly", "nothing/*", "--out", "nights"],
+        ["list", "--backbone", "vgg"],
+        ["list", "coco/*", "--dataset", "minicity"],
         *(["report", command] for command in ("diff", "measured", "lint")),
         ["report", "published", "--dataset", "mars"],
         ["report", "lint", "tables.md", "--dataset", "mars"],
@@ -255,6 +283,12 @@ def test_completion(zoo_environment: dict[str, str], zoo_folder: Path, words: st
 def test_usage_errors_are_one_line_and_exit_code_2(zoo_call: Call, one_line: Call, words: list[str]) -> None:
     message = one_line(zoo_call(*words), 2)
     assert len(message) > 10
+
+
+def test_a_suggestion_of_the_parser_reads_as_ours(zoo_call: Call, one_line: Call) -> None:
+    message = one_line(zoo_call("reproduc"), 2)
+    assert message.endswith("(did you mean 'reproduce'?); `zoo --help` shows how")
+    assert "(did you mean" in one_line(zoo_call("list", "--backbon", "x"), 2)
 
 
 def test_a_group_without_a_command_shows_its_help(zoo_call: Call) -> None:
@@ -306,11 +340,10 @@ def test_a_reader_that_leaves_early_sees_no_traceback(
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
     os.close(writing)
     assert done.stderr == ""
-    assert done.returncode == 1
+    assert done.returncode == 3
 
 
 # ---- files ----
@@ -324,7 +357,7 @@ def test_fetch_verify_and_load_check_the_bundled_entry(zoo_call: Call, zoo_cache
     assert Path(f"{prefix}.index").is_file()
     assert zoo_cache in Path(prefix).parents
 
-    (fetched,) = json.loads(zoo_call("fetch", NAME, "--json").stdout)
+    fetched = json.loads(zoo_call("fetch", NAME, "--json").stdout)
     declared = load_registry().resolve(NAME).checkpoint
     assert fetched == {
         "entry": NAME,
@@ -337,7 +370,7 @@ def test_fetch_verify_and_load_check_the_bundled_entry(zoo_call: Call, zoo_cache
     done = zoo_call("verify", NAME)
     assert done.returncode == 0, done.stderr
     assert NAME in done.stdout
-    (report,) = json.loads(zoo_call("verify", NAME, "--json").stdout)
+    report = json.loads(zoo_call("verify", NAME, "--json").stdout)
     assert declared.sha256 in json.dumps(report)
 
     done = zoo_call("load-check", NAME)
@@ -380,8 +413,35 @@ def test_cache_show_and_prune(zoo_call: Call, monkeypatch: pytest.MonkeyPatch, t
     assert not any(
         filled["kinds"]["checkpoints"]["entries"][0]["name"] in str(path) for path in cache.glob("c*/*")
     )
-    zoo_call("cache", "prune")
+    refused = zoo_call("cache", "prune")
+    assert refused.returncode == 2
+    assert "expected --yes" in refused.stderr
+    zoo_call("cache", "prune", "--yes")
     assert json.loads(zoo_call("cache", "show", "--json").stdout)["bytes"] == 0
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n\n", 1), ("y\n", 0)])
+def test_prune_asks_on_a_terminal(
+    zoo_call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, left: int
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    (Cache(tmp_path).folder("downloads") / "file").write_bytes(b"1234")
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    done = zoo_call("cache", "prune")
+    assert (done.returncode, "4 B?" in done.stderr) == (0, True)
+    assert len(Cache(tmp_path).entries()) == left
+
+
+@pytest.mark.parametrize("days", ["-3", "nan"])
+def test_prune_refuses_an_age_that_is_none(
+    zoo_call: Call, one_line: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, days: str
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    (Cache(tmp_path).folder("downloads") / "file").write_bytes(b"1234")
+    assert "expected 0 or more" in one_line(zoo_call("cache", "prune", f"--older-than-days={days}"), 2)
+    assert len(Cache(tmp_path).entries()) == 1
 
 
 @pytest.fixture
@@ -400,7 +460,8 @@ def record(tmp_path: Path) -> Path:
     ]
     folder = tmp_path / "minicity__mobilenet_v3_small_os16"
     folder.mkdir()
-    (folder / "record.json").write_text(json.dumps({"schema": 1, "entry": NAME, "claims": claims}))
+    whole = {"schema": 1, "entry": NAME, "images": 30, "images_in_dataset": 30, "metrics": {}}
+    (folder / "record.json").write_text(json.dumps({**whole, "claims": claims}))
     return folder
 
 
@@ -429,3 +490,83 @@ def test_report_of_what_is_no_record(zoo_call: Call, one_line: Call, tmp_path: P
     assert "not a run record" in one_line(zoo_call("report", "diff", tmp_path / "notes.json"), 3)
     for command in ("diff", "measured"):
         assert "no run record there" in one_line(zoo_call("report", command, tmp_path / "nowhere"), 3)
+
+
+# ---- what cannot be written, or is closed ----
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--version"]], ids=" ".join)
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+def test_a_closed_output_is_one_line(
+    zoo_environment: dict[str, str], zoo_folder: Path, words: list[str]
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "zoo.cli", *words],
+        env=zoo_environment,
+        cwd=zoo_folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("zoo: error: standard output is closed; ")
+    assert done.stderr.count("\n") == 1
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.argv = {words}
+sys.modules["tensorflow"] = sys.modules["numba"] = sys.modules["pandas"] = None
+import zoo.cli
+zoo.cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["reproduce", NAME, "--device", "cuda"], "--device cuda: expected auto, cpu"),
+        (["reproduce", NAME, "--device", "gpu:x"], "--device gpu:x: expected a number"),
+        (["reproduce", NAME, "--precision", "float16"], "--precision float16: expected float32 or bfloat16"),
+        (["reproduce", NAME, "--scales", "0"], "--scales 0: expected numbers"),
+        (["nightly", "--out", "nights", "--device", "cuda"], "--device cuda: expected auto, cpu"),
+        (["verify", NAME, "--against", "saved_model", "--image", "no.png"], "--image no.png: no such file"),
+        (["report", "diff", "record.json", "--format", "pdf"], "expected terminal, markdown, csv or json"),
+        (["report", "compare", "a", "b", "--format", "pdf"], "expected terminal or markdown"),
+        (["explain", "a", "--format", "pdf"], "expected terminal, markdown or json"),
+        (["data", "check", "mars"], "no data set 'mars'"),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_come_before_heavy_imports(
+    zoo_environment: dict[str, str], zoo_folder: Path, words: list[str], expected: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW.format(words=["zoo", *words])],
+        env=zoo_environment,
+        cwd=zoo_folder,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert expected in done.stderr
+
+
+def test_what_cannot_be_written_leaves_nothing_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page, file = tmp_path / "page.html", tmp_path / "file"
+    file.touch()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space") as caught:
+        write_atomically(page, "text")
+    assert list(tmp_path.iterdir()) == [file]
+    message = cannot_write(page, caught.value)
+    assert message.startswith(f"cannot write {page}: the disk is full; free space and call again: ")
+    assert "resumes" in message
+    with pytest.raises(OSError, match="file") as caught:
+        write_atomically(file / "page.html", "text")
+    assert f"{file} is a file, not a folder" in cannot_write(file / "page.html", caught.value)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import re
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +24,7 @@ from zoo.download import download
 from zoo.downloaded import Record, read_record
 from zoo.errors import DownloadError, VerificationError, ZooError
 from zoo.transfer import DownloadOptions, Expectation, RetryPolicy
-from zoo.transfer_progress import Progress, silent
+from zoo.transfer_progress import Meter, Progress, silent
 from zoo.transports import HttpLocation, Timeouts, locate
 
 BODY = random.Random(1).randbytes(200_000)
@@ -36,7 +41,7 @@ class Client:
         self.waits: list[float] = []
         self.options = DownloadOptions(
             retry=RetryPolicy(attempts=4, progress_bytes=1 << 30),
-            timeouts=Timeouts(connect_s=5, read_s=5),
+            timeouts=Timeouts(connect_s=600, read_s=600),
             chunk_bytes=1 << 13,
             sleep=self.waits.append,
             chance=lambda: 0.5,
@@ -325,8 +330,16 @@ def test_a_server_that_is_not_there(server: Any, client: Client) -> None:
 
 
 def test_a_server_that_falls_silent(server: Any, client: Client) -> None:
-    url = server.put("/model.tar.gz", BODY, server.silent_for(0.6))
-    client.options = DownloadOptions(timeouts=Timeouts(5, 0.3), sleep=client.waits.append)
+    given_up = threading.Event()
+    url = server.put("/model.tar.gz", BODY, server.silent_until(given_up))
+    patience = SimpleNamespace(connect_s=600, read_s=0.3)
+
+    def wait(seconds: float) -> None:
+        client.waits.append(seconds)
+        patience.read_s = 600
+        given_up.set()
+
+    client.options = DownloadOptions(timeouts=patience, sleep=wait)
     assert client.fetch(url).sha256 == SHA256
     assert len(client.waits) == 1
 
@@ -407,8 +420,11 @@ def test_another_length_than_pinned_is_refused_before_the_download(server: Any, 
     assert client.left() == []
 
 
-def test_an_interruption_keeps_what_is_there(server: Any, client: Client) -> None:
-    url = server.put("/model.tar.gz", BODY, server.slowly(0.04))
+def test_an_interruption_keeps_what_is_there(
+    server: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.download.Meter", partial(Meter, every_s=0))
+    url = server.put("/model.tar.gz", BODY)
 
     def interrupt(progress: Progress) -> None:
         if progress.done_bytes > 50_000 and not progress.ended:
@@ -445,6 +461,38 @@ def test_a_folder_that_cannot_be_written(server: Any, client: Client) -> None:
     one_line(caught)
 
 
+def test_without_a_network_one_line_after_two_attempts(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def unresolved(*arguments: Any, **_: Any) -> None:
+        asked.append(arguments[0])
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+    with pytest.raises(DownloadError) as caught:
+        client.fetch("https://models.example/model.tar.gz")
+    assert one_line(caught) == (
+        "https://models.example/model.tar.gz: the host's name could not be resolved; "
+        "check the network connection"
+    )
+    assert asked == ["models.example"] * 2
+    assert [found for found in caplog.records if found.levelname == "WARNING"] == []
+
+
+def test_a_full_disk_names_the_file_and_says_that_the_download_resumes(
+    server: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("zoo.downloaded.Part.write", full)
+    with pytest.raises(DownloadError, match=r"cannot write .*: the disk is full; .*resumes") as caught:
+        client.fetch(server.put("/model.tar.gz", BODY))
+    assert str(client.target) in one_line(caught)
+
+
 def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess.Popen[str]]:
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     return lambda: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -463,12 +511,20 @@ FETCH = """
 
 
 def test_two_processes_download_once(server: Any, client: Client, tmp_path: Path) -> None:
-    url = server.put("/model.tar.gz", BODY, always=server.slowly(0.12))
+    second_waits = threading.Event()
+    url = server.put("/model.tar.gz", BODY, server.half_until(second_waits))
     start = in_another_process(FETCH, url, client.target, tmp_path / "lock")
-    with start() as first, start() as second:
-        results = [process.communicate(timeout=60) for process in (first, second)]
-    assert [out.strip() for out, _ in results] == [SHA256, SHA256]
-    assert sorted("another process is downloading it, waiting" in err for _, err in results) == [False, True]
+    with start() as first:
+        while not server.requests:
+            assert first.poll() is None
+            time.sleep(0.02)
+        with start() as second:
+            assert second.stderr is not None
+            waiting = second.stderr.readline()
+            second_waits.set()
+            results = [process.communicate() for process in (first, second)]
+    assert "another process is downloading it, waiting" in waiting
+    assert results == [(f"{SHA256}\n", ""), (f"{SHA256}\n", "")]
     assert len(server.requests) == 1
     assert client.left() == WHOLE
 
@@ -476,13 +532,15 @@ def test_two_processes_download_once(server: Any, client: Client, tmp_path: Path
 def test_a_killed_process_leaves_a_part_that_is_continued(
     server: Any, client: Client, tmp_path: Path
 ) -> None:
-    url = server.put("/model.tar.gz", BODY, server.slowly(0.25))
+    killed = threading.Event()
+    url = server.put("/model.tar.gz", BODY, server.half_until(killed))
     with in_another_process(FETCH, url, client.target, tmp_path / "lock")() as process:
         while not client.part.exists() or client.part.stat().st_size < 30_000:
             assert process.poll() is None
             time.sleep(0.02)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate()
+    killed.set()
     assert client.left() == PART
     assert client.fetch(url).sha256 == SHA256
     assert (server.ranges()[-1] or "").startswith("bytes=")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from zoo.built import summarize_entry
 from zoo.cache import Cache
 from zoo.fetching import fetch_checkpoint
-from zoo.listing import SORT_KEYS, sort_entries
+from zoo.listing import LEGEND, SORT_KEYS, describe_entry, sort_entries
 from zoo.on_disk import place_of
 from zoo.registry import Entry, load_registry
 
@@ -103,7 +104,7 @@ def test_backbones_are_listed_apart(zoo_call: Call, one_line: Call) -> None:
         "imagenet/resnet50_beta",
         "imagenet/wide_resnet41",
     ]
-    assert "no ImageNet backbone fits 'vgg*'" in one_line(zoo_call("list", "--backbones", "vgg*"), 2)
+    assert "no ImageNet backbone matches 'vgg*'" in one_line(zoo_call("list", "--backbones", "vgg*"), 2)
     assert "--backbones: expected no" in one_line(zoo_call("list", "--backbones", "--sort", "name"), 2)
 
 
@@ -196,3 +197,21 @@ def test_declared_sizes_are_those_of_the_built_network(entry: Entry) -> None:
     assert entry.parameters == built.summary.parameters
     assert entry.multiply_adds == built.summary.multiply_adds
     assert built.summary.input_size == entry.input_resolution
+
+
+@pytest.mark.parametrize("name", ["cityscapes/resnet50_os32", "minicity/mobilenet_v3_small_os16"])
+def test_a_registry_file_accepts_what_show_prints(name: str, tmp_path: Path) -> None:
+    entry = load_registry().resolve(name)
+    shown = yaml.safe_load(describe_entry(entry))
+    assert shown.pop("digest") == entry.digest()
+    del shown["name"], shown["kind"]
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({"entries": {"own/copy_os32": shown}}))
+    copy = load_registry([file]).resolve("own/copy_os32")
+    assert copy == entry.model_copy(update={"name": "own/copy_os32"})
+
+
+def test_a_terminal_gets_a_legend(zoo_call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LEGEND not in zoo_call("list").stdout
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert zoo_call("list").stdout.endswith(f"\n{LEGEND}\n")

@@ -184,8 +184,8 @@ FAULTS = {
     "circle": (
         "    extends: cityscapes",
         "    extends: village",
-        r":9: templates\.village\.extends: expected no circle, "
-        r"found mine/resnet50_beta_os32 -> village -> village",
+        r":9: templates\.village\.extends: entries extend each other in a cycle: "
+        r"mine/resnet50_beta_os32 -> village -> village",
     ),
     "duplicate key": (
         "    dataset: village\n",
@@ -258,7 +258,7 @@ FAULTS = {
         "    title: My R",
         "    published: {source: me, official: {pq: 150.0}}\n    title: My R",
         r":14: entries\.mine/resnet50_beta_os32\.published\.official\.pq: "
-        r"expected less than or equal to 100, found 150\.0",
+        r"expected 100 or less, found 150\.0",
     ),
     "two rates": (
         "    title: My R",
@@ -365,3 +365,35 @@ def test_the_built_in_file_is_plain_yaml() -> None:
 
     text = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
     assert set(yaml.safe_load(text)) == {"version", "datasets", "templates", "entries", "backbones"}
+
+
+def _bomb(first: str, item: str, levels: int = 12) -> str:
+    lines = [f"a0: &a0 {first}"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} {item.replace('@', f'*a{level - 1}')}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (_bomb("[x]", f"[{', '.join(['@'] * 9)}]"), "aliases that stand for more than 200,000 values"),
+        (_bomb("{k: x}", f"{{<<: [{', '.join(['@'] * 9)}]}}"), "aliases that stand for more than"),
+        ("entries: &a {b: *a}", "an alias inside its own anchor"),
+        ("entries: " + "[" * 900 + "]" * 900, "nested too deeply"),
+        ("entries: " + "[" * 100_000 + "]" * 100_000, "expected YAML, found "),
+    ],
+    ids=["lists", "merge keys", "itself", "deep", "very deep"],
+)
+def test_yaml_that_would_fill_the_memory_is_one_line(tmp_path: Path, text: str, found: str) -> None:
+    file = tmp_path / "bomb.yaml"
+    file.write_text(text)
+    with pytest.raises(RegistryError, match=found) as caught:
+        load_registry([file])
+    assert str(caught.value).startswith(f"{file}:1: expected ")
+    assert "\n" not in str(caught.value)
+
+
+def test_bounds_are_told_as_everything_else(tmp_path: Path) -> None:
+    file = _write(tmp_path, MINE.replace("images: 12", "images: 0"))
+    assert _error(file).endswith("datasets.village.images: expected more than 0, found 0")

@@ -1,6 +1,7 @@
 """Names: full, short, ambiguous, unknown; selection by pattern; digests."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def test_ambiguous_names_list_what_they_fit(name: str, fitting: list[str]) -> No
     with pytest.raises(UnknownNameError) as caught:
         REGISTRY.resolve(name)
     message = str(caught.value)
-    assert f"fits {len(fitting)} entries" in message
+    assert f"matches {len(fitting)} entries" in message
     assert all(candidate in message for candidate in fitting)
     assert "\n" not in message
 
@@ -77,7 +78,7 @@ def test_unknown_names_suggest(name: str, suggestion: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         REGISTRY.resolve(name)
     message = str(caught.value)
-    assert message.startswith(f"no entry {name!r}; did you mean ")
+    assert message.startswith(f"no entry {name!r} (did you mean ")
     assert suggestion in message
     assert message.endswith("run `zoo list` for all names")
 
@@ -123,17 +124,72 @@ def test_select() -> None:
         "coco/resnet50_os16",
         "coco/resnet50_beta_os16",
     ]
-    assert _names(REGISTRY, "*_os16", dataset="coco", backbone="mobilenet*") == []
     assert [entry.name for entry in list_entries("coco/*")] == _names(REGISTRY, "coco/*")
 
 
 def test_select_refuses_what_does_not_exist() -> None:
-    with pytest.raises(UnknownNameError, match=r"no entry fits 'voc/\*'"):
+    with pytest.raises(UnknownNameError, match=r"no entry matches 'voc/\*'"):
         REGISTRY.select(["voc/*"])
     with pytest.raises(UnknownNameError, match="did you mean 'cityscapes'"):
         REGISTRY.select(dataset="cityscape")
     with pytest.raises(UnknownNameError, match="expected one of cityscapes, coco, minicity"):
         REGISTRY.dataset("ade20k")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kinds"),
+    [
+        ("MobilenetV3-S", {"mobilenet_v3_small"}),
+        ("MobileNetV3-Small", {"mobilenet_v3_small"}),
+        ("mobilenetv3-*", {"mobilenet_v3_small", "mobilenet_v3_large"}),
+        ("ResNet-50", {"resnet50"}),
+        ("RESNET50", {"resnet50"}),
+        ("resnet", {"resnet50", "resnet50_beta", "wide_resnet41"}),
+        ("beta", {"resnet50_beta"}),
+        ("SWideRNet-SAC-(1, 1, 4.5)", {"swidernet"}),
+    ],
+)
+def test_backbones_match_by_title_and_by_part(backbone: str, kinds: set[str]) -> None:
+    found = REGISTRY.select(backbone=backbone)
+    assert {entry.network.backbone.name for entry in found} == kinds
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"backbone": "resnet51"}, "no entry has the backbone 'resnet51' (did you mean 'resnet50'?)"),
+        ({"backbone": "vgg"}, "expected one of mobilenet_v3_small, mobilenet_v3_large, resnet50"),
+        ({"backbone": ""}, "no entry has the backbone ''"),
+        ({"dataset": "coco", "backbone": "mobilenet*"}, "all of: --dataset coco, --backbone mobilenet*"),
+        ({"patterns": ["minicity/*"], "dataset": "coco"}, "all of: minicity/*, --dataset coco"),
+        ({"patterns": ["cityscape/*"]}, "no entry matches 'cityscape/*' (did you mean cityscapes/*?)"),
+        ({"patterns": ["*resnet51*"]}, "did you mean cityscapes/resnet50_os32"),
+        ({"patterns": ["imagenet/*"]}, "`zoo list --backbones` shows them"),
+    ],
+)
+def test_a_selection_of_nothing_is_an_error_with_a_suggestion(filters: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        REGISTRY.select(**filters)
+    assert expected in str(caught.value)
+
+
+def test_names_and_globs_stand_for_entries_in_the_order_given_each_once() -> None:
+    found = REGISTRY.resolve_all(["minic*/*", "COCO/resnet50_os*", "minicity/mobilenet_v3_small"])
+    assert [entry.name for entry in found] == [
+        "minicity/mobilenet_v3_small_os16",
+        "minicoco/mobilenet_v3_small_os16",
+        "coco/resnet50_os32",
+        "coco/resnet50_os16",
+    ]
+
+
+def test_a_glob_means_entries_unless_it_names_imagenet() -> None:
+    assert {each.kind for each in REGISTRY.find_all(["*resnet50*"])} == {"panoptic"}
+    assert list(REGISTRY.backbones) == REGISTRY.find_all(["imagenet/*"])
+    with pytest.raises(
+        UnknownNameError, match=r"no ImageNet backbone matches 'resnet51' \(did you mean 'resnet50'"
+    ):
+        REGISTRY.select_backbones(["resnet51"])
 
 
 def test_digests_tell_entries_apart_and_are_stable() -> None:

@@ -1,0 +1,97 @@
+"""Reads what the headers of image files say: sizes and types in microseconds, no pixels."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo.errors import DataError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY, RGB = 0, 2
+# Signature, and the whole first chunk.
+_HEADER_BYTES = 33
+_END = b"IEND\xaeB`\x82"
+# Some programs write more behind the end; decoders do not mind.
+_SEARCHED_BYTES = 4096
+
+
+class PngHeader(NamedTuple):
+    """Size in pixels, bits of a channel, and the PNG standard's colour type."""
+
+    height: int
+    width: int
+    bits: int
+    colour_type: int
+
+
+def parse_png_header(data: bytes, name: str) -> PngHeader:
+    """Returns the header that a PNG begins with.
+
+    Raises:
+      DataError: it is not a PNG, or its header is damaged.
+    """
+    if data[:8] != PNG_SIGNATURE or len(data) < _HEADER_BYTES:
+        what = "is empty" if not data else "is not a PNG file"
+        raise DataError(f"{name}: {what}; download or make it again")
+    width, height, bits, colour_type = struct.unpack(">IIBB", data[16:26])
+    if data[12:16] != b"IHDR" or zlib.crc32(data[12:29]) != struct.unpack(">I", data[29:33])[0]:
+        raise DataError(f"{name}: is a broken PNG: its header is damaged; download or make it again")
+    return PngHeader(height, width, bits, colour_type)
+
+
+def read_png_header(path: Path) -> PngHeader:
+    """Returns a PNG file's header.
+
+    Raises:
+      DataError: it cannot be read, is not a PNG, or is cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            header = parse_png_header(file.read(_HEADER_BYTES), str(path))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _SEARCHED_BYTES))
+            is_whole = _END in file.read()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not is_whole:
+        raise DataError(f"{path}: is a broken PNG: its end is missing; download or make it again")
+    return header
+
+
+def require_ids(header: PngHeader, name: str, bits: tuple[int, ...] = (8, 16)) -> None:
+    """Raises a DataError where a PNG is not a single channel of ids with so many bits."""
+    if header.colour_type != GREY or header.bits not in bits:
+        raise DataError(
+            f"{name}: expected ids in one channel of {' or '.join(map(str, bits))} bits, "
+            f"found {header.bits} bits and PNG colour type {header.colour_type}"
+        )
+
+
+def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
+    """Returns (height, width) of an image file of any format, by its header.
+
+    Raises:
+      DataError: it cannot be read, or is not an image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = getattr(error, "strerror", None) or "its header is not an image's"
+        raise DataError(f"{name}: is no image that can be decoded: {reason}") from None
+    return height, width
+
+
+def require_size(found: tuple[int, int], expected: tuple[int, int], name: str, as_in: str) -> None:
+    """Raises a DataError where two sizes (height, width) differ."""
+    if found != expected:
+        raise DataError(
+            f"{name}: expected {expected[0]} x {expected[1]} pixels, as in {as_in}, "
+            f"found {found[0]} x {found[1]}"
+        )
