@@ -25,9 +25,9 @@ from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.segments import ImageSegments, OfficialTruth
-from zoo.repro.intervals import intervals_for
-from zoo.repro.statistics import read_statistics
-from zoo.repro.store import RunFolder
+from zoo.repro.records.statistics import read_statistics
+from zoo.repro.records.store import RunFolder
+from zoo.repro.run.intervals import intervals_for
 
 
 @dataclass(frozen=True)

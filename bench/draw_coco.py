@@ -16,7 +16,7 @@ import numpy as np
 from draw_scenes import draw_scene
 from pycocotools import mask as run_lengths
 
-from zoo.repro.coco_classes import COCO
+from zoo.repro.coco.classes import COCO
 
 # Cityscapes label id: COCO category id. What is not here is void.
 CATEGORIES = {7: 149, 8: 191, 11: 197, 12: 199, 13: 185, 19: 10, 20: 13, 21: 184, 22: 193, 23: 187}

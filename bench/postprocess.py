@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--xla", action="store_true", help="compile the graph operations with XLA")
     arguments = parser.parse_args()
 
-    from zoo.model.postprocess import PostprocessOptions, postprocess
+    from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess
 
     size = (arguments.height, arguments.width)
     options = PostprocessOptions(
@@ -203,7 +203,7 @@ def main() -> None:
     print(f"ratio                      {plain_ms / fused_ms:9.1f}")
 
     if arguments.graph or arguments.xla:
-        from zoo.model.postprocess_graph import postprocess_graph
+        from zoo.model.postprocess.graph import postprocess_graph
 
         for jit_compile in [False] * arguments.graph + [True] * arguments.xla:
 
@@ -219,7 +219,8 @@ def main() -> None:
 
 def time_steps(function: Callable, repeat: int) -> None:
     """Prints thread time per kernel: the sum over threads of one call."""
-    from zoo.model import postprocess, postprocess_kernels
+    from zoo.model.postprocess.panoptic import kernels as postprocess_kernels
+    from zoo.model.postprocess.panoptic import panoptic as postprocess
 
     spent: dict[str, float] = {}
     modules = [postprocess_kernels, postprocess]

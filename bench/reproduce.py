@@ -46,12 +46,12 @@ entries:
 NETWORK_ALONE = """
 import sys, time
 from pathlib import Path
-from zoo.fetching import fetch_checkpoint
+from zoo.fetch.entries import fetch_checkpoint
 from zoo.registry import load_registry
-from zoo.model.postprocess import PostprocessOptions
-from zoo.repro.cityscapes import open_cityscapes
-from zoo.repro.predictor import Predictor
-from zoo.repro.run import RunSettings
+from zoo.model.postprocess.panoptic import PostprocessOptions
+from zoo.repro.cityscapes.dataset import open_cityscapes
+from zoo.repro.run.predictor import Predictor
+from zoo.repro.run.reproduce import RunSettings
 
 registry, name, data = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 entry = load_registry([registry]).resolve(name)

@@ -42,18 +42,18 @@ entries:
 BOTH_NETWORKS = """
 import json, sys, time
 from pathlib import Path
-from zoo.quiet import import_tensorflow
+from zoo.files.quiet import import_tensorflow
 import_tensorflow()
-from zoo.fetching import fetch_checkpoint
-from zoo.loading import build
+from zoo.fetch.entries import fetch_checkpoint
+from zoo.network.loading import build
 from zoo.model.folding import fold_batch_norm
-from zoo.model.panoptic_deeplab import compile_inference
-from zoo.model.postprocess import PostprocessOptions
+from zoo.model.decoders.panoptic_deeplab import compile_inference
+from zoo.model.postprocess.panoptic import PostprocessOptions
 from zoo.registry import load_registry
-from zoo.repro import pipeline
-from zoo.repro.coco import open_coco
-from zoo.repro.predictor import Predictor
-from zoo.repro.run import RunSettings, reproduce_entry
+from zoo.repro.run import pipeline
+from zoo.repro.coco.dataset import open_coco
+from zoo.repro.run.predictor import Predictor
+from zoo.repro.run.reproduce import RunSettings, reproduce_entry
 
 mode, registry_file, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 import numpy as np

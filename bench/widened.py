@@ -83,9 +83,9 @@ def write_widened(
 
 def main() -> None:
     """Arguments: a registry file with both entries, the names of the narrow and the wide one, a prefix."""
-    from zoo.fetching import fetch_checkpoint
-    from zoo.loading import build
+    from zoo.fetch.entries import fetch_checkpoint
     from zoo.model.checkpoint import variables
+    from zoo.network.loading import build
     from zoo.registry import load_registry
 
     registry = load_registry([Path(sys.argv[1])])

@@ -13,8 +13,8 @@ import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 from PIL import Image
 
-from zoo.cache import Cache
-from zoo.fetching import fetch_dataset_archive
+from zoo.fetch.entries import fetch_dataset_archive
+from zoo.files.cache import Cache
 from zoo.registry import load_registry
 
 SHOWN = (3, 11)

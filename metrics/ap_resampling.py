@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.compiled import compiled
+from zoo.files.machine_code import compiled
 from zoo.metrics.mask_ap import MaskAP
 
 _FALSE_POSITIVE, _TRUE_POSITIVE, _IGNORED = 0, 1, 2

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.compiled import compiled
 from zoo.errors import DataError
+from zoo.files.machine_code import compiled
 from zoo.metrics.metric import Metric
 
 

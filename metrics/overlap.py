@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.compiled import compiled
+from zoo.files.machine_code import compiled
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ def variables(network: keras.Model) -> dict[str, keras.Variable]:
     """Returns the network's variables by checkpoint key, without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
 
     Args:
-      network: of `zoo.model.panoptic_deeplab`, not folded.
+      network: of `zoo.model.decoders.panoptic_deeplab`, not folded.
 
     Returns:
       For instance `encoder/_blocks/0/_conv/kernel` -> the kernel of layer `encoder.blocks.0.conv`.
@@ -131,7 +131,7 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
     it is read, so after an error about the data the network's values are of no use.
 
     Args:
-      network: of `zoo.model.panoptic_deeplab`, not folded.
+      network: of `zoo.model.decoders.panoptic_deeplab`, not folded.
       prefix: path of the checkpoint without `.index`.
       part: what the keys of the variables to restore start with, for instance `encoder/`; others stay.
       may_lack: keys that the checkpoint may lack, either all of them or none.

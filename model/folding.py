@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.layers import (
     Conv2D,
     DepthwiseConv2D,
@@ -17,7 +18,6 @@ from zoo.model.layers import (
     take_values,
     zeros_apart,
 )
-from zoo.model.switchable_atrous import SwitchableAtrousConv2D
 
 _CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D)
 _CONTEXT = "post_global_context.convolution"
@@ -67,7 +67,7 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
     linear in its kernel, too; the global context that is added to it takes the bias.
 
     Args:
-      network: of `zoo.model.panoptic_deeplab`, loaded. Layers that are not folded are shared with it.
+      network: of `zoo.model.decoders.panoptic_deeplab`, loaded; layers that are not folded are shared.
       consume: whether to give up each of its kernels once that is folded, so that there are never two copies
         of all. `network` cannot be called after that.
 

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, scale_size
 from zoo.model.layers import resize_bilinear
 from zoo.model.network import check_images
-from zoo.model.panoptic_deeplab import aspp_window, at_size, scale_size
 
 Maps = dict[str, tf.Tensor]
 
@@ -36,7 +36,7 @@ class MultiScaleNetwork:
         """Prepares a network for each scale.
 
         Args:
-          network: of `zoo.model.panoptic_deeplab`, folded or not.
+          network: of `zoo.model.decoders.panoptic_deeplab`, folded or not.
           scales: see the class.
           flip: see the class.
 

@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
-from zoo.model.panoptic_deeplab import aspp_window, at_size, compile_inference
-from zoo.model.postprocess import PostprocessOptions, postprocess, postprocess_full_resolution
+from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess, postprocess_full_resolution
 from zoo.model.preprocess import network_input, resized_size
 
-# ruff: noqa: D102 (the members of a data set's classes are described in `zoo.repro.dataset`)
+# ruff: noqa: D102 (the members of a data set's classes are described in `zoo.repro.datasets.dataset`)
 
 _Graph = Callable[[np.ndarray, tuple[int, int]], dict[str, np.ndarray]]
 
@@ -198,7 +198,7 @@ class PanopticPredictor:
         """Prepares a network.
 
         Args:
-          network: of `zoo.model.panoptic_deeplab`, folded or not.
+          network: of `zoo.model.decoders.panoptic_deeplab`, folded or not.
           classes: of the data set that it was trained on.
           options: of its post-processing.
           output_stride: of its encoder.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from zoo.schema import EvaluationOptions
+    from zoo.registry.schema import EvaluationOptions
 
 MEAN_PIXEL = 127.5
 """What images are padded with: the pixel that normalisation turns into zero."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import keras
 
-from zoo.model.panoptic_deeplab import EncoderSettings, NetworkSettings, build_encoder, build_network
-from zoo.model.switchable_atrous import SwitchableAtrousConv2D
+from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
+from zoo.model.decoders.panoptic_deeplab import EncoderSettings, NetworkSettings, build_encoder, build_network
 
 # What follows the encoder: the first part of a layer's name, or two where ASPP is told apart -> stage.
 _STAGES = {
@@ -73,7 +73,7 @@ def summarize_network(settings: NetworkSettings, input_size: tuple[int, int]) ->
     """Returns the stages of a Panoptic-DeepLab network.
 
     Args:
-      settings: hyper-parameters, as for `zoo.model.panoptic_deeplab.build_network`.
+      settings: hyper-parameters, as for `zoo.model.decoders.panoptic_deeplab.build_network`.
       input_size: (height, width) of images in px.
 
     Raises:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.repro.record import read_record
+from zoo.repro.records.record import read_record
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from zoo.repro.store import RunFolder
+    from zoo.repro.records.store import RunFolder
 
 METRIC_TITLES = {
     "pq": "PQ",
@@ -97,7 +97,7 @@ class Run:
         Raises:
           DataError: a file is damaged.
         """
-        from zoo.repro.statistics import check_statistics
+        from zoo.repro.records.statistics import check_statistics
 
         for image_id in self.image_ids():
             arrays = self._folder.read_image(image_id)
@@ -115,7 +115,7 @@ class Run:
 
     @property
     def _folder(self) -> RunFolder:
-        from zoo.repro.store import RunFolder
+        from zoo.repro.records.store import RunFolder
 
         return RunFolder(self.path.parent)
 

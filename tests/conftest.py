@@ -84,7 +84,7 @@ def zoo_call(
     monkeypatch.chdir(folder)
 
     def run(*arguments: object) -> Any:
-        from zoo import cli
+        from zoo.cli import app as cli
 
         words = ["zoo", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
@@ -151,8 +151,8 @@ def _unpack_run(name: str, parent: Path) -> Path:
     """Returns the folder of a run, without predictions; see `data/run/pack_run.py` for how it was made."""
     import numpy as np
 
-    from zoo.repro.record import write_json
-    from zoo.repro.store import RunFolder
+    from zoo.repro.records.record import write_json
+    from zoo.repro.records.store import RunFolder
 
     folder = RunFolder(parent / f"{name}__mobilenet_v3_small_os16")
     folder.images.mkdir(parents=True)
@@ -177,7 +177,7 @@ def _unpack_run(name: str, parent: Path) -> Path:
 
 
 def _statistics(run: Path) -> list[dict[str, Any]]:
-    from zoo.repro.statistics import folder_of, read_statistics
+    from zoo.repro.records.statistics import folder_of, read_statistics
 
     folder = folder_of(run)
     return list(read_statistics(folder, sorted(path.stem for path in folder.images.glob("*.npz"))))

@@ -25,9 +25,9 @@ from zoo.errors import (
 )
 
 if TYPE_CHECKING:
-    from zoo.loading import build as build
-    from zoo.loading import load as load
-    from zoo.prediction import predict_panoptic as predict_panoptic
+    from zoo.network.loading import build as build
+    from zoo.network.loading import load as load
+    from zoo.network.prediction import predict_panoptic as predict_panoptic
     from zoo.registry import list_entries as list_entries
 
 __version__: str
@@ -52,10 +52,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "build": "zoo.loading",
-    "load": "zoo.loading",
+    "build": "zoo.network.loading",
+    "load": "zoo.network.loading",
     "list_entries": "zoo.registry",
-    "predict_panoptic": "zoo.prediction",
+    "predict_panoptic": "zoo.network.prediction",
 }
 
 

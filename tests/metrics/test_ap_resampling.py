@@ -78,7 +78,7 @@ def test_repeated_and_absent_images() -> None:
 
 
 def test_the_real_run(minicity_statistics: list[dict[str, np.ndarray]]) -> None:
-    from zoo.repro.statistics import part_of
+    from zoo.repro.records.statistics import part_of
 
     images = [MaskAP.from_arrays(part_of(arrays, "ap")) for arrays in minicity_statistics]
     total = MaskAP.from_arrays(images[0].to_arrays())

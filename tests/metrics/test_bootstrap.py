@@ -15,7 +15,7 @@ from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.pq_rules import OFFICIAL, count_image, sum_exactly
 from zoo.metrics.segments import ImageSegments
-from zoo.repro.statistics import part_of
+from zoo.repro.records.statistics import part_of
 
 Arrays = dict[str, np.ndarray]
 

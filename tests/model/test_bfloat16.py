@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.fetching import fetch_dataset_archive
+from zoo.fetch.entries import fetch_dataset_archive
+from zoo.model.decoders.panoptic_deeplab import build_network, compile_inference
 from zoo.model.folding import fold_batch_norm
 from zoo.model.layers import Conv2D, DepthwiseConv2D
-from zoo.model.panoptic_deeplab import build_network, compile_inference
 from zoo.registry import load_registry
-from zoo.repro.cityscapes import open_cityscapes
+from zoo.repro.cityscapes.dataset import open_cityscapes
 
 NAME = "minicity/mobilenet_v3_small_os16"
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)

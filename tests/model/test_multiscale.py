@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.model.decoders.panoptic_deeplab import build_network, scale_size
 from zoo.model.multiscale import MultiScaleNetwork
-from zoo.model.panoptic_deeplab import build_network, scale_size
 from zoo.registry import load_registry
 
 

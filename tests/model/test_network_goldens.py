@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from zoo.model.checkpoint import variables
+from zoo.model.decoders.panoptic_deeplab import at_size, build_encoder, build_network, compile_inference
 from zoo.model.folding import fold_batch_norm
 from zoo.model.multiscale import MultiScaleNetwork
-from zoo.model.panoptic_deeplab import at_size, build_encoder, build_network, compile_inference
 from zoo.registry import load_registry
 
 DATA = Path(__file__).parents[1] / "data" / "networks"

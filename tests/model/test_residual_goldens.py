@@ -20,9 +20,9 @@ import tensorflow as tf
 
 import zoo
 from zoo.model.checkpoint import Receipt, variables
+from zoo.model.decoders.panoptic_deeplab import at_size
 from zoo.model.folding import fold_batch_norm
 from zoo.model.layers import NormalizeImage, ResizeLike
-from zoo.model.panoptic_deeplab import at_size
 
 DATA = Path(__file__).parents[1] / "data" / "networks"
 MAPS = ("semantic_logits", "center_heatmap", "offset_map")

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from zoo.model.layers import resize_bilinear
-from zoo.model.postprocess import PostprocessOptions, postprocess, postprocess_full_resolution
+from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess, postprocess_full_resolution
 
 CROP, VALID = (65, 81), (57, 73)
 OPTIONS = PostprocessOptions(

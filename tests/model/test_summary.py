@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.model.panoptic_deeplab import build_encoder, build_network
+from zoo.model.decoders.panoptic_deeplab import build_encoder, build_network
 from zoo.model.summary import summarize_encoder, summarize_network
 from zoo.registry import load_registry
-from zoo.schema_network import NetworkOptions
+from zoo.registry.network_options import NetworkOptions
 
 # The last maps have even sides: TensorFlow then pads nothing more around atrous depthwise convolutions.
 SIZE = (81, 113)

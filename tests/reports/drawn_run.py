@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from zoo.repro.cityscapes import CITYSCAPES
-from zoo.repro.dataset import Sample
-from zoo.repro.pictures import image_quality, write_pictures
-from zoo.repro.predictions import write_predictions
-from zoo.repro.record import SCHEMA_VERSION, finite
-from zoo.repro.scores import InternalScores
-from zoo.repro.store import RunFolder
+from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.datasets.dataset import Sample
+from zoo.repro.datasets.predictions import write_predictions
+from zoo.repro.records.record import SCHEMA_VERSION, finite
+from zoo.repro.records.store import RunFolder
+from zoo.repro.run.pictures import image_quality, write_pictures
+from zoo.repro.run.scores import InternalScores
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
 HEIGHT, WIDTH = 40, 96

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zoo.repro.cityscapes import CITYSCAPES, CityscapesDataset, open_cityscapes
-from zoo.repro.predictions import write_predictions
+from zoo.repro.cityscapes.dataset import CITYSCAPES, CityscapesDataset, open_cityscapes
+from zoo.repro.datasets.predictions import write_predictions
 
 
 def unpacked(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.repro.record import read_record
-from zoo.repro.store import RunFolder
+from zoo.repro.records.record import read_record
+from zoo.repro.records.store import RunFolder
 
 HERE = Path(__file__).parent
 KEPT = (

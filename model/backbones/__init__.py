@@ -1,0 +1,1 @@
+"""Backbones, from the image to multi-level features."""

@@ -1,0 +1,254 @@
+"""Residual encoders: ResNet-50 with two stems, Wide-ResNet-41, SWideRNet with switchable atrous convolution.
+
+A stem of stride 2 ends level `res1`; four stages of residual blocks end `res2` to `res5`, of stride 4, 8, 16
+and 32. (In the wide networks a stage at stride 2 follows the stem, and ends `res1` instead.) Once
+`output_stride` is reached, atrous rates replace the strides. Drop path (Huang et al., Deep Networks with
+Stochastic Depth, 2016) belongs to the training alone: at inference every block is kept, unscaled, and nothing
+of it is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeAlias
+
+import keras
+
+from zoo.errors import UsageError
+from zoo.model.backbones.switchable_atrous import switchable_conv_bn
+from zoo.model.layers import Style, conv_bn
+
+Features: TypeAlias = keras.KerasTensor
+Convolution: TypeAlias = Callable[..., Features]
+
+ROOT = "encoder"
+
+_FLOAT32_UP_TO_STRIDE = 4
+"""Shallow levels compute in float32 whatever the precision: their errors reach the decoders directly."""
+
+
+class ResidualSettings(Protocol):
+    """What a residual encoder reads of a backbone's settings."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def output_stride(self) -> int: ...  # noqa: D102
+    @property
+    def use_squeeze_and_excite(self) -> bool: ...  # noqa: D102
+    @property
+    def stem_width_multiplier(self) -> float: ...  # noqa: D102
+    @property
+    def backbone_width_multiplier(self) -> float: ...  # noqa: D102
+    @property
+    def backbone_layer_multiplier(self) -> float: ...  # noqa: D102
+    @property
+    def use_sac_beyond_stride(self) -> int: ...  # noqa: D102
+
+
+_SWITCH_OF_STRIDED_BLOCK = re.compile(r"/_block1/_conv[12]_bn_act/_conv/_switch/")
+
+
+def switches_of_strided_blocks(keys: Iterable[str]) -> set[str]:
+    """Returns those of a network's checkpoint keys that a checkpoint at output stride 32 lacks.
+
+    A convolution with a stride has no switch (`zoo.model.backbones.switchable_atrous`). At a smaller output
+    stride the same one has no stride, and a switch that starts as zeros: at the plain convolution.
+    """
+    return {key for key in keys if _SWITCH_OF_STRIDED_BLOCK.search(key)}
+
+
+# --- stems ------------------------------------------------------------------------------------------------
+
+
+def stem_7x7(images: Features, width: float, style: Style) -> Features:
+    """One convolution of 7 x 7 (He et al. 2016, table 1). The first block's stride replaces the pooling."""
+    return conv_bn(images, round(64 * width), 7, style, f"{ROOT}.stem", strides=2, activation="relu")
+
+
+def stem_3x3(images: Features, width: float, style: Style) -> Features:
+    """One convolution of 3 x 3, as the wide networks start."""
+    return conv_bn(images, round(64 * width), 3, style, f"{ROOT}.stem", strides=2, activation="relu")
+
+
+def stem_inception(images: Features, width: float, style: Style) -> Features:
+    """Three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017)."""
+    narrow, wide = int(64 * width), int(128 * width)
+    name = f"{ROOT}.stem"
+    features = conv_bn(images, narrow, 3, style, f"{name}.conv1_bn_act", strides=2, activation="relu")
+    features = conv_bn(features, narrow, 3, style, f"{name}.conv2_bn_act", activation="relu")
+    return conv_bn(features, wide, 3, style, f"{name}.conv3_bn", activation="relu")
+
+
+# --- variants ---------------------------------------------------------------------------------------------
+
+
+class Variant(NamedTuple):
+    """A residual network at all multipliers 1.
+
+    Attributes:
+      stem: builds the layers before the first stage.
+      blocks: number of residual blocks in the stages 2 to 5; the layer multiplier scales it.
+      blocks_at_stride_2: number of blocks in stage 1, which is not scaled; 0 for no such stage.
+      wide: basic blocks of two 3 x 3 convolutions in all stages but the last, and bottlenecks there that are
+        twice as wide inside; else bottlenecks of 1 x 1, 3 x 3, 1 x 1 everywhere.
+    """
+
+    stem: Callable[[Features, float, Style], Features]
+    blocks: tuple[int, int, int, int]
+    blocks_at_stride_2: int
+    wide: bool
+
+
+VARIANTS = {
+    # He et al., Deep Residual Learning for Image Recognition (CVPR 2016), table 1.
+    "resnet50": Variant(stem_7x7, (3, 4, 6, 3), 0, wide=False),
+    # The same with the stem of Inception-v4.
+    "resnet50_beta": Variant(stem_inception, (3, 4, 6, 3), 0, wide=False),
+    # After Wu et al., Wider or Deeper (2019), as Chen et al. 2020 (below) take it for their baseline.
+    "wide_resnet41": Variant(stem_3x3, (3, 6, 3, 3), 3, wide=True),
+    # Chen et al., Scaling Wide Residual Networks for Panoptic Segmentation (2020): SWideRNet-SAC-(1, 1, l)
+    # has the width multipliers 1 and 1, and the layer multiplier l.
+    "swidernet": Variant(stem_3x3, (3, 6, 3, 3), 3, wide=True),
+}
+"""Name of a backbone -> its variant. Strides are taken by the first 3 x 3 convolution of a stage."""
+
+
+def residual(images: Features, backbone: ResidualSettings, style: Style) -> dict[str, Features]:
+    """Builds the encoder on normalised images.
+
+    Args:
+      images: [B, H, W, 3], values -1..1.
+      backbone: its settings. If `use_sac_beyond_stride` is positive, switchable atrous convolution replaces
+        the 3 x 3 convolutions of the stages of that stride and beyond, before atrous rates replace strides.
+      style: batch normalisation and precision.
+
+    Returns:
+      The end points `res1` ... `res5`, after their activation.
+
+    Raises:
+      UsageError: squeeze-and-excite, which no published network of this family has.
+    """
+    if backbone.use_squeeze_and_excite:
+        raise UsageError(
+            f"{backbone.name}: use_squeeze_and_excite: expected false for this family, found true"
+        )
+    variant = VARIANTS[backbone.name]
+    features = variant.stem(images, backbone.stem_width_multiplier, style.in_float32())
+    endpoints = {"res1": features}
+    scaled = (int(blocks * backbone.backbone_layer_multiplier) for blocks in variant.blocks)
+    for number, blocks in enumerate((variant.blocks_at_stride_2, *scaled), start=1):
+        if blocks:
+            stage_style = style.in_float32() if 2**number <= _FLOAT32_UP_TO_STRIDE else style
+            features = _stage(features, number, blocks, variant, backbone, stage_style)
+            endpoints[f"res{number}"] = features
+    return endpoints
+
+
+def _stage(
+    features: Features, number: int, blocks: int, variant: Variant, backbone: ResidualSettings, style: Style
+) -> Features:
+    """Residual blocks of one resolution; the stage's stride would be `2 ** number`."""
+    stride = 2**number
+    width = backbone.stem_width_multiplier if number == 1 else backbone.backbone_width_multiplier
+    base_channels = round(16 * stride * width)
+    use_sac = stride >= backbone.use_sac_beyond_stride > 0
+    convolution = switchable_conv_bn if use_sac else conv_bn
+    atrous_rate = max(1, stride // backbone.output_stride)
+    for index in range(blocks):
+        is_first = index == 0
+        block = Block(
+            name=f"{ROOT}.stage{number}.block{index + 1}",
+            channels=4 * base_channels,
+            strides=2 if is_first and number > 1 and stride <= backbone.output_stride else 1,
+            # The first block's features still have the rate of the stage before.
+            first_atrous_rate=max(1, stride // 2 // backbone.output_stride) if is_first else atrous_rate,
+            atrous_rate=atrous_rate,
+            convolution=convolution,
+        )
+        if not variant.wide:
+            features = bottleneck(features, block, base_channels, base_channels, style)
+        elif stride < 32:
+            features = basic(features, block, style)
+        else:
+            features = bottleneck(features, block, base_channels, 2 * base_channels, style)
+    return features
+
+
+# --- blocks -----------------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """One residual block.
+
+    Attributes:
+      name: of its place in the network.
+      channels: at the output.
+      strides: of its first 3 x 3 convolution and of the shortcut.
+      first_atrous_rate: of its first 3 x 3 convolution.
+      atrous_rate: of a second one.
+      convolution: builds a 3 x 3 convolution with batch normalisation.
+    """
+
+    name: str
+    channels: int
+    strides: int
+    first_atrous_rate: int
+    atrous_rate: int
+    convolution: Convolution
+
+
+def basic(features: Features, block: Block, style: Style) -> Features:
+    """Two 3 x 3 convolutions (He et al. 2016, figure 5 left)."""
+    branch = block.convolution(
+        features,
+        block.channels,
+        3,
+        style,
+        f"{block.name}.conv1_bn_act",
+        strides=block.strides,
+        atrous_rate=block.first_atrous_rate,
+        activation="relu",
+    )
+    branch = block.convolution(
+        branch, block.channels, 3, style, f"{block.name}.conv2_bn", atrous_rate=block.atrous_rate
+    )
+    return _add(branch, _shortcut(features, block, style), block, style)
+
+
+def bottleneck(
+    features: Features, block: Block, reduced_channels: int, inner_channels: int, style: Style
+) -> Features:
+    """1 x 1, 3 x 3, 1 x 1 convolutions (He et al. 2016, figure 5 right), the 3 x 3 one with the stride."""
+    branch = conv_bn(features, reduced_channels, 1, style, f"{block.name}.conv1_bn_act", activation="relu")
+    branch = block.convolution(
+        branch,
+        inner_channels,
+        3,
+        style,
+        f"{block.name}.conv2_bn_act",
+        strides=block.strides,
+        atrous_rate=block.first_atrous_rate,
+        activation="relu",
+    )
+    branch = conv_bn(branch, block.channels, 1, style, f"{block.name}.conv3_bn")
+    return _add(branch, _shortcut(features, block, style), block, style)
+
+
+def _shortcut(features: Features, block: Block, style: Style) -> Features:
+    if features.shape[3] != block.channels:
+        return conv_bn(features, block.channels, 1, style, f"{block.name}.shortcut", strides=block.strides)
+    if block.strides != 1:
+        # A window of one pixel: every second row and column.
+        subsample = keras.layers.MaxPooling2D(
+            1, block.strides, dtype=style.policy, name=f"{block.name}.subsample"
+        )
+        return subsample(features)
+    return features
+
+
+def _add(branch: Features, shortcut: Features, block: Block, style: Style) -> Features:
+    """The sum, activated: what the next block and the decoders take."""
+    total = keras.layers.Add(dtype=style.policy, name=f"{block.name}.add")([branch, shortcut])
+    return keras.layers.ReLU(dtype=style.policy, name=f"{block.name}.relu")(total)

@@ -1,0 +1,1 @@
+"""From maps to a panoptic map and scored instances."""

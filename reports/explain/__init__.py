@@ -1,0 +1,1 @@
+"""Why official and internal numbers differ, step by step."""

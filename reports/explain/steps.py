@@ -1,0 +1,345 @@
+"""Why the internal and the official number of one run differ: one rule changed at a time.
+
+Everything comes from the run's folder: the record, and the per-image statistics of which both numbers are
+made. The last step must arrive at the number that the official script itself has written; what remains is
+reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.files.cache import read_json
+from zoo.metrics.mean_iou import MeanIoU
+from zoo.metrics.panoptic_quality import PanopticQuality
+from zoo.metrics.pq_rules import (
+    INTERNAL,
+    OFFICIAL,
+    ImageCounts,
+    Rules,
+    count_image,
+    mean_in_order,
+    on_void,
+    on_void_or_own_crowd,
+    product_of_means,
+    quotient_of_sums,
+    sum_exactly,
+    sum_in_order,
+)
+from zoo.metrics.segments import ImageSegments
+from zoo.reports.explain.waterfall import Walk, Waterfall, mean_of_present
+from zoo.repro.records.record import read_record
+from zoo.repro.records.schema import MEASURE_AGAIN
+from zoo.repro.records.statistics import folder_of, images_of, part_of, read_statistics
+
+SAME_IN_BOTH = (
+    "segments match where their classes are equal and their IoU is above 0.5 in float64",
+    "areas and intersections are whole numbers of pixels of the same maps; nothing is rounded (the official "
+    "script takes the areas of the ground truth from its JSON file, which has the numbers of pixels)",
+    "a prediction's pixels on void are left out of the union; pixels that are void in the prediction are in "
+    "no predicted segment",
+    "crowd regions are never false negatives and never matched",
+    "an unmatched prediction of which more than half is excused is no false positive, one wholly on void too",
+    "the mean is over classes with a true positive, false positive or false negative (the official file says "
+    "0 for the others, and does not count them)",
+)
+"""Rules of panoptic quality that could differ and do not."""
+
+AP_OF_CITYSCAPES = (
+    "another measure in each, COCO's AP and the Cityscapes instance script's (void, small regions and the "
+    "area under the curve differ), so the difference is not taken apart"
+)
+AP_OF_COCO = (
+    "pycocotools on another ground truth in each, the segments of the panoptic maps and the original "
+    "instance annotations, so the difference is not taken apart"
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why the numbers of one run differ.
+
+    Attributes:
+      entry, images, images_in_dataset: from the record.
+      waterfalls: of the metrics that both evaluators have measured.
+      ap: evaluator -> AP in percent, of both or of neither.
+      ap_note: why the two values of AP are not compared rule by rule.
+    """
+
+    entry: str
+    images: int
+    images_in_dataset: int
+    waterfalls: tuple[Waterfall, ...]
+    ap: dict[str, float]
+    ap_note: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything, unrounded, as JSON can hold it."""
+        shown: dict[str, Any] = {
+            "entry": self.entry,
+            "images": self.images,
+            "images_in_dataset": self.images_in_dataset,
+        }
+        for waterfall in self.waterfalls:
+            shown[waterfall.metric] = {
+                "internal": waterfall.internal,
+                "official": waterfall.official,
+                "difference": waterfall.official - waterfall.internal,
+                "steps": [vars(step) for step in waterfall.steps],
+                "residual": waterfall.residual,
+                "internal_per_class": waterfall.per_class,
+            }
+        if "pq" in shown:
+            shown["pq"]["same_in_both"] = list(SAME_IN_BOTH)
+        if self.ap:
+            shown["ap"] = {**self.ap, "note": self.ap_note}
+        return shown
+
+
+def explain(path: Path) -> Explanation:
+    """Takes apart the difference between the numbers of a run.
+
+    Args:
+      path: the run's folder, or the record in it.
+
+    Raises:
+      DataError: no record, no official numbers in it, no per-image statistics beside it, or those of another
+        run.
+    """
+    record = read_record(path)
+    pairs = _pairs(record, path)
+    folder = folder_of(path)
+    sums = _Sums(read_statistics(folder, images_of(folder, record)), folder.images)
+    waterfalls = []
+    if "pq" in pairs:
+        processes = _processes(folder.official / "panoptic" / "job.json")
+        waterfalls.append(_explain_pq(record, sums, pairs["pq"], processes))
+    if "miou" in pairs and sums.has_official_miou:
+        waterfalls.append(_explain_miou(record, sums, pairs["miou"]))
+    return Explanation(
+        entry=record["entry"],
+        images=record["images"],
+        images_in_dataset=record["images_in_dataset"],
+        waterfalls=tuple(waterfalls),
+        ap=dict(zip(("internal", "official"), pairs["ap"], strict=True)) if "ap" in pairs else {},
+        ap_note=AP_OF_COCO if "cocoeval" in _official(record).get("scripts", {}) else AP_OF_CITYSCAPES,
+    )
+
+
+def _official(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the record says about the official scripts."""
+    found: dict[str, Any] = record.get("official_scripts") or {}
+    return found
+
+
+def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, float]]:
+    """Returns metric -> internal and official value, where there are both."""
+    internal, official = (record["metrics"].get(evaluator) or {} for evaluator in ("internal", "official"))
+    pairs = {
+        metric: (internal[metric], official[metric])
+        for metric in ("pq", "miou", "ap")
+        if internal.get(metric) is not None and official.get(metric) is not None
+    }
+    if "pq" not in pairs and "miou" not in pairs:
+        reason = _official(record).get("skipped") or _official(record).get("failed")
+        raise DataError(
+            f"{path}: expected official numbers beside the internal ones, found none"
+            + (f" ({reason})" if reason else "; run again on data with the original annotations")
+        )
+    return pairs
+
+
+_KINDS: dict[str, type[PanopticQuality] | type[MeanIoU]] = {
+    "pq": PanopticQuality,
+    "miou": MeanIoU,
+    "official_miou": MeanIoU,
+}
+
+
+class _Sums:
+    """What both waterfalls need of the images, without the rest of their statistics."""
+
+    def __init__(self, statistics: Iterable[Mapping[str, np.ndarray]], where: Path) -> None:
+        self.where = where
+        self.segments: list[ImageSegments] = []
+        self.thing_class_ids: list[int] = []
+        self._metrics: dict[str, Any] = {}
+        for arrays in statistics:
+            if "segments/gt_id" not in arrays:
+                raise DataError(
+                    f"{where}: expected counted segments with crowd regions in every image's statistics, "
+                    "found none; they come with the original files of a data set, or run again with this "
+                    "version"
+                )
+            self.segments.append(ImageSegments.from_arrays(part_of(arrays, "segments")))
+            self.thing_class_ids = arrays["ap/thing_class_ids"].tolist()
+            for name, kind in _KINDS.items():
+                part = part_of(arrays, name)
+                if not part:
+                    continue
+                metric = kind.from_arrays(part)
+                if name in self._metrics:
+                    self._metrics[name].merge(metric)
+                else:
+                    self._metrics[name] = metric
+
+    @property
+    def quality(self) -> PanopticQuality:
+        """The internal metric."""
+        quality: PanopticQuality = self._metrics["pq"]
+        return quality
+
+    @property
+    def ignore_label(self) -> int:
+        """The class that stands for void; it may lie outside of the classes."""
+        return self.quality.ignore_label
+
+    @property
+    def has_official_miou(self) -> bool:
+        """Whether crowd pixels were counted too."""
+        return "official_miou" in self._metrics
+
+    def mean_iou(self, name: str) -> MeanIoU:
+        """Returns `miou`, the internal metric, or `official_miou`, with crowd pixels."""
+        mean_iou: MeanIoU = self._metrics[name]
+        return mean_iou
+
+
+def _processes(job: Path) -> int:
+    """Returns among how many processes the official script shared the images: each adds up its own."""
+    found = read_json(job) or {}
+    processes = found.get("processes")
+    return processes if isinstance(processes, int) and processes > 0 else 1
+
+
+# ---- panoptic quality ----
+
+PQ_RULES: tuple[tuple[str, str, Rules], ...] = (
+    (
+        "official ground truth",
+        "the segments of the official files, under the internal rules: crowd regions are void",
+        INTERNAL,
+    ),
+    (
+        "stuff segments apart",
+        "several segments of one stuff class in an image stay apart; the internal ground truth joins them",
+        replace(INTERNAL, joins_stuff=False),
+    ),
+    (
+        "other crowds in the union",
+        "a prediction's pixels on a crowd of another class count in the union; as void they did not",
+        replace(INTERNAL, joins_stuff=False, outside_union=on_void_or_own_crowd),
+    ),
+    (
+        "own crowd in the union",
+        "a prediction's pixels on a crowd of its own class count in the union; as void they did not",
+        replace(INTERNAL, joins_stuff=False, outside_union=on_void),
+    ),
+    (
+        "other crowds excuse nothing",
+        "a prediction mostly on a crowd of another class is a false positive; as on void it was none",
+        replace(OFFICIAL, excuses=on_void_or_own_crowd),
+    ),
+    (
+        "one crowd a class excuses",
+        "of several crowds of one class in an image, only the last excuses predictions on it",
+        OFFICIAL,
+    ),
+)
+"""Name, meaning, and the rules once this and all earlier ones are as in the official script."""
+
+_ARITHMETIC = (
+    "the script's arithmetic",
+    "PQ of a class is one quotient, not SQ times RQ; sums in the script's order, in float64",
+)
+
+
+def _explain_pq(
+    record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float], processes: int
+) -> Waterfall:
+    num_classes = sums.quality.num_classes
+    recomputed = sums.quality.compute()
+    _check_same_run("PQ", recomputed.pq, pair[0], sums.where)
+    walk = Walk(_class_names(record, "pq", sums), recomputed.pq, recomputed.pq_per_class)
+    counts: list[ImageCounts] = []
+    for rule, meaning, rules in PQ_RULES:
+        counts = [
+            count_image(image, rules, num_classes=num_classes, thing_class_ids=sums.thing_class_ids)
+            for image in sums.segments
+        ]
+        per_class = product_of_means(sum_exactly(counts))
+        walk.step(rule, meaning, mean_of_present(per_class), per_class)
+    per_class = quotient_of_sums(sum_in_order(counts, processes))
+    walk.step(*_ARITHMETIC, 100 * mean_in_order(per_class), 100 * per_class)
+    return walk.waterfall("pq", pair)
+
+
+# ---- mean IoU ----
+
+
+def _explain_miou(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
+    start = sums.mean_iou("miou").compute()
+    _check_same_run("mIoU", start.miou, pair[0], sums.where)
+    walk = Walk(_class_names(record, "iou", sums), start.miou, start.iou_per_class)
+    with_crowd = sums.mean_iou("official_miou").compute()
+    walk.step(
+        "crowd pixels count",
+        "pixels of crowd regions count with their class; the internal ground truth has them as void",
+        with_crowd.miou,
+        with_crowd.iou_per_class,
+    )
+    iou = _without(with_crowd.iou_per_class, sums.ignore_label)
+    walk.step(
+        "void is no class",
+        "the class of void is left out of the mean; in the internal one it is, with 0, where it is predicted",
+        mean_of_present(iou),
+        iou,
+    )
+    if "miou" not in _official(record):
+        intersections = np.diagonal(with_crowd.confusion)
+        unions = with_crowd.confusion.sum(axis=0) + with_crowd.confusion.sum(axis=1) - intersections
+        iou = np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=unions > 0)
+        iou = _without(iou, sums.ignore_label)
+        walk.step(
+            "the script's arithmetic",
+            "classes are added up in the script's order, in float64, and made percent at the end",
+            100 * mean_in_order(iou),
+            100 * iou,
+        )
+    return walk.waterfall("miou", pair)
+
+
+# ---- both ----
+
+
+def _check_same_run(title: str, found: float, recorded: float, where: Path) -> None:
+    if found != recorded:
+        raise DataError(
+            f"{where}: the statistics there give {title} {found:.6f}, expected the record's {recorded:.6f}; "
+            "the record is of another run, make both again"
+        )
+
+
+def _class_names(record: Mapping[str, Any], metric: str, sums: _Sums) -> list[str]:
+    """Returns the classes of the record, by train id; as many as the statistics have."""
+    names = list((record.get("per_class") or {}).get("internal", {}).get(metric, ()))
+    if len(names) != sums.quality.num_classes:
+        raise DataError(
+            f"{sums.where.parent / 'record.json'}: per_class.internal.{metric}: "
+            f"expected {sums.quality.num_classes} classes, as the statistics have, found {len(names)}; "
+            f"{MEASURE_AGAIN}"
+        )
+    return names
+
+
+def _without(per_class: np.ndarray, ignore_label: int) -> np.ndarray:
+    """Returns the values with the class that stands for void absent, where it is one of the classes."""
+    values = per_class.copy()
+    values[ignore_label : ignore_label + 1] = np.nan
+    return values

@@ -1,0 +1,155 @@
+"""The explanation of a run's two numbers as tables: for a terminal, and in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.reports.explain.steps import SAME_IN_BOTH, Explanation
+from zoo.reports.explain.waterfall import Waterfall
+from zoo.reports.tables.markdown_table import aligned_text
+
+TITLES = {"pq": "PQ", "miou": "mIoU"}
+STEP_COLUMNS = ("", "Rule", "Worth", "After it", "What the official script does")
+# Shares of a class below this are not shown, in percentage points of the mean.
+_SHOWN_SHARE = 0.0005
+
+
+def points(value: float) -> str:
+    """Returns percentage points with a sign and three digits; what rounds to zero has no sign."""
+    text = f"{value:+.3f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def headline(explanation: Explanation, waterfall: Waterfall) -> str:
+    """Returns one line: entry, images, metric, both numbers, and their difference."""
+    images, of = explanation.images, explanation.images_in_dataset
+    return (
+        f"{explanation.entry}, {images if images == of else f'{images} of {of}'} images: "
+        f"{TITLES[waterfall.metric]} {waterfall.internal:.3f} internal, {waterfall.official:.3f} official, "
+        f"{points(waterfall.official - waterfall.internal)} points"
+    )
+
+
+def step_rows(waterfall: Waterfall) -> list[tuple[str, ...]]:
+    """Returns the waterfall's rows of text under `STEP_COLUMNS`, from the internal number to the official."""
+    rows: list[tuple[str, ...]] = [("", "internal", "", f"{waterfall.internal:.3f}", "")]
+    for number, step in enumerate(waterfall.steps, start=1):
+        rows.append((str(number), step.rule, points(step.worth), f"{step.value:.3f}", step.meaning))
+    left = waterfall.residual
+    rows.append(("", "not explained", "0" if left == 0 else f"{left:+.1e}", f"{waterfall.official:.3f}", ""))
+    return rows
+
+
+def class_table(waterfall: Waterfall) -> tuple[tuple[str, ...], list[tuple[str, ...]], str]:
+    """Returns header, rows, and a last line about the classes that have no row.
+
+    A row for each class that carries part of the difference, the largest part first: its own values in
+    percent, its part, and what each rule (by number) adds to that, in percentage points of the mean.
+    """
+    shares = {name: [step.shares[name] for step in waterfall.steps] for name in waterfall.per_class}
+    shown = [name for name, parts in shares.items() if any(abs(part) >= _SHOWN_SHARE for part in parts)]
+    shown.sort(key=lambda name: -abs(sum(shares[name])))
+    rules = [
+        index
+        for index in range(len(waterfall.steps))
+        if any(abs(shares[name][index]) >= _SHOWN_SHARE for name in shown)
+    ]
+    official = waterfall.steps[-1].per_class
+    rows = [
+        (
+            name,
+            _percent(waterfall.per_class[name]),
+            _percent(official[name]),
+            points(sum(shares[name])),
+            *(points(shares[name][index]) for index in rules),
+        )
+        for name in shown
+    ]
+    header = (
+        "Class",
+        "Internal",
+        "Official",
+        "Points of the mean",
+        *(f"Rule {index + 1}" for index in rules),
+    )
+    others = len(shares) - len(shown)
+    return (
+        header,
+        rows,
+        f"{others} other classes carry less than {_SHOWN_SHARE} points each" if others else "",
+    )
+
+
+def ap_line(explanation: Explanation) -> str:
+    """Returns one line about AP, or nothing where it was not measured by both."""
+    if not explanation.ap:
+        return ""
+    internal, official = explanation.ap["internal"], explanation.ap["official"]
+    return f"AP {internal:.3f} internal, {official:.3f} official: {explanation.ap_note}."
+
+
+def same_line() -> str:
+    """Returns one line with the rules of panoptic quality that are the same in both."""
+    return f"PQ, the same in both: {'; '.join(SAME_IN_BOTH)}."
+
+
+def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
+    """Returns the explanation as Markdown."""
+    parts = []
+    for waterfall in explanation.waterfalls:
+        parts.append(headline(explanation, waterfall))
+        parts.append(aligned_text(STEP_COLUMNS, step_rows(waterfall), right=(0, 2, 3)))
+        if per_class:
+            header, rows, others = class_table(waterfall)
+            if rows:
+                parts.append(aligned_text(header, rows, right=range(1, len(header))))
+            parts += [others] if others else []
+        if waterfall.metric == "pq":
+            parts.append(same_line())
+    parts += [ap_line(explanation)] if explanation.ap else []
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
+    """Returns the explanation as something that `rich` prints."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from zoo.reports.tables.terminal import FittedTable
+
+    shown: list[Any] = []
+    for waterfall in explanation.waterfalls:
+        table = FittedTable(
+            title=Text(headline(explanation, waterfall)),
+            header_style="bold",
+            title_justify="left",
+            leave_out_first=STEP_COLUMNS[-1:],
+        )
+        for name in STEP_COLUMNS:
+            fixed = name in ("", "Worth", "After it")
+            table.add_column(name, justify="right" if fixed else "left", no_wrap=fixed, overflow="fold")
+        for row in step_rows(waterfall):
+            cells = [Text(cell) for cell in row]
+            if float(row[2] or 0) == 0 and row[0]:
+                for cell in cells:
+                    cell.stylize("dim")
+            table.add_row(*cells)
+        shown.append(table)
+        if per_class:
+            header, rows, others = class_table(waterfall)
+            classes = FittedTable(
+                caption=Text(others) if others else None,
+                header_style="bold",
+                leave_out_first=header[:0:-1],
+            )
+            for name in header:
+                classes.add_column(name, justify="left" if name == "Class" else "right", no_wrap=True)
+            for row in rows:
+                classes.add_row(*(Text(cell) for cell in row))
+            shown.append(classes)
+    shown += [Text(ap_line(explanation))] if explanation.ap else []
+    return Group(*shown)
+
+
+def _percent(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.3f}"

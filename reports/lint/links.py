@@ -1,0 +1,183 @@
+"""The first cell of a row, `title ([config](...), [ckpt](...))`, compared with the registry's entry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from zoo.reports.tables.published import TO_ROOT, with_quirks
+
+if TYPE_CHECKING:
+    from zoo.registry import Entry
+    from zoo.registry.schema import PublishedTable
+
+_LINK = re.compile(r"\[(?P<label>[^\[\]]*)\]\((?P<target>[^()\s]*)")
+_TITLE = re.compile(r"(?P<title>.*?)\s*\(?\s*(?=\[[^\[\]]*\]\()")
+
+Place = Literal["config", "checkpoint"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference between a file and the registry.
+
+    Attributes:
+      line: line of the file, from 1.
+      what: the cell, link, row or column, and of which entry.
+      expected: as the registry has it.
+      found: as the file has it.
+      known: whether the registry records it, as an irregularity of upstream's or a later edition's row.
+    """
+
+    line: int
+    what: str
+    expected: str
+    found: str
+    known: bool = False
+
+    def __str__(self) -> str:
+        known = "known: " if self.known else ""
+        return f"{known}{self.what}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class BackboneCell:
+    """The first cell of a row.
+
+    Attributes:
+      text: all of it.
+      title: what stands before the links.
+      config: target of the link to the configuration; empty where there is none.
+      checkpoint: target of the link to the checkpoint, likewise.
+    """
+
+    text: str
+    title: str
+    config: str
+    checkpoint: str
+
+    @property
+    def links(self) -> str:
+        """What follows the title."""
+        return self.text[len(self.title) :].strip()
+
+
+def backbone_cell(text: str) -> BackboneCell:
+    """Returns the parts of the first cell of a row; links are found however they are put together."""
+    title = _TITLE.match(text)
+    targets = {link["label"]: link["target"] for link in _LINK.finditer(text)}
+    return BackboneCell(
+        text=text,
+        title=title["title"] if title else text,
+        config=targets.get("config", ""),
+        checkpoint=targets.get("ckpt", ""),
+    )
+
+
+def config_link(entry: Entry) -> str:
+    """Returns the link to an entry's configuration, as tables have it; empty where there is none."""
+    return f"{TO_ROOT}{entry.config}" if entry.config else ""
+
+
+def regular_link(place: Place, table: PublishedTable, model: str) -> str:
+    """Returns what a link of a row leads to by the rule of its table."""
+    if place == "config":
+        return TO_ROOT + table.config_pattern.replace("{model}", model)
+    return table.checkpoint_pattern.replace("{model}", model)
+
+
+def check_cell(line: int, cell: BackboneCell, entry: Entry, table: PublishedTable) -> Iterator[Finding]:
+    """Compares the first cell of a row with its entry."""
+    if cell.title != entry.title:
+        yield Finding(line, f"title of {entry.name}", entry.title, cell.title or "none")
+    links: tuple[tuple[Place, str, str], ...] = (
+        ("config", config_link(entry), cell.config),
+        ("checkpoint", entry.checkpoint.url, cell.checkpoint),
+    )
+    for place, expected, found in links:
+        if found == expected:
+            yield from _quirks_of_name(line, place, entry, table)
+        else:
+            hint = _hint(place, expected, found, table) if found else ""
+            yield Finding(
+                line, f"{place} link of {entry.name}", expected or "none", f"{found or 'none'}{hint}"
+            )
+    yield from _check_form(line, cell, entry)
+
+
+def check_links_of_stranger(line: int, cell: BackboneCell, table: PublishedTable) -> Iterator[Finding]:
+    """Checks the links of a row that the registry does not have, against the rules of its table."""
+    pattern = re.escape(regular_link("config", table, "{model}")).replace(re.escape("{model}"), "(.+)")
+    model = re.fullmatch(pattern, cell.config)
+    if cell.config and model is None:
+        rule = regular_link("config", table, "*")
+        yield Finding(line, f"config link of {cell.title!r}", rule, cell.config)
+    if cell.checkpoint:
+        rule = regular_link("checkpoint", table, model[1] if model else "*")
+        prefix = _folder("checkpoint", table)
+        if model is not None and cell.checkpoint != rule:
+            hint = _hint("checkpoint", rule, cell.checkpoint, table)
+            yield Finding(line, f"checkpoint link of {cell.title!r}", rule, f"{cell.checkpoint}{hint}")
+        elif not cell.checkpoint.startswith(prefix):
+            yield Finding(line, f"checkpoint link of {cell.title!r}", rule, cell.checkpoint)
+    if _is_unbalanced(cell.links):
+        yield Finding(line, f"links of {cell.title!r}", "balanced parentheses", _count(cell.links))
+
+
+def _quirks_of_name(line: int, place: Place, entry: Entry, table: PublishedTable) -> Iterator[Finding]:
+    regular = regular_link(place, table, entry.short_name)
+    for quirk in entry.quirks:
+        if quirk.place == place:
+            what = f"{place} link of {entry.name}, {quirk.note}"
+            found = with_quirks(entry, place, regular)
+            yield Finding(line, what, _file_name(regular), _file_name(found), known=True)
+
+
+def _check_form(line: int, cell: BackboneCell, entry: Entry) -> Iterator[Finding]:
+    """Checks how the links are put together, whatever they lead to."""
+    what = f"links of {entry.name}"
+    regular = f"([config]({cell.config}), [ckpt]({cell.checkpoint}))"
+    irregular = with_quirks(entry, "links", regular)
+    if cell.links == irregular != regular:
+        notes = ", ".join(quirk.note for quirk in entry.quirks if quirk.place == "links")
+        expected = f"balanced parentheses, {_count(regular)}"
+        yield Finding(line, f"{what}, {notes}", expected, _count(cell.links), known=True)
+    elif cell.links == regular != irregular:
+        yield Finding(line, what, f"upstream's quirk, {_count(irregular)}", _count(cell.links), known=True)
+    elif _is_unbalanced(cell.links):
+        yield Finding(line, what, f"balanced parentheses, {_count(regular)}", _count(cell.links))
+    elif cell.config and cell.checkpoint and cell.links != regular:
+        yield Finding(line, what, regular, cell.links)
+
+
+def _hint(place: Place, expected: str, found: str, table: PublishedTable) -> str:
+    """What is the matter with a link that is another than expected."""
+    folder = _folder(place, table)
+    if not found.startswith(folder):
+        return f" (not under {folder})"
+    if found.replace("_", "") == expected.replace("_", ""):
+        return " (differs in underscores only)"
+    return ""
+
+
+def _folder(place: Place, table: PublishedTable) -> str:
+    return regular_link(place, table, "{model}").rpartition("/")[0] + "/"
+
+
+def _file_name(link: str) -> str:
+    return link.rpartition("/")[2]
+
+
+def _is_unbalanced(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return True
+    return depth != 0
+
+
+def _count(text: str) -> str:
+    return f"{text.count('(')} opening and {text.count(')')} closing"

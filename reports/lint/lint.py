@@ -1,0 +1,129 @@
+"""Compares the tables of a Markdown file with the registry: numbers, links, rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError
+from zoo.reports.lint.links import Finding, backbone_cell, config_link, regular_link
+from zoo.reports.lint.rows import BACKBONE, check_table
+from zoo.reports.tables.markdown_table import Table, read_tables
+from zoo.reports.tables.published import ENTRY_COLUMNS, NUMBER_COLUMNS, places_in, tables_of
+
+if TYPE_CHECKING:
+    from zoo.registry import Dataset, Registry
+    from zoo.registry.schema import PublishedTable
+
+_FAMILY = frozenset(column.title for column in (*ENTRY_COLUMNS, *NUMBER_COLUMNS))
+# So many of the family's columns make a table one of the family.
+_ENOUGH_COLUMNS = 3
+
+_Known = Sequence["tuple[Dataset, PublishedTable]"]
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What was found in one file.
+
+    Attributes:
+      file: as it was given.
+      findings: in the order of the file's lines, those included that the registry records as known.
+    """
+
+    file: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file says what the registry says."""
+        return all(finding.known for finding in self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.file}:{finding.line}: {finding}" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the findings and, apart from them, what is known."""
+        rows = [({"file": self.file, **asdict(finding)}, finding.known) for finding in self.findings]
+        return {
+            "file": self.file,
+            "ok": self.ok,
+            "findings": [row for row, known in rows if not known],
+            "known": [row for row, known in rows if known],
+        }
+
+
+def lint_file(path: Path, registry: Registry, dataset: str | None = None) -> LintReport:
+    """Compares the published tables in a Markdown file with the registry; nothing is looked up in a network.
+
+    Args:
+      path: the file.
+      registry: what is expected.
+      dataset: only the table of this data set; None for the tables of all that have one.
+
+    Raises:
+      UsageError: `dataset` has no published table.
+      DataError: the file cannot be read, or has no such table.
+    """
+    known = tables_of(registry, dataset)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; expected a Markdown file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, found {error.reason} at byte {error.start}") from None
+    tables = [(table, _dataset_of(table, registry, known)) for table in read_tables(text)]
+    if not any(name is not None for _, name in tables):
+        headings = " or ".join(repr(table.heading) for _, table in known)
+        raise DataError(
+            f"{path}: expected a table like those of {headings}, with a column {BACKBONE}, found none"
+        )
+    findings = list(_findings(tables, registry, known, is_one=dataset is not None))
+    return LintReport(str(path), tuple(sorted(findings, key=lambda finding: finding.line)))
+
+
+def _findings(
+    tables: Sequence[tuple[Table, str | None]], registry: Registry, known: _Known, *, is_one: bool
+) -> Iterator[Finding]:
+    for dataset, table in known:
+        own = [found for found, name in tables if name == dataset.name]
+        if not own:
+            yield Finding(1, f"table {table.heading!r}", "one", "none")
+        for found in own[:1]:
+            yield from check_table(found, places_in(registry, dataset, table), table)
+        for found in own[1:]:
+            yield Finding(found.line, f"table {table.heading!r}", "one", "a second")
+    for found, name in tables:
+        if name is None and not is_one and _is_of_the_family(found):
+            names = " or ".join(dataset.name for dataset, _ in known)
+            yield Finding(found.line, "table", f"one of {names}", f"one of neither, below {found.heading!r}")
+
+
+def _is_of_the_family(table: Table) -> bool:
+    return len(_FAMILY.intersection(table.header.cells)) >= _ENOUGH_COLUMNS
+
+
+def _dataset_of(table: Table, registry: Registry, known: _Known) -> str | None:
+    """The data set that most rows link to; where none does, the one that the heading names."""
+    votes = {dataset.name: 0 for dataset, _ in known}
+    for dataset, rules in known:
+        entries = [entry for _, entry in places_in(registry, dataset, rules)]
+        checkpoints = {entry.checkpoint.url for entry in entries}
+        configs = {config_link(entry) for entry in entries}
+        folder = regular_link("config", rules, "")
+        folder = folder[: folder.rindex("/") + 1]
+        for row in table.rows:
+            for text in row.cells:
+                cell = backbone_cell(text)
+                if cell.config.startswith(folder) or cell.config in configs or cell.checkpoint in checkpoints:
+                    votes[dataset.name] += 1
+    best = max(votes, key=lambda name: votes[name])
+    if votes[best]:
+        return best
+    if _is_of_the_family(table):
+        for dataset, rules in known:
+            if table.heading == rules.heading:
+                return dataset.name
+    return None

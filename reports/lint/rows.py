@@ -1,0 +1,183 @@
+"""One table of a Markdown file, compared with the registry's entries: columns, rows, and cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from zoo.reports.lint.links import (
+    BackboneCell,
+    Finding,
+    backbone_cell,
+    check_cell,
+    check_links_of_stranger,
+    config_link,
+)
+from zoo.reports.tables.published import ENTRY_COLUMNS, Place, number_columns, printed, resolution
+
+if TYPE_CHECKING:
+    from zoo.registry import Entry
+    from zoo.registry.schema import PublishedTable
+    from zoo.reports.tables.markdown_table import Column, Row, Table
+    from zoo.reports.tables.published import NumberColumn
+
+BACKBONE = ENTRY_COLUMNS[0].title
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row of the file, its first cell taken apart."""
+
+    row: Row
+    backbone: BackboneCell
+
+
+def check_table(
+    found: Table, places: Sequence[tuple[Place, Entry]], table: PublishedTable
+) -> Iterator[Finding]:
+    """Compares a table with the entries that stand in it.
+
+    Args:
+      found: the table as it was read.
+      places: the registry's rows, those of later editions included, in the order of their lines.
+      table: the rules for its links.
+    """
+    numbers = number_columns([entry for place, entry in places if not place.edition])
+    yield from _check_columns(found, [*ENTRY_COLUMNS, *numbers])
+    if BACKBONE not in found.header.cells:
+        return
+    first = found.header.cells.index(BACKBONE)
+    lines = [
+        _Line(row, backbone_cell(row.cells[first] if first < len(row.cells) else "")) for row in found.rows
+    ]
+    matched = _match(lines, [entry for _, entry in places])
+    for number, line in enumerate(lines):
+        entry = matched.get(number)
+        if entry is None:
+            yield from _check_stranger(line, [entry for _, entry in places], table)
+            continue
+        yield from check_cell(line.row.line, line.backbone, entry, table)
+        yield from _check_cells(line.row, found.header.cells, entry)
+    yield from _check_rows(found, lines, matched, places)
+
+
+def _check_columns(found: Table, expected: Sequence[Column | NumberColumn]) -> Iterator[Finding]:
+    titles = [column.title for column in expected]
+    for title in titles:
+        if title not in found.header.cells:
+            yield Finding(found.line, f"column {title!r}", "one", "none")
+    for title, count in Counter(found.header.cells).items():
+        if title not in titles:
+            yield Finding(found.line, f"column {title!r}", "no such column", "one")
+        elif count > 1:
+            yield Finding(found.line, f"column {title!r}", "one", str(count))
+    shared = [title for title in found.header.cells if title in titles]
+    if sorted(shared) == sorted(titles) and shared != titles:
+        yield Finding(found.line, "order of the columns", ", ".join(titles), ", ".join(shared))
+
+
+def _match(lines: Sequence[_Line], entries: Sequence[Entry]) -> dict[int, Entry]:
+    """Which row is which entry's: by both links first, then by what an edit has left."""
+    rules: tuple[Callable[[BackboneCell, Row, Entry], bool], ...] = (
+        lambda cell, row, entry: _same_config(cell, entry) and _same_checkpoint(cell, entry),
+        lambda cell, row, entry: _same_checkpoint(cell, entry),
+        lambda cell, row, entry: _same_config(cell, entry) and cell.title == entry.title,
+        lambda cell, row, entry: cell.title == entry.title and str(entry.output_stride) in row.cells,
+    )
+    matched: dict[int, Entry] = {}
+    free = list(entries)
+    for rule in rules:
+        for number, line in enumerate(lines):
+            if number in matched:
+                continue
+            for entry in free:
+                if rule(line.backbone, line.row, entry):
+                    matched[number] = entry
+                    free.remove(entry)
+                    break
+    return matched
+
+
+def _same_config(cell: BackboneCell, entry: Entry) -> bool:
+    return bool(cell.config) and cell.config == config_link(entry)
+
+
+def _same_checkpoint(cell: BackboneCell, entry: Entry) -> bool:
+    return cell.checkpoint == entry.checkpoint.url
+
+
+def _check_stranger(line: _Line, entries: Sequence[Entry], table: PublishedTable) -> Iterator[Finding]:
+    cell = line.backbone
+    for entry in entries:
+        if _same_config(cell, entry) and _same_checkpoint(cell, entry):
+            yield Finding(line.row.line, f"row of {entry.name}", "one", "a second")
+            return
+    links = cell.checkpoint or cell.config or "no links"
+    yield Finding(line.row.line, f"row {cell.title!r}", "no row that the registry lacks", links)
+    yield from check_links_of_stranger(line.row.line, cell, table)
+
+
+def _check_cells(row: Row, header: Sequence[str], entry: Entry) -> Iterator[Finding]:
+    if len(row.cells) != len(header):
+        what = f"row of {entry.name}"
+        yield Finding(row.line, what, f"{len(header)} cells", str(len(row.cells)))
+        return
+    expected = {
+        ENTRY_COLUMNS[1].title: str(entry.output_stride),
+        ENTRY_COLUMNS[2].title: resolution(entry),
+    }
+    found = dict(zip(header, row.cells, strict=True))
+    for title, text in expected.items():
+        if found.get(title, text) != text:
+            yield Finding(row.line, f"{title} of {entry.name}", text, found[title] or "none")
+    for column in number_columns([entry]):
+        text = printed(entry, column)
+        if found.get(column.title, text) != text:
+            yield Finding(
+                row.line, f"{column.title} of {entry.name}", text, _number(found[column.title], text)
+            )
+
+
+def _number(found: str, expected: str) -> str:
+    try:
+        is_same_value = Decimal(found) == Decimal(expected)
+    except InvalidOperation:
+        return f"{found!r}, no number" if found else "none"
+    return f"{found} (the same value with other decimals)" if is_same_value else found
+
+
+def _check_rows(
+    found: Table, lines: Sequence[_Line], matched: dict[int, Entry], places: Sequence[tuple[Place, Entry]]
+) -> Iterator[Finding]:
+    """Finds rows that are missing, replaced, or in another order."""
+    line_of = {entry.name: lines[number].row.line for number, entry in matched.items()}
+    for place, entry in places:
+        if place.edition:
+            continue
+        later = {
+            other.name: f"{where.file}@{where.edition}"
+            for where, other in places
+            if where.edition and where.line == place.line and other.name in line_of
+        }
+        for name, edition in later.items():
+            if entry.name in line_of:
+                expected = f"none beside {entry.name}, which it replaced in {edition}"
+                yield Finding(line_of[name], f"row of {name}", expected, "both")
+            else:
+                what = f"row of {entry.name}"
+                yield Finding(line_of[name], what, "it", f"{name}, as in {edition}", known=True)
+        if not later and entry.name not in line_of:
+            yield Finding(found.line, f"row of {entry.name}", "one", "none")
+    order = {entry.name: place.line for place, entry in places}
+    last: Entry | None = None
+    for number in sorted(matched):
+        entry = matched[number]
+        if last is not None and order[entry.name] < order[last.name]:
+            yield Finding(
+                lines[number].row.line, f"row of {entry.name}", f"it before {last.name}", "it after that"
+            )
+        else:
+            last = entry

@@ -1,0 +1,245 @@
+"""The drawing of a history: one band for each metric over a common time axis, changes marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib import resources
+from textwrap import wrap
+
+from zoo.reports.page.markup import Markup, join, tag
+from zoo.reports.runs import EVALUATORS, count, metric_title
+from zoo.reports.tables.history import (
+    HEADLINE_METRICS,
+    Point,
+    describe_changes,
+    moments,
+    published_value,
+    title,
+)
+
+_WIDTH, _BAND = 720, 132
+_LEFT, _RIGHT, _TOP, _GAP = 92, 24, 34, 26
+_LINE_HEIGHT, _NOTE_LETTERS, _LETTER_PX = 18, 95, 7
+# What a value does within its band is what one looks for; below this span it would be noise drawn large.
+_LEAST_SPAN = 0.2
+
+
+def history_svg(points: Sequence[Point]) -> Markup:
+    """Returns the metrics of one history over time as SVG, whose classes the page styles.
+
+    Args:
+      points: at least one run, the oldest first; runs without a date are left out.
+    """
+    parts, label, height = _drawing(points, [])
+    return tag(
+        "svg",
+        parts,
+        viewBox=f"0 0 {_WIDTH} {height}",
+        width=_WIDTH,
+        height=height,
+        role="img",
+        aria_label=label,
+        class_="chart history",
+    )
+
+
+def history_picture(histories: Sequence[Sequence[Point]]) -> Markup:
+    """Returns a whole SVG file of histories, one below another, each with the list of its changes."""
+    top, groups, labels = 0, [], []
+    for points in histories:
+        notes: list[str] = []
+        for note in change_notes(points):
+            notes += wrap(note, _NOTE_LETTERS, subsequent_indent="\N{NO-BREAK SPACE}" * 4)
+        parts, label, height = _drawing(points, notes)
+        name = tag(
+            "text", title(points[0].run), x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end"
+        )
+        groups.append(tag("g", name, parts, transform=f"translate(0 {top})"))
+        labels.append(label)
+        top += height + _GAP
+    return tag(
+        "svg",
+        tag("title", "; ".join(labels)),
+        tag("style", Markup(theme_css())),
+        tag("rect", width=_WIDTH, height=top, class_="chart-background"),
+        groups,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {_WIDTH} {top}",
+        width=_WIDTH,
+        height=top,
+        class_="chart history",
+    )
+
+
+def _drawing(points: Sequence[Point], notes: Sequence[str]) -> tuple[Markup, str, int]:
+    """Returns the drawing of one history, what it shows in words, and its height."""
+    dated = [point for point in points if point.run.when is not None]
+    times = [_seconds(point.run.when) for point in dated]
+    metrics = [
+        metric
+        for metric in HEADLINE_METRICS
+        if any(point.run.value(evaluator, metric) is not None for point in dated for evaluator in EVALUATORS)
+    ]
+    bottom = _TOP + len(metrics) * (_BAND + _GAP)
+    marked = [i for i, point in enumerate(dated) if point.marked_changes]
+    height = bottom + 26 + (_LINE_HEIGHT * (len(notes) + 1) if notes else 0)
+    parts = (
+        _marks(marked, [_x(times[i], times) for i in marked], bottom - _GAP),
+        *(_band(metric, dated, times, _TOP + i * (_BAND + _GAP) + 4) for i, metric in enumerate(metrics)),
+        _dates(dated, times, bottom),
+        _legend(),
+        *(
+            tag("text", note, x=_LEFT, y=bottom + 26 + _LINE_HEIGHT * (i + 1), class_="chart-note")
+            for i, note in enumerate(notes)
+        ),
+    )
+    entry = points[0].run.entry if points else ""
+    span = f"{dated[0].run.day} to {dated[-1].run.day}" if dated else "no dated run"
+    label = f"{entry}: {', '.join(map(metric_title, metrics))} of {count(len(dated), 'run')}, {span}"
+    return join(parts), label, height
+
+
+def change_notes(points: Sequence[Point]) -> list[str]:
+    """Returns one line for each mark of the drawing, numbered as there."""
+    marked = [point for point in points if point.run.when is not None and point.marked_changes]
+    return [
+        f"{number}  {point.time}: {describe_changes(point.marked_changes)}"
+        for number, point in enumerate(marked, start=1)
+    ]
+
+
+def theme_css() -> str:
+    """Returns the colours, light and dark, and the style of the drawings."""
+    return resources.files("zoo.reports.page").joinpath("theme.css").read_text(encoding="utf-8")
+
+
+def _seconds(time: datetime | None) -> float:
+    return time.timestamp() if time is not None else 0.0
+
+
+def _x(time: float, times: Sequence[float]) -> float:
+    first, last = times[0], times[-1]
+    inner = _WIDTH - _LEFT - _RIGHT - 24
+    part = (time - first) / (last - first) if last > first else 0.5
+    return _LEFT + 12 + inner * part
+
+
+def _band(metric: str, points: Sequence[Point], times: Sequence[float], top: float) -> Markup:
+    measured = [
+        value
+        for evaluator in EVALUATORS
+        for point in points
+        if (value := point.run.value(evaluator, metric)) is not None
+    ]
+    published = {evaluator: published_value(points, evaluator, metric) for evaluator in EVALUATORS}
+    every = measured + [value for value in published.values() if value is not None]
+    ticks = _ticks(min(every), max(every))
+    low, high = ticks[0], ticks[-1]
+
+    def y(value: float) -> float:
+        return top + _BAND - (value - low) / (high - low) * _BAND
+
+    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    parts = [
+        join(
+            (
+                tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(tick), y2=y(tick), class_="chart-grid"),
+                tag("text", f"{tick:.{decimals}f}", x=_LEFT - 6, y=y(tick) + 4, text_anchor="end"),
+            )
+        )
+        for tick in ticks
+    ]
+    parts.append(tag("text", metric_title(metric), x=10, y=top + 4, class_="chart-title"))
+    for evaluator in EVALUATORS:
+        parts.append(_line(evaluator, metric, points, times, y, published[evaluator]))
+    return tag("g", parts)
+
+
+def _line(
+    evaluator: str,
+    metric: str,
+    points: Sequence[Point],
+    times: Sequence[float],
+    y: Callable[[float], float],
+    published: float | None,
+) -> Markup:
+    parts = []
+    if published is not None:
+        parts.append(
+            tag(
+                "line",
+                x1=_LEFT,
+                x2=_WIDTH - _RIGHT,
+                y1=y(published),
+                y2=y(published),
+                class_=f"chart-published {evaluator}",
+            )
+        )
+    found = [
+        (_x(time, times), y(value), value, point)
+        for point, time in zip(points, times, strict=True)
+        if (value := point.run.value(evaluator, metric)) is not None
+    ]
+    path = " ".join(f"{'ML'[i > 0]}{x:.1f} {height:.1f}" for i, (x, height, _, _) in enumerate(found))
+    if len(found) > 1:
+        parts.append(tag("path", d=path, class_=f"chart-line {evaluator}"))
+    for x, height, value, point in found:
+        verdict = point.verdict_of(evaluator, metric)
+        hint = tag("title", f"{point.time}, {evaluator} {metric_title(metric)}: {value:.3f}, {verdict or ''}")
+        classes = f"chart-point {evaluator}" + (" missed" if verdict == "mismatch" else "")
+        if evaluator == "official":
+            parts.append(tag("circle", hint, cx=x, cy=height, r=3.5, class_=classes))
+        else:
+            parts.append(tag("rect", hint, x=x - 3, y=height - 3, width=6, height=6, class_=classes))
+        if verdict == "mismatch":
+            parts.append(tag("circle", cx=x, cy=height, r=7.5, class_="chart-missed"))
+    return tag("g", parts)
+
+
+def _marks(marked: Sequence[int], positions: Sequence[float], bottom: float) -> Markup:
+    parts = []
+    for number, x in enumerate(positions[: len(marked)], start=1):
+        parts.append(tag("line", x1=x, x2=x, y1=_TOP - 4, y2=bottom, class_="chart-change"))
+        parts.append(
+            tag("text", str(number), x=x, y=_TOP - 7, class_="chart-change-number", text_anchor="middle")
+        )
+    return tag("g", parts)
+
+
+def _dates(points: Sequence[Point], times: Sequence[float], bottom: float) -> Markup:
+    """Returns dates, with times where dates are equal, under the axis, as many as have room."""
+    parts, free_from = [], -math.inf
+    for words, time in zip(moments(point.run for point in points), times, strict=True):
+        width = _LETTER_PX * len(words)
+        # The whole label stays within the drawing.
+        middle = min(max(_x(time, times), width / 2), _WIDTH - width / 2)
+        if middle - width / 2 >= free_from:
+            parts.append(tag("text", words, x=middle, y=bottom + 4, text_anchor="middle"))
+            free_from = middle + width / 2 + _LETTER_PX
+    return tag("g", parts)
+
+
+def _legend() -> Markup:
+    return tag(
+        "g",
+        tag("circle", cx=_LEFT + 4, cy=11, r=3.5, class_="chart-point official"),
+        tag("text", "official", x=_LEFT + 13, y=15),
+        tag("rect", x=_LEFT + 71, y=8, width=6, height=6, class_="chart-point internal"),
+        tag("text", "internal", x=_LEFT + 83, y=15),
+        tag("line", x1=_LEFT + 142, x2=_LEFT + 166, y1=11, y2=11, class_="chart-published"),
+        tag("text", "published", x=_LEFT + 172, y=15),
+        tag("circle", cx=_LEFT + 248, cy=11, r=6, class_="chart-missed"),
+        tag("text", "claim missed", x=_LEFT + 260, y=15),
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Returns 3 to 6 round numbers that enclose both."""
+    middle, span = (low + high) / 2, max(high - low, _LEAST_SPAN) * 1.15
+    low, high = middle - span / 2, middle + span / 2
+    step = 10.0 ** math.floor(math.log10(span / 3))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 4)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, last + 1)]

@@ -1,0 +1,346 @@
+"""What changed between two runs of one entry over the same images: metrics, classes, single images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError
+from zoo.reports.runs import EVALUATORS, Run, changed_conditions, finite_or_none, metric_title
+from zoo.repro.run.pictures import image_quality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+# Per class: what is compared, in percentage points.
+_CLASS_METRICS = ("pq", "iou", "ap")
+# Counts of segments in an image's statistics, and what one more of them is called.
+_COUNTS = {"tp": "found", "fp": "spurious", "fn": "missed"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value in both runs, in percent; None where nothing of its kind occurs or it was not measured."""
+
+    before: float | None
+    after: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """Percentage points gained; None where either value is missing."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the two values differ in any digit."""
+        return self.before != self.after
+
+    @property
+    def size(self) -> float:
+        """How far it moved; a value that came or went moved further than any other."""
+        if self.difference is None:
+            return float("inf") if self.has_moved else 0.0
+        return abs(self.difference)
+
+    def fell_by_more_than(self, threshold: float) -> bool:
+        """Whether it fell by more than so many points, or is gone."""
+        if self.difference is None:
+            return self.before is not None
+        return self.difference < -threshold
+
+
+@dataclass(frozen=True)
+class ImageChange:
+    """An image's own internal PQ in both runs, and the segments of each class that came or went."""
+
+    image_id: str
+    pq: Change
+    segments: dict[str, dict[str, int]]
+    """Class -> `tp`, `fp`, `fn` -> how many more there are; only what changed."""
+
+    def segments_text(self) -> str:
+        """Returns what happened to the segments, in words: `car +1 found -1 missed`."""
+        return ", ".join(
+            " ".join([name, *(f"{number:+d} {_COUNTS[key]}" for key, number in counts.items())])
+            for name, counts in self.segments.items()
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that changed from one run to another.
+
+    Attributes:
+      before: the first run.
+      after: the second one.
+      threshold: percentage points by which a metric may fall.
+      conditions: (name, before, after) of what the runs were measured with, where it differs.
+      metrics: (evaluator, metric) -> change.
+      classes: (evaluator, metric, class) -> change.
+      images: one for each image, those that moved most first; None where the statistics of the images are not
+        beside both records.
+    """
+
+    before: Run
+    after: Run
+    threshold: float
+    conditions: list[tuple[str, str, str]]
+    metrics: dict[tuple[str, str], Change]
+    classes: dict[tuple[str, str, str], Change]
+    images: list[ImageChange] | None
+
+    @property
+    def fallen(self) -> list[tuple[str, str]]:
+        """(evaluator, metric) of the metrics that fell by more than the threshold."""
+        return [key for key, change in self.metrics.items() if change.fell_by_more_than(self.threshold)]
+
+    @property
+    def moved_images(self) -> list[ImageChange]:
+        """The images whose PQ or segments changed, those that moved most first."""
+        return [image for image in self.images or () if image.pq.has_moved or image.segments]
+
+    @property
+    def moved_classes(self) -> list[tuple[tuple[str, str, str], Change]]:
+        """The classes' values that changed, those that moved most first."""
+        moved = [item for item in self.classes.items() if item[1].has_moved]
+        return sorted(moved, key=lambda item: -item[1].size)
+
+
+def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparison:
+    """Compares two runs.
+
+    Args:
+      before: the run to compare with.
+      after: the run that may have changed.
+      threshold: percentage points by which a metric may fall.
+
+    Raises:
+      DataError: the runs are of different entries, data or images, or statistics of an image are damaged.
+    """
+    _check_comparable(before, after)
+    images = None
+    if before.image_ids() and after.image_ids():
+        images = sorted(_image_changes(before, after), key=lambda image: (-image.pq.size, image.image_id))
+    return Comparison(
+        before=before,
+        after=after,
+        threshold=threshold,
+        conditions=changed_conditions(before.record, after.record),
+        metrics=dict(_metric_changes(before, after)),
+        classes=dict(_class_changes(before, after)),
+        images=images,
+    )
+
+
+def _check_comparable(before: Run, after: Run) -> None:
+    where = f"{before.path} and {after.path}: cannot be compared:"
+    if before.entry != after.entry:
+        raise DataError(f"{where} entry {before.entry} and entry {after.entry}; give two runs of one entry")
+    fingerprints = [run.record.get("dataset", {}).get("fingerprint") for run in (before, after)]
+    if fingerprints[0] != fingerprints[1]:
+        short = " and ".join(str(fingerprint)[:10] for fingerprint in fingerprints)
+        raise DataError(f"{where} other data (fingerprints {short}); run both on the same files")
+    counts = [int(run.record["images"]) for run in (before, after)]
+    if counts[0] != counts[1]:
+        raise DataError(f"{where} {counts[0]} and {counts[1]} images; run both with the same --limit")
+    names = [set(run.image_ids()) for run in (before, after)]
+    if all(names) and names[0] != names[1]:
+        other = sorted(names[0] ^ names[1])
+        raise DataError(
+            f"{where} other images, {other[0]} is in one of them only; run both on the same images"
+        )
+
+
+def _metric_changes(before: Run, after: Run) -> Iterator[tuple[tuple[str, str], Change]]:
+    for evaluator in EVALUATORS:
+        metrics = [run.record.get("metrics", {}).get(evaluator, {}) for run in (before, after)]
+        for metric in {**metrics[0], **metrics[1]}:
+            change = Change(before.value(evaluator, metric), after.value(evaluator, metric))
+            if change.before is not None or change.after is not None:
+                yield (evaluator, metric), change
+
+
+def _class_changes(before: Run, after: Run) -> Iterator[tuple[tuple[str, str, str], Change]]:
+    for evaluator in EVALUATORS:
+        for metric in _CLASS_METRICS:
+            old, new = (
+                run.record.get("per_class", {}).get(evaluator, {}).get(metric, {}) for run in (before, after)
+            )
+            for name in {**old, **new}:
+                change = Change(finite_or_none(old.get(name)), finite_or_none(new.get(name)))
+                if change.before is not None or change.after is not None:
+                    yield (evaluator, metric, name), change
+
+
+def _image_changes(before: Run, after: Run) -> Iterator[ImageChange]:
+    names = after.class_names
+    for (image_id, old), (_, new) in zip(before.images(), after.images(), strict=True):
+        change = Change(finite_or_none(image_quality(old)), finite_or_none(image_quality(new)))
+        yield ImageChange(image_id, change, _segment_changes(names, old, new))
+
+
+def _segment_changes(
+    names: Sequence[str], old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for key in _COUNTS:
+        more = new[f"pq/{key}"] - old[f"pq/{key}"]
+        for train_id in more.nonzero()[0].tolist():
+            name = names[train_id] if train_id < len(names) else f"class {train_id}"
+            found.setdefault(name, {})[key] = int(more[train_id])
+    return found
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """Returns everything as one JSON object, unrounded; every image and class, not only those that moved."""
+
+    def change(value: Change) -> dict[str, float | None]:
+        return {"before": value.before, "after": value.after, "difference": value.difference}
+
+    return {
+        "entry": found.before.entry,
+        "before": str(found.before.path),
+        "after": str(found.after.path),
+        "threshold": found.threshold,
+        "fallen": [{"evaluator": evaluator, "metric": metric} for evaluator, metric in found.fallen],
+        "conditions": [{"name": name, "before": old, "after": new} for name, old, new in found.conditions],
+        "metrics": [
+            {"evaluator": evaluator, "metric": metric, **change(value)}
+            for (evaluator, metric), value in found.metrics.items()
+        ],
+        "classes": [
+            {"evaluator": evaluator, "metric": metric, "class": name, **change(value)}
+            for (evaluator, metric, name), value in found.classes.items()
+        ],
+        "images": None
+        if found.images is None
+        else [
+            {"image_id": image.image_id, **change(image.pq), "segments": image.segments}
+            for image in found.images
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+    numbers: tuple[str, ...] = ("A", "B", "Change")
+    """The columns that are numbers."""
+
+
+def _tables(found: Comparison, top: int) -> Iterator[_Table]:
+    """Yields what is shown to a person, in order."""
+    yield _Table(
+        "Measured differently",
+        ("What", "A", "B"),
+        found.conditions,
+        "" if found.conditions else "Nothing: same settings, versions, device and checkpoint.",
+        numbers=(),
+    )
+    fallen = set(found.fallen)
+    yield _Table(
+        f"Metrics (a fall of more than {found.threshold:g} points is marked)",
+        ("Metric", "Evaluator", "A", "B", "Change", ""),
+        [
+            (metric_title(metric), evaluator, *_cells(value), "fell" if (evaluator, metric) in fallen else "")
+            for (evaluator, metric), value in found.metrics.items()
+        ],
+    )
+    moved = found.moved_classes
+    yield _Table(
+        "Classes that moved most",
+        ("Class", "Metric", "Evaluator", "A", "B", "Change"),
+        [
+            (name, metric_title(metric), evaluator, *_cells(value))
+            for (evaluator, metric, name), value in moved[:top]
+        ],
+        _how_many(len(moved), len(found.classes), min(top, len(moved)), "values of classes"),
+    )
+    images = found.moved_images
+    yield _Table(
+        "Images that moved most (internal PQ of the image alone)",
+        ("Image", "A", "B", "Change", "Segments"),
+        [(image.image_id, *_cells(image.pq), image.segments_text()) for image in images[:top]],
+        "Not compared: the statistics of the images are not beside both records."
+        if found.images is None
+        else _how_many(len(images), len(found.images), min(top, len(images)), "images"),
+    )
+
+
+def _how_many(moved: int, total: int, shown: int, what: str) -> str:
+    rest = f"; {shown} shown" if shown < moved else ""
+    return f"{moved} of {total} {what} moved{rest}."
+
+
+def _cells(change: Change) -> tuple[str, str, str]:
+    before, after = ("" if v is None else f"{v:.3f}" for v in (change.before, change.after))
+    difference = change.difference
+    if difference is None:
+        return before, after, "gone" if change.after is None else "new"
+    return before, after, f"{difference:+.3f}" if difference else "0"
+
+
+def _heading(found: Comparison) -> list[str]:
+    return [
+        f"A: {found.before.path} ({found.before.started or 'no date'})",
+        f"B: {found.after.path} ({found.after.started or 'no date'})",
+    ]
+
+
+def markdown(found: Comparison, top: int) -> str:
+    """Returns the comparison as Markdown.
+
+    Args:
+      found: the comparison.
+      top: how many classes and images to show.
+    """
+    blocks = [f"# {found.before.entry}", "\n".join(f"- {line}" for line in _heading(found))]
+    for table in _tables(found, top):
+        blocks.append(f"## {table.title}")
+        if table.rows:
+            rule = ["---:" if name in table.numbers else "---" for name in table.header]
+            blocks.append("\n".join(_markdown_row(row) for row in (table.header, rule, *table.rows)))
+        if table.note:
+            blocks.append(table.note)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def write_terminal(found: Comparison, top: int, console: Console) -> None:
+    """Prints the comparison for a person.
+
+    Args:
+      found: the comparison.
+      top: how many classes and images to show.
+      console: where to.
+    """
+    from rich.text import Text
+
+    from zoo.reports.tables.terminal import FittedTable
+
+    console.print(Text(found.before.entry, style="bold"))
+    for line in _heading(found):
+        console.print(Text(line), soft_wrap=True)
+    for table in _tables(found, top):
+        console.print()
+        console.print(Text(table.title, style="bold"))
+        if table.rows:
+            shown = FittedTable(header_style="bold", leave_out_first=("Segments", "A"))
+            for name in table.header:
+                is_number = name in table.numbers
+                shown.add_column(
+                    name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+                )
+            for row in table.rows:
+                shown.add_row(*map(Text, row), style="bold red" if row[-1] == "fell" else None)
+            console.print(shown)
+        if table.note:
+            console.print(Text(table.note))

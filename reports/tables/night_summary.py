@@ -1,0 +1,210 @@
+"""The summary of a night: for programs, for a terminal, and in Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.files.cache import readable_size
+from zoo.reports.runs import count, metric_title
+from zoo.reports.tables.night_changes import change_since_last
+from zoo.reports.tables.run_table import claim_rows, markdown
+from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED
+from zoo.repro.records.record import read_record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zoo.repro.records.night_folder import Night
+
+COLUMNS = ("Entry", "Result", "Claims", "Since the last night", "Time", "Peak memory")
+
+Row = Mapping[str, Any]
+
+
+def summarize(night: Night, threshold: float) -> dict[str, Any]:
+    """Returns all that is known of a night as one JSON object.
+
+    Args:
+      night: the night, finished or not.
+      threshold: percentage points by which a metric may fall since an entry's last record.
+    """
+    rows = []
+    for entry, outcome in night.outcomes.items():
+        row: dict[str, Any] = {"entry": entry, "result": outcome.result, "reason": outcome.reason}
+        path = night.record_path(entry)
+        if path.exists():
+            record = read_record(path)
+            row |= {
+                "images": record["images"],
+                "images_in_dataset": record["images_in_dataset"],
+                "claims": record["claims"],
+                "change": change_since_last(night.folder, entry, path, threshold),
+                "record": str(path.relative_to(night.folder)),
+            }
+        if night.log_path(entry).exists():
+            row["log"] = str(night.log_path(entry).relative_to(night.folder))
+        rows.append({**vars(outcome), **row})
+    return {**night.to_json(), "entries": rows, "exit_code": exit_code(rows)}
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    """Returns 3 where an entry could not run, else 1 where a claim was missed or a metric fell, else 0."""
+    could_not = [row for row in rows if row["result"] in (FAILED, UNFINISHED) or _is_missing(row)]
+    if could_not or not any("claims" in row for row in rows):
+        return 3
+    return int(any(row["result"] == MISSED or _fallen(row) for row in rows))
+
+
+def _is_missing(row: Row) -> bool:
+    return bool(row["result"] == NOT_RUN and row["wanted"])
+
+
+def _fallen(row: Row) -> list[Row]:
+    return list(row["change"]["fell"]) if "change" in row else []
+
+
+def summary_markdown(summary: Row, night: Night) -> str:
+    """Returns the summary as a Markdown page, with the claims of every record."""
+    rows = [row for row in summary["entries"] if row["result"] != NOT_RUN]
+    blocks = [f"# Night {summary['night']}", headline(summary)]
+    if rows:
+        lines = [COLUMNS, ("---",) * 4 + ("---:",) * 2, *map(_cells, rows)]
+        blocks.append("\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines))
+    for title, notes in _notes(summary):
+        blocks += [f"## {title}", "\n".join(f"- {note}" for note in notes)]
+    records = [read_record(night.record_path(entry)) for entry in night.measured()]
+    if records:
+        blocks += ["## Claims", markdown(records).rstrip("\n")]
+    return "\n\n".join(blocks) + "\n"
+
+
+def print_summary(summary: Row, console: Console) -> None:
+    """Prints the summary for a person."""
+    from rich.text import Text
+
+    from zoo.reports.tables.terminal import FittedTable
+
+    colours = {FAILED: "bold red", MISSED: "bold red", UNFINISHED: "yellow"}
+    table = FittedTable(header_style="bold", leave_out_first=("Peak memory", "Time", COLUMNS[3]))
+    for name in COLUMNS:
+        is_number = name in COLUMNS[-2:]
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    for row in summary["entries"]:
+        if row["result"] != NOT_RUN:
+            style = colours.get(row["result"], "bold red" if _fallen(row) else "")
+            table.add_row(*(Text(cell, style) for cell in _cells(row)))
+    console.print(Text(f"Night {summary['night']}", style="bold"))
+    if table.row_count:
+        console.print(table)
+    for title, notes in _notes(summary):
+        console.print(Text(title, style="bold"))
+        for note in notes:
+            console.print(Text(f"- {note}"), soft_wrap=True)
+    console.print(Text(headline(summary)))
+
+
+def headline(summary: Row) -> str:
+    """Returns in one line how many entries ended how, and the exit code."""
+    counts = Counter(row["result"] for row in summary["entries"])
+    fell = sum(bool(_fallen(row)) for row in summary["entries"])
+    parts = [f"{counts[result]} {result}" for result in RESULTS if counts[result]]
+    parts += [f"{fell} with a metric that fell"] if fell else []
+    state = "" if summary["finished"] else "Unfinished: "
+    total = _count(sum(counts.values()), "entry")
+    return f"{state}{total}: {', '.join(parts)}. Exit code {summary['exit_code']}."
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    duration_s, memory = row["duration_s"], row["peak_memory_bytes"]
+    verdicts = Counter(claim["verdict"] for claim in row.get("claims", ()))
+    return (
+        row["entry"],
+        row["result"],
+        ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()),
+        _change(row["change"]) if "change" in row else "",
+        "" if duration_s is None else _duration(duration_s),
+        "" if memory is None else readable_size(memory),
+    )
+
+
+def _change(change: Row) -> str:
+    if change["night"] is None:
+        return "measured for the first time"
+    if change["not_comparable"]:
+        return f"not comparable with {change['night']}"
+    parts = [f"{count(len(change[way]), 'metric')} {way}" for way in ("fell", "rose") if change[way]]
+    moved = [abs(value["difference"]) for value in change["metrics"] if value["difference"]]
+    if not parts:
+        parts = [f"moved by at most {max(moved):.2g} points" if moved else "the same numbers"]
+    return f"{', '.join(parts)} ({change['night']})"
+
+
+def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
+    """Yields title and lines of what a person should read."""
+    rows = summary["entries"]
+    failures = [
+        f"{row['entry']}: {row['reason']}" + (f" (output: {row['log']})" if "log" in row else "")
+        for row in rows
+        if row["result"] in (FAILED, UNFINISHED)
+    ]
+    failures += [f"{row['entry']}: not run: {row['reason']}" for row in rows if _is_missing(row)]
+    missed = [
+        f"{name}: {metric}: published {published}, measured {measured}"
+        for row in rows
+        for name, metric, _, published, measured, *_, verdict in claim_rows([{"claims": (), **row}])
+        if verdict == "mismatch"
+    ]
+    changes = {
+        title: [
+            f"{row['entry']}: {metric_title(value['metric'])}, {value['evaluator']}: "
+            f"{_value(value['before'])} in {row['change']['night']}, now {_value(value['after'])}"
+            for row in rows
+            if "change" in row
+            for value in row["change"][way]
+        ]
+        for title, way in (("Fell", "fell"), ("Rose", "rose"))
+    }
+    conditions = [
+        f"{row['entry']}: {', '.join('{name}: {before}, now {after}'.format(**it) for it in found)}"
+        for row in rows
+        if (found := row.get("change", {}).get("conditions")) and _has_moved(row)
+    ]
+    other = [
+        f"{row['entry']}: {row['change']['night']}: {row['change']['not_comparable']}"
+        for row in rows
+        if "change" in row and row["change"]["not_comparable"]
+    ]
+    absent: dict[str, list[str]] = {}
+    for row in rows:
+        if row["result"] == NOT_RUN and not row["wanted"]:
+            absent.setdefault(row["reason"], []).append(row["entry"])
+    not_run = [f"{reason}: {', '.join(names)}" for reason, names in absent.items()]
+    titled = {"Could not run": failures, "Claims missed": missed, **changes}
+    titled |= {"Measured differently": conditions, "Not comparable": other, "Not run": not_run}
+    yield from ((title, notes) for title, notes in titled.items() if notes)
+
+
+def _has_moved(row: Row) -> bool:
+    return any(value["before"] != value["after"] for value in row["change"]["metrics"])
+
+
+def _value(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun.removesuffix('y')}ies"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

@@ -1,0 +1,184 @@
+"""The published tables, from the registry alone: byte for byte as upstream printed them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.errors import RegistryError, UsageError
+from zoo.reports.tables.markdown_table import Column, table_text
+
+if TYPE_CHECKING:
+    from zoo.registry import Dataset, Entry, Registry
+    from zoo.registry.schema import Evaluator, Metric, PublishedTable
+
+# From upstream's folder of project pages to the root of its repository.
+TO_ROOT = "../../"
+
+_SOURCE = re.compile(r"(?P<file>[^:@]+)(@(?P<edition>[^:@]+))?:(?P<line>\d+)")
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A column of numbers.
+
+    Attributes:
+      decimals: what upstream's columns usually print.
+    """
+
+    title: str
+    evaluator: Evaluator
+    metric: Metric
+    decimals: int
+
+
+OFFICIAL_AP = NumberColumn("AP<sup>Mask</sup> [*]", "official", "ap", 1)
+"""Upstream has no such column: its predictions could not be converted for the official script."""
+
+NUMBER_COLUMNS = (
+    NumberColumn("PQ [*]", "official", "pq", 1),
+    NumberColumn("mIoU [*]", "official", "miou", 1),
+    OFFICIAL_AP,
+    NumberColumn("PQ [**]", "internal", "pq", 2),
+    NumberColumn("mIoU [**]", "internal", "miou", 2),
+    NumberColumn("AP<sup>Mask</sup> [**]", "internal", "ap", 2),
+)
+
+ENTRY_COLUMNS = (
+    Column("Backbone"),
+    Column("Output stride", is_centered=True),
+    Column("Input resolution", is_centered=True),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the numbers of an entry stand.
+
+    Attributes:
+      file: name of the file.
+      edition: which later state of the file; empty for the one whose tables are regenerated here.
+      line: from 1. A row of a later edition replaced the row that stands on the same line.
+    """
+
+    file: str
+    edition: str
+    line: int
+
+
+def place_of(entry: Entry) -> Place | None:
+    """Returns where the entry's numbers stand, or None where that is no line of a file."""
+    found = _SOURCE.fullmatch(entry.published[0].source) if entry.published else None
+    return Place(found["file"], found["edition"] or "", int(found["line"])) if found else None
+
+
+def tables_of(registry: Registry, dataset: str | None = None) -> list[tuple[Dataset, PublishedTable]]:
+    """Returns the data sets that have a published table, or the one that is asked for.
+
+    Raises:
+      UsageError: `dataset` has no published table.
+    """
+    tables = [(known, known.table) for known in registry.datasets if known.table is not None]
+    if dataset is None:
+        return tables
+    chosen = [(known, table) for known, table in tables if known.name == dataset]
+    if not chosen:
+        names = " or ".join(known.name for known, _ in tables)
+        raise UsageError(f"--dataset {dataset}: expected one with a published table: {names}")
+    return chosen
+
+
+def places_in(registry: Registry, dataset: Dataset, table: PublishedTable) -> list[tuple[Place, Entry]]:
+    """Returns the rows of a table and of its later editions, in the order of their lines."""
+    rows = [(place_of(entry), entry) for entry in registry.entries if entry.dataset == dataset.name]
+    found = [(place, entry) for place, entry in rows if place is not None and place.file == table.source]
+    return sorted(found, key=lambda row: (row[0].line, row[0].edition))
+
+
+def entries_in(registry: Registry, dataset: Dataset, table: PublishedTable) -> list[Entry]:
+    """Returns the rows of a published table, in its order; rows of later editions are none of it."""
+    return [entry for place, entry in places_in(registry, dataset, table) if not place.edition]
+
+
+def number_columns(entries: Iterable[Entry]) -> list[NumberColumn]:
+    """Returns the columns for which any of the entries has a published number, in the tables' order."""
+    published = {(claim.evaluator, claim.metric) for entry in entries for claim in entry.published}
+    return [column for column in NUMBER_COLUMNS if (column.evaluator, column.metric) in published]
+
+
+def printed(entry: Entry, column: NumberColumn) -> str:
+    """Returns a published number as it was printed, or nothing."""
+    for claim in entry.published:
+        if (claim.evaluator, claim.metric) == (column.evaluator, column.metric):
+            return str(claim.value)
+    return ""
+
+
+def with_quirks(entry: Entry, place: str, regular: str) -> str:
+    """Returns what upstream has in place of a regular text: an entry's links, or the name of a file.
+
+    Raises:
+      RegistryError: the entry records a quirk of something that is not there.
+    """
+    for quirk in entry.quirks:
+        if quirk.place == place:
+            before, found, after = regular.rpartition(quirk.regular)
+            if not found:
+                raise RegistryError(
+                    f"{entry.name}: quirks: expected a part of {regular!r}, found {quirk.regular!r}"
+                )
+            regular = f"{before}{quirk.printed}{after}"
+    return regular
+
+
+def links_of(entry: Entry) -> str:
+    """Returns the links of an entry's row, quirks included; nothing where there is nothing to link to."""
+    links = [f"[config]({TO_ROOT}{entry.config})"] if entry.config else []
+    if entry.checkpoint.url.startswith(("http://", "https://")):
+        links.append(f"[ckpt]({entry.checkpoint.url})")
+    return with_quirks(entry, "links", f"({', '.join(links)})") if links else ""
+
+
+def entry_cells(entry: Entry) -> list[str]:
+    """Returns the cells of an entry under `ENTRY_COLUMNS`."""
+    # Without links, the name says which of several rows of the same backbone this is.
+    backbone = f"{entry.title} {links_of(entry) or f'(`{entry.name}`)'}"
+    return [backbone, str(entry.output_stride), resolution(entry)]
+
+
+def resolution(entry: Entry) -> str:
+    """Returns the input resolution as the tables print it."""
+    return "{} x {}".format(*entry.input_resolution)
+
+
+def layout(numbers: Sequence[NumberColumn], table: PublishedTable | None) -> list[Column]:
+    """Returns the columns of a table of this family, with the published table's quirks."""
+    extra: dict[str, int] = (
+        {quirk.column: quirk.extra_width for quirk in table.quirks} if table is not None else {}
+    )
+    entry_columns = [
+        Column(column.title, column.is_centered, extra.get(column.title, 0)) for column in ENTRY_COLUMNS
+    ]
+    return [*entry_columns, *(Column(number.title, is_centered=True) for number in numbers)]
+
+
+def published_table(registry: Registry, dataset: Dataset, table: PublishedTable) -> str:
+    """Returns one published table: header, rule and rows."""
+    entries = entries_in(registry, dataset, table)
+    numbers = number_columns(entries)
+    rows = [[*entry_cells(entry), *(printed(entry, number) for number in numbers)] for entry in entries]
+    return table_text(layout(numbers, table), rows)
+
+
+def published_tables(registry: Registry, dataset: str | None = None) -> str:
+    """Returns the published tables, each under its heading.
+
+    Raises:
+      UsageError: `dataset` has no published table.
+    """
+    return "\n".join(
+        f"### {table.heading}\n\n{published_table(registry, known, table)}"
+        for known, table in tables_of(registry, dataset)
+    )

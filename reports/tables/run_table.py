@@ -1,0 +1,225 @@
+"""Tables of published and measured numbers, from run records alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zoo.reports.tables.markdown_table import aligned_text
+
+_METRIC_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
+# What the published tables call the two evaluators.
+_EVALUATOR_MARKS = {"official": "[*]", "internal": "[**]"}
+LEGEND = "[*] official scripts, [**] the reference implementation's pipeline"
+"""What the marks of the published tables' columns mean."""
+
+COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference", "Verdict")
+INTERVAL = "95 % interval"
+_NUMBERS = ("Published", "Measured", "Difference", INTERVAL)
+# Digits after the point of a metric that nothing was published of, as the published tables have.
+_UNPUBLISHED = {
+    ("official", "pq"): 1,
+    ("official", "miou"): 1,
+    ("official", "ap"): 1,
+    ("internal", "pq"): 2,
+    ("internal", "miou"): 2,
+    ("internal", "ap"): 2,
+}
+
+
+def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the claims of a record, and a row of the same form for each other headline metric it measured.
+
+    Such a row has neither `published` nor `difference` nor `verdict`: they are None. Every row of a partial
+    run has an `interval` where one could be computed.
+    """
+    metrics, intervals = record.get("metrics", {}), record.get("intervals", {})
+    rows = [dict(claim) for claim in record["claims"]]
+    order = list(_UNPUBLISHED)
+    claimed = {(row["evaluator"], row["metric"]) for row in rows}
+    for key, decimals in _UNPUBLISHED.items():
+        evaluator, metric = key
+        value = metrics.get(evaluator, {}).get(metric)
+        if key in claimed or value is None:
+            continue
+        row = {"metric": metric, "evaluator": evaluator, "decimals": decimals, "measured": value}
+        row |= {"published": None, "difference": None, "verdict": None}
+        later = (i for i, other in enumerate(rows) if order.index(_key(other)) > order.index(key))
+        rows.insert(next(later, len(rows)), row)
+    for row in rows:
+        interval = intervals.get(row["evaluator"], {}).get(row["metric"])
+        if "interval" not in row and interval is not None:
+            row["interval"] = interval
+    return rows
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["evaluator"], row["metric"]
+
+
+def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns one row of text for each row of `measured_rows`, under `columns_of(records)`.
+
+    Measured values are shown with one digit more than was published, so that a near miss can be seen.
+    Where an entry was measured more than once, its settings and start tell the runs apart.
+    """
+    records = list(records)
+    has_intervals = INTERVAL in columns_of(records)
+    rows: list[tuple[str, ...]] = []
+    for name, record in zip(_names(records), records, strict=True):
+        for row in measured_rows(record):
+            decimals = row["decimals"]
+            cells = [
+                name,
+                f"{_METRIC_TITLES[row['metric']]} {_EVALUATOR_MARKS[row['evaluator']]}",
+                row["evaluator"],
+                _number(row["published"], decimals),
+                _number(row["measured"], decimals + 1),
+                _number(row["difference"], decimals + 1, sign=True),
+                row["verdict"] or "",
+            ]
+            if has_intervals:
+                cells.insert(-1, " to ".join(f"{end:.{decimals}f}" for end in row.get("interval") or ()))
+            rows.append(tuple(cells))
+    return rows
+
+
+def _names(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns what each record is called: its entry, and where that is not unique its settings and start."""
+    # Reads arrays too, which those that only list entries do not need.
+    from zoo.reports.tables.history import settings_of
+
+    names = [record["entry"] for record in records]
+    for more in (settings_of, _started):
+        is_shared = {name for name in names if names.count(name) > 1}
+        words = [more(record) if "settings" in record else "" for record in records]
+        names = [
+            f"{name}, {word}" if name in is_shared and word else name
+            for name, word in zip(names, words, strict=True)
+        ]
+    return names
+
+
+def _started(record: Mapping[str, Any]) -> str:
+    return str(record.get("timings", {}).get("started", ""))
+
+
+def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Returns `COLUMNS`, with `INTERVAL` before the verdict where any run is a partial one with intervals."""
+    if any(row.get("interval") for record in records for row in measured_rows(record)):
+        return (*COLUMNS[:-1], INTERVAL, COLUMNS[-1])
+    return COLUMNS
+
+
+def markdown(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the rows as a Markdown table whose columns line up, and below it the reasons of verdicts."""
+    records = list(records)
+    rows = claim_rows(records)
+    columns = columns_of(records)
+    right = [i for i, name in enumerate(columns) if name in _NUMBERS]
+    reasons = _reasons(records)
+    notes = ["", *(f"- {reason}" for reason in reasons)] if reasons else []
+    return "\n".join([aligned_text(columns, rows, right), *notes]) + "\n"
+
+
+def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns why claims were not judged, or hold by a partial run's interval: one line for each reason."""
+    about: dict[str, dict[str, None]] = {}
+    for name, record in zip(_names(records), records, strict=True):
+        reasons = [
+            f"{claim['verdict']}: {claim['reason']}" for claim in record["claims"] if claim.get("reason")
+        ]
+        if not record["claims"]:
+            reasons.append("no verdict: nothing was published for it")
+        images, in_dataset = record.get("images"), record.get("images_in_dataset")
+        part = f"{images} of {in_dataset} images"
+        if images != in_dataset and not any(part in reason for reason in reasons):
+            reasons.append(f"measured on {part}")
+        for reason in reasons:
+            about.setdefault(reason, {})[name] = None
+    if len(records) == 1:
+        return list(about)
+    return [f"{reason} ({'; '.join(names)})" for reason, names in about.items()]
+
+
+def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the rows as comma-separated values with a header; measured values are unrounded.
+
+    After `COLUMNS` come the ends of the interval of a partial run, the reason of the verdict, and the run's
+    settings and start.
+    """
+    from zoo.reports.tables.history import settings_of
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*(name.lower() for name in COLUMNS), "low", "high", "reason", "settings", "started"])
+    for record in records:
+        for row in measured_rows(record):
+            writer.writerow(
+                [
+                    record["entry"],
+                    row["metric"],
+                    row["evaluator"],
+                    _number(row["published"], row["decimals"]),
+                    "" if row["measured"] is None else repr(row["measured"]),
+                    "" if row["difference"] is None else repr(row["difference"]),
+                    row["verdict"] or "",
+                    *(map(repr, row["interval"]) if row.get("interval") else ("", "")),
+                    row.get("reason", ""),
+                    settings_of(record),
+                    _started(record),
+                ]
+            )
+    return buffer.getvalue()
+
+
+def as_json(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the rows of all records, as `measured_rows` has them, with their runs, as one JSON list."""
+    from zoo.reports.tables.history import settings_of
+
+    rows = [
+        {"entry": record["entry"], **row, "settings": settings_of(record), "started": _started(record)}
+        for record in records
+        for row in measured_rows(record)
+    ]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
+    """Returns the rows as a `FittedTable`, verdicts in colour."""
+    from rich.text import Text
+
+    from zoo.reports.tables.terminal import FittedTable
+
+    records = list(records)
+    colours = {"match": "green", "within": "yellow", "mismatch": "bold red", "not judged": "dim"}
+    # Runs of one entry are named by what tells them apart.
+    one_entry = records[0]["entry"] if len({record["entry"] for record in records}) == 1 else None
+    reasons = _reasons(records)
+    table = FittedTable(
+        leave_out_first=("Evaluator", "Difference", INTERVAL),
+        title=None if one_entry is None else Text(one_entry),
+        caption=Text("\n".join([*reasons, LEGEND])),
+        header_style="bold",
+    )
+    columns = columns_of(records)
+    shown = [i for i, name in enumerate(columns) if not (len(records) == 1 and name == "Entry")]
+    for i in shown:
+        justify: Any = "right" if columns[i] in _NUMBERS else "left"
+        # Names may go over two lines, so that a narrow terminal still shows every number.
+        header = "Run" if one_entry and columns[i] == "Entry" else columns[i]
+        table.add_column(header, justify=justify, no_wrap=columns[i] != "Entry", overflow="fold")
+    for row in claim_rows(records):
+        cells = [Text(row[i].removeprefix(f"{one_entry}, ")) for i in shown]
+        cells[-1].stylize(colours.get(row[-1], ""))
+        table.add_row(*cells)
+    return table
+
+
+def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
+    if value is None:
+        return ""
+    return f"{value:{'+' if sign else ''}.{decimals}f}"

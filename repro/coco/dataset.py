@@ -1,0 +1,288 @@
+"""COCO panoptic segmentation in its original folders: images, ground truth, and segments."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.files.machine_code import compiled
+from zoo.metrics.segments import OfficialTruth
+from zoo.repro.coco import check as coco_check
+from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
+from zoo.repro.coco.instances import read_instances
+from zoo.repro.datasets.dataset import (
+    Sample,
+    cache_at,
+    decode_image,
+    digest_of_files,
+    file_digests,
+    read_bytes,
+)
+from zoo.repro.datasets.headers import RGB, image_size, read_png_header, require_size
+
+if TYPE_CHECKING:
+    from zoo.repro.coco.check import Annotation
+    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset
+
+
+class CocoDataset:
+    """One split of COCO panoptic, read from `<split>` and `annotations`; the folder is only read.
+
+    Attributes:
+      root: folder that holds `val2017` and `annotations`.
+      split: `val2017` or `train2017`.
+      expected_images: how many images the split has when it is complete, or None for any number.
+      skipped: why images of the split are left out, by name: there is no image, or no annotation.
+    """
+
+    info = COCO
+    official_obstacle: str | None = None
+
+    def __init__(
+        self,
+        root: Path,
+        split: str = "val2017",
+        *,
+        expected_images: int | None = None,
+        cache: CacheOrFolder = None,
+    ) -> None:
+        """Reads the annotations and lists the images.
+
+        Args:
+          root: the folder that holds `val2017` and `annotations`.
+          split: name of the split.
+          expected_images: how many images the split has when it is complete, or None for any number.
+          cache: where digests of files are remembered; None for the default cache.
+
+        Raises:
+          DataError: a file or folder is missing, or the annotations are not of the COCO panoptic format.
+        """
+        self.root = root
+        self.split = split
+        self.expected_images = expected_images
+        self._cache = cache
+        self._annotations, self.skipped = coco_check.read_annotations(root, split)
+        read_instances(self.instances_json).compare(self._annotations, self.skipped)
+        self._image_ids = tuple(sorted(self._annotations))
+        self._digests: dict[str, tuple[int, str]] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """Names of the images, as in `000000000139`, sorted."""
+        return self._image_ids
+
+    @property
+    def panoptic_json(self) -> Path:
+        """The panoptic annotations."""
+        return self.root / coco_check.panoptic_name(self.split)
+
+    @property
+    def panoptic_folder(self) -> Path:
+        """The folder of panoptic PNG files."""
+        return self.panoptic_json.with_suffix("")
+
+    @property
+    def instances_json(self) -> Path:
+        """The instance annotations."""
+        return self.root / coco_check.instances_name(self.split)
+
+    def __len__(self) -> int:
+        return len(self._image_ids)
+
+    def official_image_id(self, image_id: str) -> int:
+        """Returns the number by which the annotations call an image."""
+        return self._annotations[image_id].official_id
+
+    def load(self, index: int) -> Sample:
+        """Returns image `index` with its ground truth.
+
+        Raises:
+          DataError: a file is missing or broken, its size is not the annotated one, a segment's area is not
+            the annotated one, or a category is unknown.
+        """
+        image_id = self._image_ids[index]
+        annotation = self._annotations[image_id]
+        image_path = self.root / self.split / annotation.image_file
+        png_path = self.panoptic_folder / annotation.png_file
+        image = decode_image(read_bytes(image_path), str(image_path))
+        colours = decode_image(read_bytes(png_path), str(png_path))
+        for path, found in ((image_path, image.shape[:2]), (png_path, colours.shape[:2])):
+            require_size(found, annotation.size, str(path), self.panoptic_json.name)
+        panoptic, truth = read_segments(colours, annotation, str(png_path))
+        semantic = (panoptic // COCO.label_divisor).astype(np.uint8)
+        return Sample(image_id, image, panoptic, semantic, np.zeros(0, np.int32), official=truth)
+
+    def check_headers(self, index: int) -> None:
+        """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories.
+
+        Raises:
+          DataError: a file is missing, cut short, or of a wrong type or size, or a category is unknown.
+        """
+        annotation = self._annotations[self._image_ids[index]]
+        image_path = self.root / self.split / annotation.image_file
+        png_path = self.panoptic_folder / annotation.png_file
+        header = read_png_header(png_path)
+        if (header.bits, header.colour_type) != (8, RGB):
+            raise DataError(
+                f"{png_path}: expected segment ids in RGB of 8 bits, found {header.bits} bits and PNG colour "
+                f"type {header.colour_type}"
+            )
+        require_size(header[:2], annotation.size, str(png_path), self.panoptic_json.name)
+        size = image_size(image_path, str(image_path))
+        require_size(size, annotation.size, str(image_path), self.panoptic_json.name)
+        for segment in annotation.segments:
+            segment.train_id(CATEGORY_TO_TRAIN_ID, str(png_path))
+
+    def check_contents(self, index: int) -> None:
+        """Decodes the image and its panoptic PNG; the annotations were read when the data set was opened.
+
+        Raises:
+          DataError: see `load`.
+        """
+        self.load(index)
+
+    def digests(self) -> dict[str, tuple[int, str]]:
+        """Returns size and SHA-256 of each image, PNG and annotation file, by name in `root`."""
+        with self._lock:
+            if self._digests is None:
+                annotations = [self._annotations[image_id] for image_id in self._image_ids]
+                names = [coco_check.panoptic_name(self.split), coco_check.instances_name(self.split)]
+                names += [f"{self.split}/{annotation.image_file}" for annotation in annotations]
+                folder = coco_check.panoptic_name(self.split).removesuffix(".json")
+                names += [f"{folder}/{annotation.png_file}" for annotation in annotations]
+                self._digests = file_digests(self.root, names, cache_at(self._cache).folder("fingerprints"))
+            return self._digests
+
+    def fingerprint(self) -> str:
+        """Returns a SHA-256 over the split's images and annotations: names, sizes, contents.
+
+        The first call reads every file once; later ones, also of other processes, read those that changed.
+        """
+        return digest_of_files(self.digests(), about=f"coco {self.split}")
+
+    def check(self) -> list[str]:
+        """Returns what is missing or wrong, one line each."""
+        return coco_check.problems(self)
+
+
+def open_coco(
+    path: Path,
+    split: str = "val2017",
+    *,
+    expected_images: int | None = None,
+    cache: CacheOrFolder = None,
+    keep_going: bool = False,
+) -> Dataset:
+    """Opens COCO panoptic, or any data set in its layout.
+
+    Args:
+      path: the folder that holds `val2017` and `annotations`, or the folder above it where there is only one;
+        or TFRecords as DeepLab2 writes them, a folder or one file.
+      split: name of the split.
+      expected_images: how many images a complete split has, or None for any number.
+      cache: where what is made from the data is kept; None for the default cache.
+      keep_going: leave out images that cannot be used, instead of an error.
+
+    Raises:
+      DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
+    """
+    from zoo.repro.datasets.tfrecord import open_records_or_folders
+
+    def open_folders(path: Path) -> CocoDataset:
+        root = coco_check.find_root(path, split)
+        return CocoDataset(root, split, expected_images=expected_images, cache=cache)
+
+    return open_records_or_folders(
+        Path(path),
+        split.removesuffix("2017"),
+        COCO,
+        open_folders,
+        expected_images=expected_images,
+        keep_going=keep_going,
+    )
+
+
+def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tuple[np.ndarray, OfficialTruth]:
+    """Returns the panoptic map that the reference scores with, and the segments of the official scripts.
+
+    As DeepLab2's `build_coco_data.py`: instances are numbered from 1 in each class, in the order of the
+    annotation; crowds are void.
+
+    Args:
+      colours: [H, W, 3] uint8, a panoptic PNG: segment id = red + 256 * green + 65536 * blue.
+      annotation: the image's annotation.
+      name: name of the PNG for error messages.
+
+    Returns:
+      [H, W] int32, train id * 256 + instance; and the segments, crowds included.
+
+    Raises:
+      DataError: a segment's area is not the annotated one, or a category is unknown.
+    """
+    segments = annotation.segments
+    ids = np.array([segment.id for segment in segments], np.int32)
+    order = np.argsort(ids, kind="stable")
+    position, areas, stray = _segment_positions(colours, ids[order])
+    if stray >= 0:
+        raise DataError(f"{name}: holds segment {stray}, which the annotation does not list")
+    labels = np.full(len(segments) + 1, COCO.void_label, np.int32)
+    class_ids = np.zeros(len(segments), np.int32)
+    counts = dict.fromkeys(COCO.thing_class_ids, 0)
+    place = np.empty(len(segments), np.int64)
+    place[order] = np.arange(len(segments))
+    for segment, at in zip(segments, place.tolist(), strict=True):
+        train_id = segment.train_id(CATEGORY_TO_TRAIN_ID, name)
+        class_ids[at] = train_id
+        if areas[at] != segment.area_px:
+            raise DataError(
+                f"{name}: segment {segment.id} ({COCO.class_names[train_id]}) has {areas[at]} pixels, "
+                f"expected {segment.area_px} as annotated"
+            )
+        instance = 0
+        if train_id in counts:
+            if segment.is_crowd:
+                continue
+            counts[train_id] += 1
+            instance = counts[train_id]
+            if instance >= COCO.label_divisor:
+                raise DataError(f"{name}: has {instance} instances or more of one class, the most is 255")
+        labels[at] = train_id * COCO.label_divisor + instance
+    truth = OfficialTruth(
+        segment_map=position,
+        segment_ids=ids[order],
+        class_ids=class_ids,
+        is_crowd=np.array([segments[i].is_crowd for i in order], np.bool_),
+    )
+    return labels[position], truth
+
+
+@compiled
+def _segment_positions(colours, ids):  # type: ignore[no-untyped-def]
+    """Returns each pixel's position among the sorted `ids` (-1 for 0), areas, and an id not among them."""
+    height, width = colours.shape[:2]
+    position = np.empty((height, width), np.int32)
+    areas = np.zeros(ids.size, np.int64)
+    last: Any = 0
+    found: Any = -1
+    for y in range(height):
+        for x in range(width):
+            segment = (
+                np.int32(colours[y, x, 0])
+                + np.int32(colours[y, x, 1]) * 256
+                + np.int32(colours[y, x, 2]) * 65536
+            )
+            if segment != last:
+                last, found = segment, -1
+                if segment != 0:
+                    found = np.searchsorted(ids, segment)
+                    if found == ids.size or ids[found] != segment:
+                        return position, areas, segment
+            position[y, x] = found
+            if found >= 0:
+                areas[found] += 1
+    return position, areas, -1

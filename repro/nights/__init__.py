@@ -1,0 +1,1 @@
+"""Evaluates many entries, each in its own process."""

@@ -1,0 +1,306 @@
+"""A night: every entry that can be measured here, each in a process of its own, one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from zoo.errors import EvaluationError, InterruptedRunError, ZooError
+from zoo.fetch.places import place_of
+from zoo.files.cache import Cache, readable_size, write_atomically
+from zoo.reports.page import html
+from zoo.reports.runs import find_runs
+from zoo.reports.tables.measured import measured_tables, read_measured
+from zoo.reports.tables.night_summary import summarize, summary_markdown
+from zoo.repro.datasets.opening import open_dataset
+from zoo.repro.nights.limited import call_zoo
+from zoo.repro.records.night_folder import (
+    FAILED,
+    HELD,
+    MISSED,
+    NOT_JUDGED,
+    NOT_RUN,
+    UNFINISHED,
+    Night,
+    Outcome,
+    check_date,
+    last_record,
+    nights_before,
+    now,
+    open_night,
+    record_path,
+)
+from zoo.repro.records.record import read_record, versions, write_json, writing
+from zoo.repro.run.claims import NOT_JUDGED as NO_VERDICT
+from zoo.repro.run.claims import all_hold
+from zoo.repro.run.reproduce import RunSettings, code_digest, say
+
+if TYPE_CHECKING:
+    from zoo.registry import Entry, Registry
+
+WORK = "work"
+"""Folder of the run folders, beside the nights."""
+
+# A page shows the history of so many nights.
+_PAGE_NIGHTS = 60
+
+
+@dataclass(frozen=True)
+class NightSettings:
+    """What a user may choose about a night.
+
+    Attributes:
+      data: data set -> its folder, for those that are not bundled.
+      fetch: whether checkpoints and data sets that are not at hand may be downloaded.
+      timeout_s: seconds that an entry may take.
+      memory_bytes: memory that an entry's processes may hold.
+      limit: evaluate only so many images of each data set.
+      device: see `zoo.network.devices.strategy_for`.
+      threshold: percentage points by which a metric may fall since an entry's last record.
+      date: the night's date, as `2026-11-25`; None for today's, UTC.
+      registry_files: the user's registry files.
+    """
+
+    data: Mapping[str, Path] = field(default_factory=dict)
+    fetch: bool = False
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    limit: int | None = None
+    device: str = "auto"
+    threshold: float = 0.1
+    date: str | None = None
+    registry_files: tuple[Path, ...] = ()
+
+
+def run_night(registry: Registry, names: Sequence[str], out: Path, settings: NightSettings) -> dict[str, Any]:
+    """Measures entries, each in a process of its own, and returns the night's summary.
+
+    A night that was stopped goes on with the entries that have no record yet, and with their unfinished
+    runs. Records and summary are in `out/<date>`; run folders are in `out/work`, and the next night's replace
+    them.
+
+    Args:
+      registry: where entries and data sets are declared.
+      names: entries or globs; none for all entries.
+      out: the folder of all nights.
+      settings: what the user chose.
+
+    Raises:
+      InterruptedRunError: stopped by the user; the summary so far is written.
+      UsageError: an unknown name, or no date.
+      ZooError: another process is running a night in `out`, or it cannot be written; a named folder holds
+        no such data set.
+    """
+    day = check_date(settings.date)
+    for name, folder in settings.data.items():
+        # Images that cannot be used are for the entries to tell; a folder that holds no data set is a slip.
+        open_dataset(registry.dataset(name), folder, Cache(), keep_going=True)
+    entries = registry.select(names)
+    named = {registry.resolve(name).name for name in names if not set(name) & set("*?[")}
+    with _in_use(out), _ended_by_sigterm():
+        night = open_night(out, day, {"limit": settings.limit, "device": settings.device})
+        if night.outcomes:
+            say(f"night {night.folder.name}: goes on, with {len(night.measured())} entries measured")
+        queue = _plan(night, registry, entries, named, settings)
+        _write(night, registry, settings)
+        for number, entry in enumerate(queue, 1):
+            say(f"{number} of {len(queue)}: {entry.name} (output: {night.log_path(entry.name)})")
+            try:
+                outcome = _measure(night, registry, entry, out / WORK, settings)
+            except KeyboardInterrupt:
+                _write(night, registry, settings)
+                _write_page(night, out, settings)
+                raise InterruptedRunError(
+                    f"night {night.folder.name}: interrupted with {number - 1} of {len(queue)} entries done; "
+                    f"run the same command again to go on (so far: {night.folder / 'summary.md'})"
+                ) from None
+            night.outcomes[entry.name] = outcome
+            _write(night, registry, settings)
+            say(_told(outcome))
+        night.finished = now()
+        _write_page(night, out, settings)
+        return _write(night, registry, settings)
+
+
+def _plan(
+    night: Night, registry: Registry, entries: Sequence[Entry], named: set[str], settings: NightSettings
+) -> list[Entry]:
+    """Notes what is not at hand, and returns the entries that are to be measured."""
+    cache = Cache()
+    before, queue = night.outcomes, []
+    night.outcomes = {
+        name: outcome
+        for name, outcome in before.items()
+        if night.record_path(name).exists() or outcome.result == FAILED
+    }
+    for entry in entries:
+        record = night.record_path(entry.name)
+        if record.exists():
+            # Killed between writing the record and the summary: all but the process' own figures is there.
+            if before.get(entry.name, _unfinished(entry)).result == UNFINISHED:
+                night.outcomes[entry.name] = Outcome(entry.name, _judged(read_record(record)))
+            continue
+        missing = _what_is_missing(entry, registry, settings, cache)
+        if missing is None:
+            queue.append(entry)
+            night.outcomes[entry.name] = before.get(entry.name, _unfinished(entry))
+        else:
+            wanted = entry.name in named or last_record(night.folder, entry.name) is not None
+            night.outcomes[entry.name] = Outcome(entry.name, NOT_RUN, missing, wanted)
+    return queue
+
+
+def _unfinished(entry: Entry) -> Outcome:
+    return Outcome(entry.name, UNFINISHED, "stopped before its turn")
+
+
+def _what_is_missing(entry: Entry, registry: Registry, settings: NightSettings, cache: Cache) -> str | None:
+    """Returns why an entry cannot be measured here, or None."""
+    dataset = registry.dataset(entry.dataset)
+    if dataset.name not in settings.data:
+        if dataset.archive is None:
+            return f"no data; give --data {dataset.name}=DIR"
+        if not (settings.fetch or place_of(dataset.archive.url, cache)):
+            return f"no data; give --data {dataset.name}=DIR, or --fetch"
+    if not (settings.fetch or place_of(entry.checkpoint.url, cache)):
+        if entry.checkpoint.url.startswith("file://"):
+            return f"no checkpoint; {entry.checkpoint.url} is not there"
+        return "no checkpoint; `zoo fetch` it, or give --fetch"
+    return None
+
+
+def _measure(night: Night, registry: Registry, entry: Entry, work: Path, settings: NightSettings) -> Outcome:
+    """Runs one entry to its end, or to a limit; copies its record into the night."""
+    digest = _software_digest(entry, settings)
+    # Goes on only with what this night began, and the same software would compute.
+    restart = night.outcomes[entry.name].begun_with != digest
+    begun = Outcome(entry.name, UNFINISHED, "stopped while it ran", begun_with=digest)
+    night.outcomes[entry.name] = begun
+    _write(night, registry, settings)
+    # The record of another night, or of a process that ended before its record was copied.
+    made = _made(work, entry.name, settings)
+    log = night.log_path(entry.name)
+    with writing(log):
+        made.unlink(missing_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        printed_before = log.stat().st_size if log.exists() else 0
+    ended = call_zoo(
+        _words(entry, work, settings, restart=restart),
+        log,
+        timeout_s=settings.timeout_s,
+        memory_bytes=settings.memory_bytes,
+    )
+    outcome = replace(begun, duration_s=ended.duration_s, peak_memory_bytes=ended.peak_memory_bytes)
+    if ended.exit_code in (0, 1) and ended.limit is None and made.exists():
+        record = read_record(made)
+        write_json(night.record_path(entry.name), record)
+        return replace(outcome, result=_judged(record), reason=None, begun_with=None)
+    output = log.read_bytes()[printed_before:].decode("utf-8", errors="replace")
+    return replace(outcome, result=FAILED, reason=ended.error(output).removeprefix(f"{entry.name}: "))
+
+
+def _made(work: Path, entry: str, settings: NightSettings) -> Path:
+    """Returns where `zoo reproduce` leaves the record of an entry."""
+    name = RunSettings(limit=settings.limit, device=settings.device).folder_name(entry)
+    return work / name / "record.json"
+
+
+def _judged(record: Mapping[str, Any]) -> str:
+    claims = record["claims"]
+    if all(claim["verdict"] == NO_VERDICT for claim in claims):
+        return NOT_JUDGED
+    return HELD if all_hold(claims) else MISSED
+
+
+def _words(entry: Entry, work: Path, settings: NightSettings, *, restart: bool) -> list[str]:
+    words = [word for path in settings.registry_files for word in ("--registry", str(path))]
+    words += ["reproduce", entry.name, "--out", str(work), "--device", settings.device]
+    if entry.dataset in settings.data:
+        words += ["--data", str(settings.data[entry.dataset])]
+    if settings.limit is not None:
+        words += ["--limit", str(settings.limit)]
+    return [*words, "--restart"] if restart else words
+
+
+def _software_digest(entry: Entry, settings: NightSettings) -> str:
+    data = str(settings.data.get(entry.dataset, ""))
+    parts = json.dumps([code_digest(), versions(), entry.digest(), data], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _write(night: Night, registry: Registry, settings: NightSettings) -> dict[str, Any]:
+    """Writes all that is made from the night's records; returns the summary."""
+    summary = summarize(night, settings.threshold)
+    write_json(night.folder / "summary.json", summary)
+    known = {entry.name for entry in registry.entries}
+    records = [night.record_path(name) for name in night.measured() if name in known]
+    texts = {
+        "summary.md": summary_markdown(summary, night),
+        "measured.md": measured_tables(registry, map(read_measured, records)),
+    }
+    for name, text in texts.items():
+        with writing(night.folder / name):
+            write_atomically(night.folder / name, text)
+    return summary
+
+
+def _write_page(night: Night, out: Path, settings: NightSettings) -> None:
+    """Writes the page of the night, with the history of its entries and the pictures in the run folders."""
+    folders = [night.folder, *itertools.islice(nights_before(night.folder), _PAGE_NIGHTS - 1)]
+    entries = night.measured()
+    records = [path for folder in folders for name in entries if (path := record_path(folder, name)).exists()]
+    made = [path for name in entries if (path := _made(out / WORK, name, settings)).exists()]
+    if not records:
+        return
+    page = night.folder / "report.html"
+    try:
+        text = html.page(find_runs([*records, *made]))
+    except ZooError as error:
+        # A damaged record of an earlier night is no reason to lose this one.
+        say(f"no page of the night: {error}")
+        return
+    with writing(page):
+        write_atomically(page, text)
+
+
+def _told(outcome: Outcome) -> str:
+    why = f": {outcome.reason}" if outcome.reason else ""
+    used = f"{outcome.duration_s or 0:.0f} s, {readable_size(outcome.peak_memory_bytes or 0)}"
+    return f"{outcome.entry}: {outcome.result}{why} ({used})"
+
+
+@contextmanager
+def _in_use(out: Path) -> Iterator[None]:
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    with writing(out):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise EvaluationError(
+                f"{out}: another night is running there; wait for it, or give another --out"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets a request to end do what an interrupt does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

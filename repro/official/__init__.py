@@ -1,0 +1,1 @@
+"""The official evaluation scripts, each in its own process and folder."""

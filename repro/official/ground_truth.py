@@ -1,0 +1,197 @@
+"""Panoptic ground truth for the official script: the user's own, or made once by the official package."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError
+from zoo.repro.datasets.dataset import cache_at, digest_of_files
+from zoo.repro.datasets.headers import RGB, read_png_header
+from zoo.repro.official.jobs import CITYSCAPES_SCRIPTS, Jobs, mirror_files, provenance
+
+if TYPE_CHECKING:
+    from zoo.repro.cityscapes.dataset import CityscapesDataset
+    from zoo.repro.datasets.dataset import CacheOrFolder
+
+# Where it came from, if it did not come with the data, in this run or an earlier one.
+MADE = "made by createPanopticImgs"
+
+# Below this many images the start of a process costs more than it brings.
+_IMAGES_PER_PROCESS = 4
+
+
+@dataclass(frozen=True)
+class PanopticGroundTruth:
+    """Panoptic ground truth in the COCO format.
+
+    Attributes:
+      json: the file of annotations; may name more images than are evaluated.
+      folder: the folder of PNG files.
+      source: where it came from.
+      seconds: how long it took to find or make.
+    """
+
+    json: Path
+    folder: Path
+    source: str
+    seconds: float
+
+    def select(self, image_ids: Sequence[str], path: Path) -> None:
+        """Writes the annotations of `image_ids` alone, in that order, to `path`."""
+        select_annotations(self.json, image_ids, path)
+
+
+def select_annotations(source: Path, image_ids: Sequence[str] | Sequence[int], path: Path) -> None:
+    """Writes the part of a panoptic annotation file that belongs to some images.
+
+    Args:
+      source: annotations in the COCO panoptic format.
+      image_ids: how they call the images.
+      path: the file to write, with the images in that order.
+    """
+    content = json.loads(source.read_text(encoding="utf-8"))
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        by_id = {element[name]: element for element in content[key]}
+        content[key] = [by_id[image_id] for image_id in image_ids]
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def panoptic_ground_truth(
+    dataset: CityscapesDataset,
+    image_ids: Sequence[str],
+    jobs: Jobs,
+    *,
+    cache: CacheOrFolder = None,
+    processes: int = 1,
+    patience_s: float = 3600.0,
+) -> PanopticGroundTruth:
+    """Returns panoptic ground truth for `image_ids`; makes it in the cache where the data have none.
+
+    It is made by the official `createPanopticImgs` on links to the files, in processes of their own, and
+    lands in the cache whole. Its name there is a digest of the files it was made from.
+
+    Args:
+      dataset: the data; its folder is only read.
+      image_ids: the images that are evaluated.
+      jobs: where the script runs.
+      cache: the cache to keep it in; None for the default one.
+      processes: how many processes may make it at once.
+      patience_s: seconds after which the script is given up.
+
+    Raises:
+      EvaluationError: the script failed.
+    """
+    start = time.perf_counter()
+    name = f"cityscapes_panoptic_{dataset.split}"
+    ids = set(image_ids)
+    original = dataset.info.original_ids
+    if _is_complete(dataset.root / "gtFine", name, ids, original):
+        return _found(dataset.root / "gtFine", name, "data folder", start)
+    root = cache_at(cache).folder("panoptic_ground_truth")
+    for key in {_key(dataset, dataset.image_ids), _key(dataset, image_ids)}:
+        if _is_complete(root / key, name, ids, original):
+            return _found(root / key, name, MADE, start)
+    key = _key(dataset, image_ids)
+    with cache_at(cache).lock("panoptic_ground_truth", key):
+        if not _is_complete(root / key, name, ids, original):
+            temporary = root / f".{key}.{os.getpid()}"
+            try:
+                _make(dataset, image_ids, temporary, name, jobs, processes, patience_s)
+                shutil.rmtree(root / key, ignore_errors=True)
+                os.replace(temporary / "made", root / key)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return _found(root / key, name, MADE, start)
+
+
+def _found(folder: Path, name: str, source: str, start: float) -> PanopticGroundTruth:
+    return PanopticGroundTruth(folder / f"{name}.json", folder / name, source, time.perf_counter() - start)
+
+
+def _key(dataset: CityscapesDataset, image_ids: Sequence[str]) -> str:
+    digests = dataset.digests()
+    names = [dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids]
+    script = provenance(CITYSCAPES_SCRIPTS)["scripts"]["createPanopticImgs"]["sha256"]
+    return digest_of_files(
+        {name: digests[name] for name in names}, about=f"panoptic {dataset.split} {script}"
+    )
+
+
+def _is_complete(folder: Path, name: str, image_ids: set[str], original_ids: Sequence[int]) -> bool:
+    """Says whether a folder has panoptic ground truth with original label ids for all images."""
+    try:
+        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        files = {element["image_id"]: element["file_name"] for element in content["annotations"]}
+        categories = {element["id"] for element in content["categories"]}
+        present = {path.name for path in (folder / name).iterdir()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return (
+        categories == set(original_ids)
+        and image_ids <= files.keys()
+        and {element["id"] for element in content.get("images", [])} >= image_ids
+        and {files[image_id] for image_id in image_ids} <= present
+        and all(_is_rgb(folder / name / files[image_id]) for image_id in image_ids)
+    )
+
+
+def _is_rgb(path: Path) -> bool:
+    try:
+        header = read_png_header(path)
+    except DataError:
+        return False
+    return (header.bits, header.colour_type) == (8, RGB)
+
+
+def _make(
+    dataset: CityscapesDataset,
+    image_ids: Sequence[str],
+    temporary: Path,
+    name: str,
+    jobs: Jobs,
+    processes: int,
+    patience_s: float,
+) -> None:
+    # The script takes its files in the order of their paths; parts in that order join to the same result.
+    files = sorted(dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids)
+    parts = max(1, min(processes, len(files) // _IMAGES_PER_PROCESS))
+    bounds = [len(files) * part // parts for part in range(parts + 1)]
+    shutil.rmtree(temporary, ignore_errors=True)
+
+    def make_part(part: int) -> Path:
+        own = files[bounds[part] : bounds[part + 1]]
+        folder, output = temporary / f"links{part}", temporary / f"part{part}"
+        mirror_files({file: dataset.root / file for file in own}, folder)
+        output.mkdir(parents=True)
+        job = {
+            "kind": "make_panoptic",
+            "ground_truth": str((folder / "gtFine").resolve()),
+            "output": str(output.resolve()),
+            "split": dataset.split,
+            # It runs beside the network, which goes first.
+            "nice": 10,
+        }
+        jobs.run(f"make_panoptic{part}", job, patience_s=patience_s)
+        return output
+
+    with ThreadPoolExecutor(parts) as threads:
+        outputs = list(threads.map(make_part, range(parts)))
+    made = temporary / "made"
+    (made / name).mkdir(parents=True)
+    joined: dict[str, Any] = {}
+    for output in outputs:
+        content = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
+        for key in ("images", "annotations"):
+            joined.setdefault(key, []).extend(content[key])
+        joined["categories"] = content["categories"]
+        for path in (output / name).iterdir():
+            os.replace(path, made / name / path.name)
+    (made / f"{name}.json").write_text(json.dumps(joined, sort_keys=True, indent=4), encoding="utf-8")

@@ -1,0 +1,220 @@
+"""Official scores of a run: the unmodified scripts on files on disk, and their unrounded results."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import EvaluationError
+from zoo.files.cache import read_json
+from zoo.repro.datasets.predictions import missing_predictions
+from zoo.repro.official.jobs import Jobs, ScriptError, available_cores
+
+if TYPE_CHECKING:
+    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset, DatasetInfo
+    from zoo.repro.run.scores import InternalResult
+
+# A script that takes longer than this is stuck: some twenty times what it takes on one slow core.
+_PATIENCE_S = 300.0
+_PATIENCE_S_PER_IMAGE = 20.0
+
+RESULT = "result.json"
+"""The file in which a script's job leaves its numbers."""
+
+
+@dataclass(frozen=True)
+class OfficialScores:
+    """What the official scripts say.
+
+    Attributes:
+      metrics: in percent, unrounded: `pq`, `sq`, `rq`, each also with `_things` and `_stuff`; `ap` and `ap50`
+        of the instances; `miou`, and for Cityscapes `iiou`. NaN where no class of a kind occurs. Empty where
+        the scripts could not run.
+      per_class: metric -> class name -> percent, or None where the class does not occur (for PQ the script
+        says 0 instead).
+      provenance: packages, scripts with digests, where the ground truth came from, and what had to be
+        handled; or why the scripts could not run (`skipped`), or which of them failed (`failed`) with what
+        it printed last (`output`).
+      timings: seconds of each script.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def take_panoptic(self, result: Mapping[str, Any], info: DatasetInfo) -> None:
+        """Takes the panoptic script's numbers, fractions by category id."""
+        for group, suffix in (("All", ""), ("Things", "_things"), ("Stuff", "_stuff")):
+            for metric in ("pq", "sq", "rq"):
+                self.metrics[metric + suffix] = 100.0 * result[group][metric]
+        for metric in ("pq", "sq", "rq"):
+            self.per_class[metric] = {
+                name: percent(result["per_class"][str(original_id)][metric])
+                for name, original_id in zip(info.class_names, info.original_ids, strict=True)
+                if str(original_id) in result["per_class"]
+            }
+
+    def take_semantic(self, internal: InternalResult) -> None:
+        """Takes mean IoU from the run's own statistics where no official script measures it (COCO).
+
+        Its definition is that of COCO's panoptic API, whose converter makes semantic ground truth from the
+        panoptic annotations: crowd regions keep their category, void is left out.
+        """
+        if not self.metrics or "miou" in self.metrics or internal.official_miou is None:
+            return
+        self.metrics["miou"] = internal.official_miou
+        self.per_class["iou"] = dict(internal.official_iou)
+        self.provenance["miou"] = (
+            "semantic head against the categories of the panoptic annotations, crowd regions included, void "
+            "left out; there is no official script, so zoo counts the pixels"
+        )
+
+
+class OfficialRun(ABC):
+    """The official scripts of one run; ground truth may be prepared while predictions are being made."""
+
+    def __init__(
+        self, image_ids: Sequence[str], predictions: Path, folder: Path, *, processes: int | None = None
+    ) -> None:
+        """Starts to prepare; see `start_official`."""
+        self._image_ids = list(image_ids)
+        self._predictions = predictions
+        self._folder = folder
+        self._processes = processes or available_cores()
+        self._patience_s = _PATIENCE_S + _PATIENCE_S_PER_IMAGE * len(self._image_ids)
+        self._jobs = Jobs(folder)
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="official")
+
+    def finish(self) -> OfficialScores:
+        """Runs the scripts, all at once, on the predictions that are now complete.
+
+        Where a script fails, the scores are empty, and their provenance says why.
+
+        Raises:
+          EvaluationError: predictions are missing.
+        """
+        missing = missing_predictions(self._predictions, self._image_ids)
+        if missing:
+            raise EvaluationError(
+                f"{self._predictions}: {len(missing)} of {len(self._image_ids)} predictions missing, "
+                f"first: {missing[0]}; run again to make them"
+            )
+        try:
+            return self._score()
+        except ScriptError as error:
+            return OfficialScores(provenance={"failed": str(error), "output": error.output})
+
+    @abstractmethod
+    def _score(self) -> OfficialScores:
+        """Runs the scripts on complete predictions."""
+
+    def close(self) -> None:
+        """Ends what still runs; harmless after `finish`."""
+        self._jobs.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> OfficialRun:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _panoptic_job(
+        self, ground_truth_json: Path, ground_truth_folder: Path, prediction_json: Path, folder: Path
+    ) -> tuple[Path, float]:
+        """Runs the panoptic script on files in the COCO format."""
+        job = {
+            "kind": self._panoptic_kind(),
+            "gt_json": str(ground_truth_json.resolve()),
+            "gt_folder": str(ground_truth_folder.resolve()),
+            "prediction_json": str(prediction_json.resolve()),
+            "prediction_folder": str(folder.resolve()),
+            "result": RESULT,
+            "processes": max(1, min(self._processes, len(self._image_ids))),
+        }
+        return self._jobs.run("panoptic", job, patience_s=self._patience_s)
+
+    def _panoptic_kind(self) -> str:
+        """Which of the two copies of the panoptic script runs."""
+        return "panoptic"
+
+    def _note(self, scores: OfficialScores, parts: Mapping[str, tuple[Path, float]]) -> None:
+        """Adds to the scores how long each script took, and what had to be handled."""
+        handled = scores.provenance.setdefault("handled", [])
+        for name, (work, seconds) in parts.items():
+            handled += json.loads((work / "handled.json").read_text(encoding="utf-8"))
+            scores.timings[f"official_{name}_s"] = seconds
+
+
+class _NoOfficialRun(OfficialRun):
+    """For data sets that the official scripts cannot score."""
+
+    def __init__(self, obstacle: str, predictions: Path, folder: Path) -> None:
+        super().__init__([], predictions, folder)
+        self._obstacle = obstacle
+
+    def _score(self) -> OfficialScores:
+        return OfficialScores(provenance={"skipped": self._obstacle})
+
+
+def start_official(
+    dataset: Dataset,
+    image_ids: Sequence[str],
+    predictions: Path,
+    folder: Path,
+    *,
+    cache: CacheOrFolder = None,
+    processes: int | None = None,
+) -> OfficialRun:
+    """Starts the official scoring of a run and returns at once.
+
+    What the data set lacks for it is made in the background. Call `finish` when all predictions are written,
+    and `close` in any case.
+
+    Args:
+      dataset: the data set; where its `official_obstacle` is set, `finish` gives no metrics.
+      image_ids: the images that are evaluated; fewer than all restrict the ground truth too.
+      predictions: folder in which `write_predictions` writes.
+      folder: folder for the scripts' own files: results, output, links.
+      cache: where panoptic ground truth is kept; None for the default cache.
+      processes: how many processes to use at once; None for one on each core.
+    """
+    from zoo.repro.cityscapes.dataset import CityscapesDataset
+    from zoo.repro.coco.dataset import CocoDataset
+
+    if dataset.official_obstacle is not None:
+        return _NoOfficialRun(dataset.official_obstacle, predictions, folder)
+    if isinstance(dataset, CityscapesDataset):
+        from zoo.repro.cityscapes.official import CityscapesRun
+
+        return CityscapesRun(dataset, image_ids, predictions, folder, cache=cache, processes=processes)
+    if isinstance(dataset, CocoDataset):
+        from zoo.repro.coco.official import CocoRun
+
+        return CocoRun(dataset, image_ids, predictions, folder, processes=processes)
+    obstacle = f"the official scripts read no {type(dataset).__name__} of {dataset.info.name}"
+    return _NoOfficialRun(obstacle, predictions, folder)
+
+
+def script_result(work: Path) -> dict[str, Any]:
+    """Returns the numbers that a script's job left in its folder.
+
+    Raises:
+      ScriptError: there are none.
+    """
+    found = read_json(work / RESULT)
+    if found is None:
+        raise ScriptError(f"{work / RESULT}: the script left no results; see log.txt beside it", [])
+    return dict(found)
+
+
+def percent(value: float) -> float | None:
+    """Returns a fraction as percent, NaN as None."""
+    return None if math.isnan(value) else 100.0 * value

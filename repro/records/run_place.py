@@ -1,0 +1,168 @@
+"""Where a run is made, and how its results take the place of the last ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from zoo.errors import EvaluationError, ZooError
+from zoo.files.cache import read_json
+from zoo.repro.records.record import read_record, writing
+from zoo.repro.records.store import RunFolder
+
+UNFINISHED = ".unfinished"
+"""What the name of the folder in which a run is made ends with."""
+
+_TITLES = {
+    "entry": "entry",
+    "entry_digest": "declaration of the entry",
+    "checkpoint_sha256": "checkpoint",
+    "dataset_fingerprint": "data",
+    "settings": "settings",
+    "device": "kind of device",
+    "versions": "package versions",
+    "code": "code of zoo",
+}
+
+
+class RunPlace:
+    """The place of one entry's results with one choice of settings.
+
+    A run is made in `unfinished`, beside `finished`, and takes its place by a rename once its record is
+    written: whatever ends a run early leaves the last results as they are. Results of something else (another
+    checkpoint, other data, other software) are not replaced but kept under a name with their date.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path = Path(path)
+        self.finished = RunFolder(path)
+        self.unfinished = RunFolder(path.with_name(path.name + UNFINISHED))
+        self._replaced = RunFolder(path.with_name(f".{path.name}.replaced"))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Holds the place for this process.
+
+        Raises:
+          EvaluationError: another process is running in it.
+        """
+        path = self.finished.root
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_name(f".{path.name}.lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise EvaluationError(
+                    f"{path}: another process is running there; wait for it, or give another --out"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check(self, identity: Mapping[str, Any], *, restart: bool = False) -> None:
+        """Says early, and without touching a file, whether `open` would refuse.
+
+        Raises:
+          EvaluationError: an unfinished run of another identity is here, with images that it has evaluated;
+            or the place is a file.
+        """
+        root = self.finished.root
+        if root.exists() and not root.is_dir():
+            raise EvaluationError(
+                f"{root}: is a file, expected a folder; move it away, or give another --out"
+            )
+        found = self.unfinished.identity()
+        if restart or found in (None, identity) or self._is_complete() or not self.unfinished.has_images():
+            return
+        assert found is not None
+        changed = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
+        raise EvaluationError(
+            f"{self.unfinished.root}: holds an unfinished run with "
+            f"another {', another '.join(_TITLES.get(key, key) for key in changed)}; "
+            "--restart discards it, another --out keeps it"
+        )
+
+    def open(self, identity: Mapping[str, Any], *, restart: bool = False) -> RunFolder:
+        """Returns the folder to make the run in: goes on with an unfinished run of the same identity, or not.
+
+        Numbers of a finished run are never reused: asking again measures again.
+
+        Args:
+          identity: what the run is made of.
+          restart: whether to discard an unfinished run in any case.
+
+        Raises:
+          EvaluationError: see `check`; or a folder cannot be written.
+        """
+        self.check(identity, restart=restart)
+        if self._is_complete() or self._replaced.root.exists():
+            # Ended between its last write and the rename.
+            self.finish()
+        if restart or self.unfinished.identity() != identity:
+            with writing(self.unfinished.root):
+                self.unfinished.clear()
+        self.unfinished.create(identity)
+        return self.unfinished
+
+    def finish(self) -> Path | None:
+        """Puts the run whose record is written in the place of the last one.
+
+        Returns:
+          where the last results are kept if they are of something else, else None.
+        """
+        root, kept = self.finished.root, None
+        with writing(root):
+            if self._is_complete():
+                if root.exists():
+                    kept = self._name_for_kept()
+                    os.rename(root, kept or self._replaced.root)
+                os.rename(self.unfinished.root, root)
+            self._remove_replaced()
+        return kept
+
+    def _is_complete(self) -> bool:
+        record = read_json(self.unfinished.root / "record.json")
+        # Where a script failed, the next run goes on at the scripts.
+        return record is not None and "failed" not in record.get("official_scripts", {})
+
+    def _name_for_kept(self) -> Path | None:
+        """Returns a free name with the date of the finished run, None where it is to be replaced."""
+        root = self.finished.root
+        record = root / "record.json"
+        if not record.exists() or self.finished.identity() == self.unfinished.identity():
+            return None
+        try:
+            started = datetime.fromisoformat(str(read_record(root)["timings"]["started"]))
+        except (ZooError, KeyError, TypeError, ValueError):
+            started = datetime.fromtimestamp(record.stat().st_mtime, timezone.utc)
+        name = f"{root.name}__{started:%Y-%m-%dT%H-%M-%S}"
+        free, number = root.with_name(name), 2
+        while free.exists():
+            free, number = root.with_name(f"{name}.{number}"), number + 1
+        return free
+
+    def _remove_replaced(self) -> None:
+        """Removes what a run had written; the user's own files go to the new folder."""
+        old = self._replaced.root
+        if not old.exists():
+            return
+        self._replaced.clear()
+        for path in old.iterdir():
+            target = self.finished.root / path.name
+            if path.name == ".lock":
+                # Earlier versions locked the folder itself.
+                path.unlink()
+            elif not target.exists():
+                os.rename(path, target)
+        if old.is_symlink():
+            old.unlink()
+        elif not any(old.iterdir()):
+            old.rmdir()

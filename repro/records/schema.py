@@ -1,0 +1,250 @@
+"""What a run record and a night's summary must hold, so that every reader can rely on it.
+
+Only what readers use is declared; further keys are kept as they are, so that records of other versions stay
+readable. Numbers are finite: what could not be measured is null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from typing_extensions import Self
+
+from zoo.errors import DataError
+from zoo.registry.file import describe
+from zoo.registry.layers import explain_error
+from zoo.registry.network_options import wrong_key
+
+SCHEMA_VERSION = 1
+MEASURE_AGAIN = "`zoo reproduce` measures again"
+
+
+def _time_with_zone(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time with its zone, as 2026-11-25T02:11:09+00:00")
+    return text
+
+
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+NumberOrNone = Number | None
+Whole = Annotated[int, Strict(), Field(ge=0)]
+Positive = Annotated[int, Strict(), Field(ge=1)]
+String = Annotated[str, Strict()]
+Time = Annotated[String, AfterValidator(_time_with_zone)]
+Evaluator = Literal["official", "internal"]
+PerClass = dict[str, dict[str, NumberOrNone]]
+Interval = tuple[Number, Number]
+# A file of the run's own folder, of a kind that a page can show.
+PictureFile = Annotated[String, Field(pattern=r"^pictures/\w[\w.-]*\.(jpg|png)$")]
+
+
+class _Part(BaseModel):
+    """Base of the schema: open to keys that it does not name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class ClaimRow(_Part):
+    """A published number, what was measured, and the verdict."""
+
+    metric: Literal["pq", "miou", "ap"]
+    evaluator: Evaluator
+    published: Number
+    decimals: Annotated[int, Strict(), Field(ge=0, le=9)]
+    tolerance: Annotated[Number, Field(ge=0)] = 0.0
+    measured: NumberOrNone
+    difference: NumberOrNone
+    verdict: Literal["match", "within", "mismatch", "not judged"]
+    reason: String | None = None
+    interval: Interval | None = None
+
+    @model_validator(mode="after")
+    def _verdict_is_about_a_number(self) -> Self:
+        if self.measured is None:
+            if self.verdict in ("match", "within"):
+                raise wrong_key("measured", f"a number under the verdict {self.verdict!r}", "none")
+            if self.difference is not None:
+                raise wrong_key("difference", "none where nothing was measured", str(self.difference))
+        elif self.difference is None or abs(self.measured - self.published - self.difference) > 1e-6:
+            expected = f"{self.measured - self.published:.6f}, what was measured minus what was published"
+            raise wrong_key("difference", expected, str(self.difference))
+        return self
+
+
+class PictureRow(_Part):
+    """A drawn image, and where its files are."""
+
+    image_id: String
+    rank: String
+    pq: Number
+    size: tuple[Positive, Positive]
+    files: dict[str, PictureFile]
+    wrong_class: Number
+    wrong_segment: Number
+    classes: dict[str, Annotated[String, Field(pattern=r"^#[0-9a-f]{6}$")]]
+
+
+class InternalPerClass(_Part):
+    """Class name -> value of each internal metric; these name the data set's classes, in their order."""
+
+    pq: dict[str, NumberOrNone]
+    iou: dict[str, NumberOrNone]
+    ap: dict[str, NumberOrNone] = {}
+
+
+class PerClassValues(_Part):
+    """The values of the classes, by evaluator."""
+
+    internal: InternalPerClass
+    official: PerClass = {}
+
+
+class Timings(_Part):
+    """When a run began, and how long its parts took."""
+
+    started: Time | None = None
+    images_s: Number | None = None
+    images_computed: Whole | None = None
+
+
+class Device(_Part):
+    """What a run computed on."""
+
+    kind: String
+
+
+class DatasetPart(_Part):
+    """The data that a run read."""
+
+    name: String
+    fingerprint: String
+
+
+class CheckpointPart(_Part):
+    """The checkpoint that a run restored."""
+
+    sha256: String
+
+
+class PostProcessing(_Part):
+    """The options of the post-processing."""
+
+    thing_class_ids: list[Whole] = []
+
+
+class OfficialScripts(_Part):
+    """The official scripts, or why they were skipped."""
+
+    skipped: String | None = None
+    scripts: dict[str, Any] = {}
+
+
+class RunRecord(_Part):
+    """A run record."""
+
+    version: Annotated[Literal[1], Field(alias="schema")]
+    entry: Annotated[String, Field(min_length=1)]
+    images: Positive
+    images_in_dataset: Positive
+    skipped: dict[str, String] = {}
+    claims: list[ClaimRow]
+    metrics: dict[Evaluator, dict[str, NumberOrNone]]
+    per_class: PerClassValues | None = None
+    ap12: dict[str, NumberOrNone] = {}
+    pictures: list[PictureRow] = []
+    post_processing: PostProcessing = PostProcessing()
+    official_scripts: OfficialScripts = OfficialScripts()
+    intervals: dict[Evaluator, dict[str, Interval]] = {}
+    device: Device | None = None
+    checkpoint: CheckpointPart | None = None
+    dataset: DatasetPart | None = None
+    settings: dict[str, bool | int | float | str | list[float] | None] = {}
+    versions: dict[str, String] = {}
+    entry_digest: String | None = None
+    code: String | None = None
+    timings: Timings = Timings()
+
+
+class OutcomeRow(_Part):
+    """What became of an entry in a night."""
+
+    entry: String
+    result: Literal["held", "not judged", "missed", "failed", "unfinished", "not run"]
+    reason: String | None
+    wanted: Annotated[bool, Strict()]
+    duration_s: NumberOrNone
+    peak_memory_bytes: Whole | None
+    begun_with: String | None
+
+
+class NightSummary(_Part):
+    """What a stopped night goes on from."""
+
+    version: Annotated[Literal[1], Field(alias="schema")]
+    settings: dict[str, Any]
+    started: Time
+    finished: Time | None
+    entries: list[OutcomeRow]
+
+
+def read_checked(path: Path, schema: type[BaseModel], what: str, remedy: str) -> dict[str, Any]:
+    """Returns the JSON object in a file, unchanged, once it follows the schema.
+
+    Args:
+      path: the file.
+      schema: what it must hold.
+      what: what messages call such a file, with its article, as in "a run record".
+      remedy: what to do about one that does not follow it.
+
+    Raises:
+      DataError: the file cannot be read or does not follow the schema: file, key, expected, found, remedy.
+      FileNotFoundError: there is no such file.
+    """
+
+    def wrong(message: str) -> DataError:
+        return DataError(f"{path}: not {what} that can be read: {message}; {remedy}")
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:
+        raise wrong(str(error)) from None
+    if not isinstance(value, dict):
+        raise wrong(f"expected an object, found {describe(value)}")
+    if "schema" in value and value["schema"] != SCHEMA_VERSION:
+        found = f"{what.partition(' ')[2]} of schema {value['schema']!r}, expected {SCHEMA_VERSION}"
+        raise wrong(f"{found}; use the version of zoo that wrote it")
+    try:
+        schema.model_validate(value)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        key, message = explain_error(schema, details[0])
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise wrong(f"{'.'.join(map(str, key))}: {message}{more}") from None
+    not_finite = next(_not_finite(value), None)
+    if not_finite is not None:
+        raise wrong(f"{not_finite}: expected a finite number")
+    return value
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Yields the keys of all numbers that are not finite, in parts without a schema too."""
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        yield key
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from _not_finite(part, f"{key}.{name}" if key else str(name))

@@ -1,0 +1,43 @@
+"""What a run that was stopped can say of the numbers that it would have measured."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from zoo.repro.records.statistics import read_statistics
+from zoo.repro.run.intervals import intervals_for
+from zoo.repro.run.scores import InternalScores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zoo.repro.datasets.dataset import DatasetInfo
+    from zoo.repro.records.store import RunFolder
+
+_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
+
+
+def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInfo, all_images: int) -> str:
+    """Returns one line: the internal metrics of the evaluated images, and where those of all images lie.
+
+    Args:
+      folder: the run's folder.
+      image_ids: the images that were evaluated, at least one.
+      info: the data set's classes.
+      all_images: how many images the data set has.
+    """
+    scores = InternalScores(info)
+    for arrays in read_statistics(folder, image_ids):
+        scores.add(arrays)
+    measured = {name: value for name, value in scores.compute().metrics.items() if not math.isnan(value)}
+    statistics = read_statistics(folder, image_ids)
+    bounds = intervals_for(statistics, {"internal": measured}, images_in_dataset=all_images)
+    parts = []
+    for name, title in _TITLES.items():
+        if name in measured:
+            low_high = bounds.get("internal", {}).get(name)
+            interval = f" ({low_high[0]:.1f} to {low_high[1]:.1f})" if low_high else ""
+            parts.append(f"{title} {measured[name]:.1f}{interval}")
+    certainty = "; in brackets the 95 % intervals for all images" if bounds else ""
+    return f"{len(image_ids)} of {all_images} images so far: {', '.join(parts)}{certainty}"

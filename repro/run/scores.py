@@ -1,0 +1,146 @@
+"""The internal metrics of a run, from per-image statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.metrics.mask_ap import MaskAP
+from zoo.metrics.mean_iou import MeanIoU
+from zoo.metrics.overlap import label_overlaps
+from zoo.metrics.panoptic_quality import PanopticQuality
+from zoo.metrics.segments import ImageSegments, OfficialTruth
+from zoo.repro.records.record import finite
+
+if TYPE_CHECKING:
+    from zoo.model.postprocess.panoptic import Instances
+    from zoo.repro.datasets.dataset import DatasetInfo, Sample
+
+# Names of the parts of an image's statistics that no internal metric needs.
+SEGMENTS = "segments"
+OFFICIAL_MIOU = "official_miou"
+
+
+@dataclass(frozen=True)
+class InternalResult:
+    """Internal numbers of a run, unrounded.
+
+    Attributes:
+      metrics: `pq`, `sq`, `rq`, `miou` and `ap` in percent; NaN where no class of a kind occurs.
+      per_class: metric -> class name -> value: `pq`, `sq`, `rq` and `iou` in percent, or None where the
+        class does not occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
+      ap12: the twelve averages of mask AP and AR in percent, or None where there is nothing to average.
+      official_miou: mean IoU in percent over the classes that are scored, with a ground truth in which crowd
+        regions keep their class; None where the data hold none.
+      official_iou: class name -> IoU of the same, or None where the class does not occur.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float | None]]
+    ap12: dict[str, float | None]
+    official_miou: float | None
+    official_iou: dict[str, float | None]
+
+
+class InternalScores:
+    """PQ, mIoU and mask AP as sums over images: `measure` makes one image's summand, `add` adds it."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._info = info
+        self._metrics: dict[str, Any] = self._fresh()
+        self._official_miou = MeanIoU(info.num_classes, info.ignore_label)
+
+    def _fresh(self) -> dict[str, Any]:
+        info = self._info
+        return {
+            "pq": PanopticQuality(info.num_classes, info.ignore_label, info.label_divisor),
+            "miou": MeanIoU(info.num_classes, info.ignore_label),
+            "ap": MaskAP(
+                num_classes=info.num_classes,
+                ignore_label=info.ignore_label,
+                label_divisor=info.label_divisor,
+                thing_class_ids=info.thing_class_ids,
+            ),
+        }
+
+    def measure(
+        self, sample: Sample, panoptic: np.ndarray, semantic: np.ndarray, instances: Instances
+    ) -> dict[str, np.ndarray]:
+        """Returns one image's statistics: `<metric>/<array>` for each metric's state.
+
+        Where the sample has official ground truth there are also `segments/<array>`, the arrays of
+        `ImageSegments`, and `official_miou/<array>`, a `MeanIoU` whose ground truth includes crowd regions.
+
+        Args:
+          sample: the image's ground truth.
+          panoptic: `[H, W]` int32, the predicted panoptic map.
+          semantic: `[H, W]` integer, the semantic head's class per pixel.
+          instances: the predicted things with their scores.
+        """
+        metrics = self._fresh()
+        overlaps = label_overlaps(sample.panoptic, panoptic)
+        metrics["pq"].update(overlaps)
+        metrics["miou"].update(sample.semantic, semantic)
+        metrics["ap"].update(overlaps, instances.labels, instances.score, crowd_labels=sample.crowd_labels)
+        parts = {name: metric.to_arrays() for name, metric in metrics.items()}
+        if sample.official is not None:
+            parts |= self._official_parts(sample.official, panoptic, semantic)
+        return {f"{name}/{key}": array for name, arrays in parts.items() for key, array in arrays.items()}
+
+    def _official_parts(
+        self, truth: OfficialTruth, panoptic: np.ndarray, semantic: np.ndarray
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Returns what reports need to apply the official scripts' rules, or parts of them, later."""
+        info = self._info
+        segments = ImageSegments.measure(
+            truth, panoptic, label_divisor=info.label_divisor, ignore_label=info.ignore_label
+        )
+        miou = MeanIoU(info.num_classes, info.ignore_label)
+        miou.update(truth.semantic(info.ignore_label), semantic)
+        return {SEGMENTS: segments.to_arrays(), OFFICIAL_MIOU: miou.to_arrays()}
+
+    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Adds what `measure` returned for one image."""
+        for name, metric in {**self._metrics, OFFICIAL_MIOU: self._official_miou}.items():
+            part = {
+                key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")
+            }
+            if part or name != OFFICIAL_MIOU:
+                metric.merge(metric.from_arrays(part))
+
+    def so_far(self) -> tuple[float, float]:
+        """Returns PQ and mIoU of the images added up to now, in percent."""
+        return self._metrics["pq"].compute().pq, self._metrics["miou"].compute().miou
+
+    def compute(self) -> InternalResult:
+        """Returns all numbers of the images added up to now."""
+
+        def per_class(values: np.ndarray) -> dict[str, Any]:
+            return dict(zip(self._info.class_names, values.tolist(), strict=True))
+
+        quality = self._metrics["pq"].compute(thing_class_ids=self._info.thing_class_ids)
+        iou = self._metrics["miou"].compute()
+        ap = self._metrics["ap"].compute()
+        official_iou = self._official_miou.compute().iou_per_class.copy()
+        if self._info.ignore_label < self._info.num_classes:
+            official_iou[self._info.ignore_label] = np.nan
+        occurs = ~np.isnan(official_iou)
+        return InternalResult(
+            metrics={"pq": quality.pq, "sq": quality.sq, "rq": quality.rq, "miou": iou.miou, "ap": ap.ap},
+            per_class={
+                "pq": finite(per_class(quality.pq_per_class)),
+                "sq": finite(per_class(quality.sq_per_class)),
+                "rq": finite(per_class(quality.rq_per_class)),
+                "tp": per_class(quality.tp),
+                "fp": per_class(quality.fp),
+                "fn": per_class(quality.fn),
+                "matched_iou": per_class(quality.iou),
+                "iou": finite(per_class(iou.iou_per_class)),
+            },
+            ap12=finite(asdict(ap.means)),
+            official_miou=float(official_iou[occurs].mean()) if occurs.any() else None,
+            official_iou=finite(per_class(official_iou)),
+        )

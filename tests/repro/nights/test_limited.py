@@ -1,0 +1,153 @@
+"""Processes with limits: how they end, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zoo.repro.nights import limited
+from zoo.repro.nights.limited import Ended, call_zoo, memory_of
+
+NAME = "minicity/mobilenet_v3_small_os16"
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups")
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch, zoo_cache: Path) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(zoo_cache))
+    monkeypatch.delenv("ZOO_REGISTRY", raising=False)
+
+
+def test_a_command_that_ends_by_itself(quiet: None, tmp_path: Path) -> None:
+    ended = call_zoo(["list", "minicity/*"], tmp_path / "log.txt")
+    assert (ended.exit_code, ended.limit) == (0, None)
+    assert NAME in (tmp_path / "log.txt").read_text()
+    # The next one adds to the file.
+    failed = call_zoo(["show", "no/such_entry"], tmp_path / "log.txt")
+    output = (tmp_path / "log.txt").read_text()
+    assert failed.exit_code == 2
+    assert failed.error(output).startswith("no entry 'no/such_entry'")
+    assert NAME in output
+    assert ended.duration_s > 0
+
+
+def test_it_runs_the_installed_package_wherever_it_starts(
+    quiet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zoo.py").write_text("raise SystemExit('another zoo')\n")
+    monkeypatch.chdir(tmp_path)
+    assert call_zoo(["--version"], tmp_path / "log.txt").exit_code == 0
+
+
+def test_a_limit_of_time(quiet: None, tmp_path: Path) -> None:
+    ended = call_zoo(["reproduce", NAME, "--out", str(tmp_path)], tmp_path / "log.txt", timeout_s=0.6)
+    assert ended.limit == ended.error("") == "ended after 0.01 minutes"
+    assert not (tmp_path / NAME.replace("/", "__") / "record.json").exists()
+
+
+def test_a_limit_of_memory(quiet: None, tmp_path: Path) -> None:
+    words = ["reproduce", NAME, "--out", str(tmp_path)]
+    ended = call_zoo(words, tmp_path / "log.txt", memory_bytes=100 * 2**20)
+    assert ended.exit_code == -signal.SIGKILL
+    assert ended.peak_memory_bytes > 100 * 2**20
+    assert ended.limit is not None
+    assert ended.limit.endswith("GiB of memory, limit 0.0976562 GiB")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "output", "expected"),
+    [
+        (3, "zoo: 2 of 30\nzoo: error: a/b: no data\n", "a/b: no data"),
+        (-signal.SIGSEGV, "zoo: 2 of 30\n", "ended by SIGSEGV"),
+        (-signal.SIGKILL, "", "ended by SIGKILL; the machine may have run out of memory"),
+        (1, "Traceback\n  here\nValueError: 7\n\n", "ended with exit code 1: ValueError: 7"),
+        (9, "", "ended with exit code 9"),
+    ],
+)
+def test_an_error_is_one_line(exit_code: int, output: str, expected: str) -> None:
+    assert Ended(exit_code, None, 1.0, 1).error(output) == expected
+
+
+def test_a_limit_says_how_far_the_run_was() -> None:
+    ended = Ended(130, "ended after 5 minutes", 301.0, 1)
+    output = "zoo: error: a/b: interrupted with 12 of 500 images done; run the same command again\n"
+    assert ended.error(output) == "ended after 5 minutes with 12 of 500 images done"
+
+
+HOLDS_MEMORY = "import sys; held = bytearray(200 << 20); print(1, flush=True); sys.stdin.read()"
+STARTS_IT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS_MEMORY!r}])"
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps")
+def test_memory_as_ps_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited, "_processes", limited._processes_of_ps)
+    test_memory_is_that_of_all_descendants()
+
+
+def test_memory_is_that_of_all_descendants() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS_IT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        (child,) = psutil.Process(process.pid).children()
+        held_bytes = memory_of(process.pid)
+        expected = sum(psutil.Process(pid).memory_info().rss for pid in (process.pid, child.pid))
+        assert held_bytes == pytest.approx(expected, rel=0.05)
+        assert held_bytes > 200 << 20
+        process.stdin.close()
+    assert memory_of(process.pid) == 0
+
+
+CALLS = """
+import sys
+from pathlib import Path
+from zoo.repro.nights.limited import call_zoo
+
+call_zoo(["reproduce", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2]) / "log.txt")
+"""
+
+
+def test_it_ends_when_its_parent_is_killed(quiet: None, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", CALLS, NAME, str(tmp_path)], cwd=tmp_path) as parent:
+        while not (children := psutil.Process(parent.pid).children(recursive=True)):
+            time.sleep(0.05)
+        # Its watch starts with it, and before anything else that takes time.
+        while not any(child.num_threads() > 1 for child in children):
+            time.sleep(0.05)
+        parent.kill()
+    _, alive = psutil.wait_procs(children)
+    assert alive == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+def test_it_can_be_interrupted_where_the_shell_ignores_interrupts(quiet: None, tmp_path: Path) -> None:
+    registry = tmp_path / "registry.yaml"
+    os.mkfifo(registry)
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        call = threading.Thread(
+            target=call_zoo, args=(["--registry", str(registry), "list"], tmp_path / "log.txt")
+        )
+        call.start()
+        # Opens once the other side reads.
+        with registry.open("w") as pipe:
+            (child,) = psutil.Process().children()
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            pipe.write("entries: {}")
+        call.join()
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    assert caught & 1 << (signal.SIGINT - 1)

@@ -1,0 +1,188 @@
+"""What becomes of the results of earlier runs when a new one is begun, stopped, or ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.errors import EvaluationError
+from zoo.repro.records.record import SCHEMA_VERSION, read_record, write_json
+from zoo.repro.records.run_place import RunPlace
+from zoo.repro.run.reproduce import RunSettings
+
+IDENTITY: dict[str, Any] = {"entry": "a/b", "code": "1", "settings": {"scales": [1.0], "flip": False}}
+OTHER = {**IDENTITY, "code": "2"}
+ARRAYS = {"pq/tp": np.arange(3)}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> RunPlace:
+    return RunPlace(tmp_path / "a__b")
+
+
+def write_results(place: RunPlace, name: str, identity: dict[str, Any] = IDENTITY) -> None:
+    """Makes a run up to its record, which is the last that is written before `finish`."""
+    folder = place.open(identity)
+    folder.write_image(name, ARRAYS)
+    timings = {"started": "2026-11-25T10:15:00+00:00"}
+    about = {"schema": SCHEMA_VERSION, "entry": "a/b", "claims": [], "metrics": {}}
+    record = {**about, "images": 1, "images_in_dataset": 9, "timings": timings}
+    write_json(folder.root / "record.json", {**record, "name": name})
+
+
+def run(place: RunPlace, name: str, identity: dict[str, Any] = IDENTITY) -> Path | None:
+    write_results(place, name, identity)
+    return place.finish()
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def result(place: RunPlace) -> str:
+    record = read_record(place.finished.root)
+    assert place.finished.done([record["name"]])
+    return str(record["name"])
+
+
+def test_a_new_run_replaces_the_last_one_only_at_its_end(place: RunPlace) -> None:
+    assert run(place, "first") is None
+    place.open(IDENTITY).write_image("second", ARRAYS)
+    assert result(place) == "first"
+    assert run(place, "second") is None
+    assert result(place) == "second"
+    assert names_in(place.finished.root.parent) == {"a__b"}
+    assert not place.finished.done(["first"])
+
+
+def test_an_unfinished_run_goes_on_beside_a_finished_one(place: RunPlace) -> None:
+    run(place, "first")
+    place.open(IDENTITY).write_image("second", ARRAYS)
+    assert RunPlace(place.finished.root).open(IDENTITY).done(["first", "second"]) == {"second"}
+    assert result(place) == "first"
+
+
+def test_restart_discards_the_unfinished_run_alone(place: RunPlace) -> None:
+    run(place, "first")
+    place.open(IDENTITY).write_image("second", ARRAYS)
+    assert place.open(OTHER, restart=True).done(["second"]) == set()
+    assert result(place) == "first"
+
+
+def test_results_of_something_else_are_kept_with_their_date(place: RunPlace) -> None:
+    run(place, "first")
+    first = run(place, "second", OTHER)
+    second = run(place, "third")
+    assert result(place) == "third"
+    assert first is not None
+    assert second is not None
+    assert (first.name, second.name) == ("a__b__2026-11-25T10-15-00", "a__b__2026-11-25T10-15-00.2")
+    assert [read_record(path)["name"] for path in (first, second)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+@pytest.mark.parametrize("identity", [IDENTITY, OTHER])
+def test_killed_while_results_are_put_in_place(
+    place: RunPlace, monkeypatch: pytest.MonkeyPatch, renames: int, identity: dict[str, Any]
+) -> None:
+    run(place, "first")
+    (place.finished.root / "notes.txt").write_text("mine")
+    write_results(place, "second", identity)
+    rename, count = os.rename, iter(range(3))
+
+    def killed(*paths: Path) -> None:
+        if next(count) == renames:
+            raise KeyboardInterrupt
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", killed)
+    if identity == IDENTITY or renames < 2:
+        with pytest.raises(KeyboardInterrupt):
+            place.finish()
+    else:
+        assert place.finish() is not None
+    monkeypatch.undo()
+    # The next call completes it, whatever it runs itself.
+    RunPlace(place.finished.root).open(IDENTITY)
+    assert result(place) == "second"
+    (notes,) = place.finished.root.parent.glob("*/notes.txt")
+    assert notes.read_text() == "mine"
+    assert not list(place.finished.root.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"code": "2"}, "with another code of zoo;"),
+        ({"versions": {}, "entry": "a/c"}, "with another entry, another package versions;"),
+        ({"checkpoint_sha256": "0"}, "with another checkpoint;"),
+    ],
+)
+def test_an_unfinished_run_of_something_else_is_refused(
+    place: RunPlace, change: dict[str, Any], named: str
+) -> None:
+    place.open(IDENTITY).write_image("a", ARRAYS)
+    with pytest.raises(EvaluationError) as caught:
+        place.check({**IDENTITY, **change})
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(place.unfinished.root) in message
+    assert named in message
+    assert "--restart" in message
+    assert place.unfinished.done(["a"]) == {"a"}
+
+
+def test_an_unfinished_run_without_images_stops_nobody(place: RunPlace) -> None:
+    place.open(IDENTITY)
+    assert place.open(OTHER).identity() == OTHER
+
+
+def test_images_of_an_unknown_run_are_not_taken_over(place: RunPlace) -> None:
+    folder = place.open(IDENTITY)
+    folder.write_image("a", ARRAYS)
+    (folder.root / "run.json").write_text('{"entry":')
+    assert place.open(IDENTITY).done(["a"]) == set()
+
+
+def test_a_run_whose_scripts_failed_goes_on(place: RunPlace) -> None:
+    run(place, "first")
+    write_results(place, "second")
+    record = read_record(place.unfinished.root)
+    write_json(place.unfinished.root / "record.json", {**record, "official_scripts": {"failed": "why"}})
+    assert place.open(IDENTITY).done(["second"]) == {"second"}
+    assert result(place) == "first"
+
+
+def test_a_place_in_use_is_refused(place: RunPlace) -> None:
+    with place.in_use():
+        with (
+            pytest.raises(EvaluationError, match="another process is running there") as caught,
+            RunPlace(place.finished.root).in_use(),
+        ):
+            pytest.fail("two runs in one place")
+        assert "\n" not in str(caught.value)
+    with RunPlace(place.finished.root).in_use():
+        pass
+
+
+def test_a_file_in_the_place_is_refused(place: RunPlace) -> None:
+    place.finished.root.write_text("mine")
+    with pytest.raises(EvaluationError, match="is a file, expected a folder"):
+        place.check(IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (RunSettings(), "a__b"),
+        (RunSettings(limit=4, device="gpu:0"), "a__b__limit4__gpu"),
+        (RunSettings(precision="bfloat16"), "a__b__bfloat16"),
+        (RunSettings(scales=(0.75, 1.0, 1.25), flip=True), "a__b__scales0.75_1_1.25__flip"),
+    ],
+)
+def test_the_name_says_how_settings_differ(settings: RunSettings, expected: str) -> None:
+    assert settings.folder_name("a/b") == expected

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zoo.errors import EvaluationError
+from zoo.repro.records.store import RunFolder
+
+IDENTITY: dict[str, Any] = {"entry": "a/b", "code": "1", "settings": {"scales": [1.0], "flip": False}}
+ARRAYS = {"pq/tp": np.arange(3), "ap/dt_score": np.array([0.1, 1 / 3]), "empty": np.zeros((0, 2), np.int32)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(IDENTITY)
+    return folder
+
+
+def test_what_is_written_is_read_bit_for_bit(folder: RunFolder) -> None:
+    folder.write_image("frankfurt_000000", ARRAYS)
+    found = folder.read_image("frankfurt_000000")
+    assert found is not None
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    assert [path.name for path in folder.images.iterdir()] == ["frankfurt_000000.npz"]
+
+
+def test_a_record_can_be_opened_by_numpy_alone(folder: RunFolder) -> None:
+    folder.write_image("a", ARRAYS)
+    with np.load(folder.images / "a.npz") as file:
+        np.testing.assert_array_equal(file["ap/dt_score"], ARRAYS["ap/dt_score"])
+
+
+def test_a_missing_record_is_not_done(folder: RunFolder) -> None:
+    folder.write_image("a", ARRAYS)
+    assert folder.read_image("b") is None
+    assert folder.done(["a", "b"]) == {"a"}
+
+
+@given(data=st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_counts_as_missing(folder: RunFolder, data: st.DataObject) -> None:
+    folder.write_image("a", ARRAYS)
+    path = folder.images / "a.npz"
+    whole = path.read_bytes()
+    position = data.draw(st.integers(0, len(whole) - 1), label="position")
+    kind = data.draw(st.sampled_from(["flipped bit", "cut", "zeros", "longer"]), label="kind")
+    if kind == "flipped bit":
+        bit = 1 << data.draw(st.integers(0, 7), label="bit")
+        damaged = whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :]
+    elif kind == "cut":
+        damaged = whole[:position]
+    elif kind == "zeros":
+        damaged = whole[:position] + bytes(len(whole) - position)
+    else:
+        damaged = whole + whole[: position + 1]
+    path.write_bytes(damaged)
+    assert folder.read_image("a") is None
+    assert folder.done(["a"]) == set()
+
+
+def test_clear_touches_nothing_foreign(folder: RunFolder, tmp_path: Path) -> None:
+    folder.write_image("a", ARRAYS)
+    notes = folder.root / "notes.txt"
+    notes.write_text("mine")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept.png").write_bytes(b"kept")
+    folder.predictions.symlink_to(elsewhere, target_is_directory=True)
+    folder.clear()
+    assert [path.name for path in folder.root.iterdir()] == ["notes.txt"]
+    assert notes.read_text() == "mine"
+    assert (elsewhere / "kept.png").read_bytes() == b"kept"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match=r"^cannot write .*--out") as caught:
+        RunFolder(tmp_path / "file" / "run").create(IDENTITY)
+    assert "\n" not in str(caught.value)

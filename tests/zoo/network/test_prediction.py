@@ -1,0 +1,275 @@
+"""One call from an image to its panoptic map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo.errors import UsageError
+from zoo.fetch.entries import fetch_checkpoint, fetch_dataset_archive
+from zoo.model.decoders.panoptic_deeplab import aspp_window
+from zoo.model.postprocess.panoptic import ImagePrediction, PostprocessOptions, postprocess
+from zoo.model.predict import PanopticPrediction, padded_size
+from zoo.network.prediction import classes_of, postprocess_options
+from zoo.registry import load_registry
+from zoo.repro.cityscapes.dataset import CITYSCAPES, open_cityscapes
+from zoo.repro.coco.dataset import open_coco
+from zoo.repro.run.predictor import Predictor
+from zoo.repro.run.reproduce import RunSettings
+
+NAME = "minicity/mobilenet_v3_small_os16"
+COCO_NAME = "minicoco/mobilenet_v3_small_os16"
+PUBLISHED = RunSettings()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("ZOO_CACHE", str(folder))
+        patch.setenv("ZOO_LOCK", str(folder / "zoo.lock"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    dataset = open_cityscapes(fetch_dataset_archive(load_registry().dataset("minicity")))
+    return [dataset.load(index).image for index in range(len(dataset))]
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return zoo.load(NAME, optimize=True)
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    """The same network for another input size."""
+    return zoo.load(NAME, optimize=True, input_size=(65, 129))
+
+
+@pytest.fixture(scope="module")
+def scored() -> Callable[..., ImagePrediction]:
+    """What `zoo reproduce` scores."""
+    predictors: dict[tuple[str, RunSettings], Predictor] = {}
+
+    def run(image: np.ndarray, settings: RunSettings = PUBLISHED, name: str = NAME) -> ImagePrediction:
+        if (name, settings) not in predictors:
+            entry = load_registry().resolve(name)
+            options = PostprocessOptions.from_entry(entry.evaluation, classes_of(entry))
+            predictors[name, settings] = Predictor(entry, fetch_checkpoint(entry), settings, options)
+        predictor = predictors[name, settings]
+        return predictor.postprocess(predictor.maps([image])[0], (image.shape[0], image.shape[1]))
+
+    return run
+
+
+def assert_same(found: PanopticPrediction, expected: ImagePrediction, size: tuple[int, int]) -> None:
+    assert found.panoptic.shape == size
+    np.testing.assert_array_equal(found.panoptic, expected.panoptic)
+    np.testing.assert_array_equal(found.semantic, expected.semantic)
+    instances = expected.instances
+    assert [instance.label for instance in found.instances] == instances.labels.tolist()
+    assert [instance.area_px for instance in found.instances] == instances.areas.tolist()
+    assert [instance.score for instance in found.instances] == instances.score.tolist()
+
+
+def test_every_bundled_image_is_predicted_as_it_is_scored(
+    network: Any, scored: Callable[..., ImagePrediction], images: list[np.ndarray]
+) -> None:
+    assert len(images) == 30
+    for image in images:
+        assert_same(network.predict_panoptic(image), scored(image), (256, 512))
+
+
+def test_scales_and_mirroring_are_those_of_a_run(
+    network: Any, scored: Callable[..., ImagePrediction], images: list[np.ndarray]
+) -> None:
+    settings = RunSettings(scales=(0.75,), flip=True)
+    found = network.predict_panoptic(images[0], scales=(0.75,), flip=True)
+    assert_same(found, scored(images[0], settings), (256, 512))
+    assert (found.panoptic != network.predict_panoptic(images[0]).panoptic).any()
+
+
+def test_images_of_any_size_are_resized_for_coco(scored: Callable[..., ImagePrediction]) -> None:
+    dataset = open_coco(fetch_dataset_archive(load_registry().dataset("minicoco")))
+    network = zoo.load(COCO_NAME, optimize=True)
+    sizes = set()
+    for index in range(0, len(dataset), 3):
+        image = dataset.load(index).image
+        sizes.add(image.shape)
+        found = network.predict_panoptic(image)
+        assert_same(found, scored(image, name=COCO_NAME), image.shape[:2])
+        assert found.class_name(found.void_label) == "void"
+    assert len(sizes) > 2
+    averaged = network.predict_panoptic(image, scales=(0.75, 1.0), flip=True)
+    settings = RunSettings(scales=(0.75, 1.0), flip=True)
+    assert_same(averaged, scored(image, settings, name=COCO_NAME), image.shape[:2])
+
+
+def test_result_is_complete(network: Any, images: list[np.ndarray]) -> None:
+    found = zoo.predict_panoptic(network, images[0])
+
+    assert (found.panoptic.dtype, found.semantic.dtype) == (np.int32, np.uint8)
+    assert found.panoptic.shape == found.semantic.shape == images[0].shape[:2]
+    assert (found.class_names, found.label_divisor, found.void_label) == (
+        CITYSCAPES.class_names,
+        1000,
+        255_000,
+    )
+    assert len(found.instances) > 3
+    labels, areas = np.unique(found.panoptic, return_counts=True)
+    things = np.isin(labels // 1000, CITYSCAPES.thing_class_ids)
+    assert {i.label: i.area_px for i in found.instances} == dict(
+        zip(labels[things].tolist(), areas[things].tolist(), strict=True)
+    )
+    for instance in found.instances:
+        assert instance.class_id == instance.label // 1000
+        assert instance.class_name == CITYSCAPES.class_names[instance.class_id]
+        assert found.class_name(instance.label) == instance.class_name
+        assert 0 < instance.score < 1.5
+        # The class of an instance is that of most of its pixels.
+        votes = np.bincount(found.semantic[found.panoptic == instance.label], minlength=19)
+        assert votes.argmax() == instance.class_id
+    assert (found.class_name(0), found.class_name(255_000)) == ("road", "void")
+
+
+def test_image_may_be_float_and_a_tensor(network: Any, images: list[np.ndarray]) -> None:
+    expected = network.predict_panoptic(images[1]).panoptic
+    for image in (images[1].astype(np.float64), keras.ops.convert_to_tensor(images[1])):
+        np.testing.assert_array_equal(network.predict_panoptic(image).panoptic, expected)
+
+
+def test_unfolded_network_and_bfloat16(network: Any, images: list[np.ndarray]) -> None:
+    expected = network.predict_panoptic(images[0]).panoptic
+    plain = zoo.load(NAME).predict_panoptic(images[0]).panoptic
+    narrow = zoo.load(NAME, precision="bfloat16", optimize=True).predict_panoptic(images[0]).panoptic
+    # Folding moves the maps by rounding alone, bfloat16 by more.
+    assert np.mean(plain == expected) > 0.999
+    assert 0.95 < np.mean(narrow == expected) < 1
+
+
+# ---- sizes ----
+
+
+@pytest.mark.parametrize(
+    ("image_size", "padded"),
+    [
+        ((256, 512), (257, 513)),
+        ((257, 513), (257, 513)),
+        ((10, 10), (257, 513)),
+        ((258, 512), (273, 513)),
+        ((273, 514), (273, 529)),
+        ((1024, 529), (1025, 529)),
+    ],
+)
+def test_padded_size(image_size: tuple[int, int], padded: tuple[int, int]) -> None:
+    assert padded_size(image_size, (257, 513), 16) == padded
+    assert all((side - 1) % 16 == 0 for side in padded)
+
+
+@pytest.mark.parametrize("size", [(100, 77), (256, 600), (300, 512)])
+def test_any_image_size(network: Any, images: list[np.ndarray], size: tuple[int, int]) -> None:
+    image = np.tile(images[2], (2, 2, 1))[: size[0], : size[1]]
+    found = network.predict_panoptic(image)
+    assert found.panoptic.shape == found.semantic.shape == size
+    assert len(np.unique(found.panoptic)) > 3
+
+
+def test_padding_is_the_mean_pixel_and_larger_images_slide_the_window(
+    network: Any, images: list[np.ndarray]
+) -> None:
+    """The same maps come from a network that is built for the padded size, with the published window."""
+    image = np.tile(images[2], (1, 2, 1))[:, :600]
+    padded = np.full((1, 257, 609, 3), 127.5, np.float32)
+    padded[0, :256, :600] = image
+    other = zoo.load(NAME, optimize=True, input_size=(257, 609))
+    maps = other(padded)
+    expected = postprocess(
+        *(np.asarray(maps[name])[0] for name in ("semantic_logits", "center_heatmap", "offset_map")),
+        size=(257, 609),
+        options=postprocess_options(network.entry),
+    )
+    found = network.predict_panoptic(image)
+    assert np.mean(found.panoptic == expected.panoptic[:256, :600]) > 0.9995
+    # Not the size of the larger last level, 17 x 39.
+    assert aspp_window(other) == (17, 33)
+
+
+def test_a_network_of_another_input_size_pads_to_that(small: Any, images: list[np.ndarray]) -> None:
+    padded = np.full((65, 129, 3), 127.5, np.float32)
+    padded[:60, :100] = images[0][100:160, 200:300]
+    found = small.predict_panoptic(images[0][100:160, 200:300])
+    assert found.panoptic.shape == (60, 100)
+    np.testing.assert_array_equal(found.semantic, small.predict_panoptic(padded).semantic[:60, :100])
+
+
+# ---- the network stays a Keras model ----
+
+
+def test_later_changes_of_variables_show(small: Any, images: list[np.ndarray]) -> None:
+    image = images[0][100:164, 200:328]
+    before = small.predict_panoptic(image).semantic
+    bias = small.get_layer("semantic_last_layer").bias
+    values = np.asarray(bias)
+    bias.assign(keras.ops.one_hot(13, 19) * 1000)
+    try:
+        after = small.predict_panoptic(image).semantic
+    finally:
+        bias.assign(values)
+    assert (before != 13).any()
+    assert (after == 13).all()
+
+
+# Keras asks a variable for its values in a way that NumPy 2 has deprecated.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_network_can_still_be_saved(small: Any, tmp_path: Path, images: list[np.ndarray]) -> None:
+    image = images[0][100:165, 200:329]
+    small.predict_panoptic(image)
+    small.save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras")
+    expected, found = small(image[None]), again(image[None])
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-5 * np.std(values))
+    with pytest.raises(UsageError, match="a registry entry, found none"):
+        zoo.predict_panoptic(again, image)
+    again.entry = small.entry
+    assert zoo.predict_panoptic(again, image).panoptic.shape == (65, 129)
+
+
+# ---- refused ----
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((1, 20, 20, 3), np.uint8),
+        np.zeros((20, 20), np.uint8),
+        np.zeros((20, 20, 4), np.uint8),
+        np.zeros((0, 20, 3), np.uint8),
+        np.zeros((20, 20, 3), np.int32),
+        "street.png",
+    ],
+    ids=["batch", "grey", "alpha", "empty", "integers", "name"],
+)
+def test_what_is_no_image_is_refused(network: Any, image: Any) -> None:
+    with pytest.raises(UsageError, match="predict_panoptic: expected one RGB image") as caught:
+        network.predict_panoptic(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_that_are_not_known_are_said_so() -> None:
+    entry = load_registry().resolve("coco/resnet50_os32")
+    evaluation = entry.evaluation.model_copy(update={"dataset": "ade20k_panoptic"})
+    entry = entry.model_copy(update={"evaluation": evaluation})
+    with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
+        classes_of(entry)
+    with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
+        zoo.predict_panoptic(SimpleNamespace(entry=entry), np.zeros((33, 33, 3), np.uint8))

@@ -1,0 +1,56 @@
+"""The command `zoo explain`: why the internal and the official number of a run differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import AsJson, console, expect_one_of, print_json
+from zoo.errors import UsageError
+
+
+def explain(
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="The folder of a run, or the record.json in it.")
+    ],
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also which classes carry the difference.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw it too, as a picture in this file.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, or json.")] = "terminal",
+    as_json: AsJson = False,
+) -> None:
+    """Explain why the internal and the official number of a run differ.
+
+    Recomputes panoptic quality and mean IoU from the run's per-image statistics, with one rule changed at a
+    time, until the official script's own number is reached; says how many percentage points each rule is
+    worth.
+
+    Examples: `zoo explain runs/minicity__mobilenet_v3_small_os16`,
+    `zoo explain runs/minicity__mobilenet_v3_small_os16 --per-class --picture gap.svg`
+    """
+    expect_one_of("--format", form, ("terminal", "markdown", "json"))
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise UsageError(f"--picture {picture}: expected a name that ends in .svg")
+    from zoo.files.cache import write_atomically
+    from zoo.reports.explain.steps import explain as explain_run
+    from zoo.reports.explain.steps import tables as explain_tables
+    from zoo.reports.page import waterfall_svg
+    from zoo.reports.runs import open_run
+    from zoo.repro.records.record import writing
+
+    explanation = explain_run(open_run(record).path)
+    if picture is not None:
+        with writing(picture):
+            write_atomically(picture, waterfall_svg.draw(explanation))
+    if as_json or form == "json":
+        print_json(explanation.to_json())
+    elif form == "markdown":
+        sys.stdout.write(explain_tables.markdown(explanation, per_class=per_class))
+    else:
+        console().print(explain_tables.terminal(explanation, per_class=per_class))

@@ -1,0 +1,72 @@
+"""The commands `zoo cache ...`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from zoo.cli.output import AsJson, print_json
+from zoo.errors import UsageError
+
+cache_app = typer.Typer(help="The download cache: where it is, how large, and pruning.", no_args_is_help=True)
+
+
+@cache_app.command("show")
+def cache_show(as_json: AsJson = False) -> None:
+    """Show where the cache is and how large each part of it is.
+
+    Example: `zoo cache show --json`
+    """
+    from zoo.files.cache import Cache
+
+    description = Cache().describe()
+    if as_json:
+        print_json(description.to_json())
+    else:
+        typer.echo(str(description))
+
+
+@cache_app.command("prune")
+def cache_prune(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KIND", help="Parts of the cache; all where none is given."),
+    ] = None,
+    older_than_days: Annotated[
+        float | None, typer.Option(help="Only what was not used for so many days; 0 or more.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove everything without a question.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove cached files that no process is using; results of runs are never removed.
+
+    Without KIND and `--older-than-days` everything goes: it asks first, or where nobody can answer expects
+    `--yes`.
+
+    Example: `zoo cache prune downloads --older-than-days 30 --dry-run`
+    """
+    from zoo.files.cache import Cache
+
+    if not (kinds or older_than_days is not None or dry_run or yes) and not _agreed():
+        typer.echo("zoo: nothing was removed", err=True)
+        return
+    pruned = Cache().prune(kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
+    if as_json:
+        print_json(pruned.to_json())
+    else:
+        typer.echo(str(pruned))
+
+
+def _agreed() -> bool:
+    from zoo.files.cache import Cache, readable_size
+
+    cache = Cache().describe()
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"expected --yes, a KIND, or --older-than-days: all of {cache.root} would go, "
+            f"{readable_size(cache.bytes)}; --dry-run lists it"
+        )
+    return typer.confirm(f"Remove all of {cache.root}, {readable_size(cache.bytes)}?", err=True)

@@ -1,0 +1,85 @@
+"""The command `zoo nightly`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.data_folders import data_folders
+from zoo.cli.output import AsJson, console, print_json
+from zoo.cli.registry import chosen_registry, registry_files
+
+
+def nightly(
+    out: Annotated[Path, typer.Option(help="The folder of all nights.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATASET=DIR", help="The folder of a data set. May be given more than once."),
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download checkpoints and data sets that are not at hand.")
+    ] = False,
+    timeout_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="End an entry that takes longer.")
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(min=0.01, help="End an entry whose processes hold more memory together.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, help="Percentage points by which a metric may fall since the last night.")
+    ] = 0.1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")] = "auto",
+    date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reproduce every entry that is at hand, each in a process of its own, and compare with the last night.
+
+    An entry is at hand where its data are bundled or named, and its checkpoint is bundled, in the cache, or a
+    local file. One that fails, crashes, or meets a limit does not stop the others. A night that was stopped
+    goes on when it is called again; a second one of the same date becomes `DATE.2`. Exit code: 0 every claim
+    holds and nothing fell, 1 a claim was missed or a metric fell, 2 usage, 3 an entry could not run, 130
+    interrupted.
+
+    Examples: `zoo nightly --out nights`,
+    `zoo nightly 'cityscapes/*' --data cityscapes=~/cityscapes --timeout-minutes 90 --out nights`
+    """
+    from zoo.network.devices import parse_device
+
+    parse_device(device)
+    from zoo.reports.tables.night_summary import print_summary
+    from zoo.repro.nights.nightly import NightSettings, run_night
+
+    registry = chosen_registry()
+    summary = run_night(
+        registry,
+        names or [],
+        out.expanduser().absolute(),
+        NightSettings(
+            data=data_folders(data or [], registry),
+            fetch=fetch,
+            timeout_s=None if timeout_minutes is None else timeout_minutes * 60,
+            memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
+            limit=limit,
+            device=device,
+            threshold=threshold,
+            date=date,
+            registry_files=tuple(path.absolute() for path in registry_files),
+        ),
+    )
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(summary, console())
+    if summary["exit_code"]:
+        raise typer.Exit(summary["exit_code"])

@@ -1,0 +1,1 @@
+"""Downloads, checks, pins and unpacks what the registry names."""

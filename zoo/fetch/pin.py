@@ -1,0 +1,170 @@
+"""`zoo.lock`: what each file was when it was first seen, so that a later change is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import VerificationError, ZooError, cannot_write
+from zoo.files.cache import holding, write_atomically
+
+if TYPE_CHECKING:
+    from zoo.files.cache import Cache
+
+FILE_NAME = "zoo.lock"
+FORMAT = {"zoo.lock": 1}
+"""The first line; every further line is one file. A line can be deleted, and lines of two branches merged."""
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """A file as it was first seen.
+
+    Attributes:
+      url: as the registry has it.
+      sha256: digest in hexadecimal.
+      bytes: its length.
+      first_seen: the day, ISO 8601.
+      crc32c: digest in base64, as the storage service writes it.
+      md5: digest in base64.
+      etag: the server's validator, if it sent one.
+    """
+
+    url: str
+    sha256: str
+    bytes: int
+    first_seen: str
+    crc32c: str | None = None
+    md5: str | None = None
+    etag: str | None = None
+
+
+def choose_lock_path(
+    cache_root: Path, chosen: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Path:
+    """Returns which lock file counts.
+
+    The one that was chosen, else that of `ZOO_LOCK`, else `zoo.lock` in the working directory if it is there,
+    else the cache's, so that nothing is left lying about where no lock file is wanted.
+    """
+    if chosen is not None:
+        return chosen.absolute()
+    if environ.get("ZOO_LOCK"):
+        return Path(environ["ZOO_LOCK"]).expanduser().absolute()
+    here = Path(FILE_NAME).absolute()
+    return here if here.is_file() else cache_root / FILE_NAME
+
+
+class LockFile:
+    """The files that were seen, in a text file that can be committed.
+
+    One JSON object per line, in the order of their URLs.
+
+    Args:
+      path: the file; it is made when the first file is recorded.
+      cache: where the lock between processes lies, so that none is left beside the file.
+    """
+
+    def __init__(self, path: Path, cache: Cache) -> None:
+        self.path = path.absolute()
+        self._cache = cache
+
+    def entries(self) -> dict[str, LockedFile]:
+        """Returns all recorded files by URL.
+
+        Raises:
+          VerificationError: the file is damaged; the line is named.
+        """
+        try:
+            lines = self.path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeError) as error:
+            raise VerificationError(f"{self.path}: cannot be read: {error}; repair or remove it") from error
+        found: dict[str, LockedFile] = {}
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            value = _parse(line)
+            if number == 1 and value == FORMAT:
+                continue
+            locked = _locked_file(value)
+            if number == 1 or locked is None:
+                expected = json.dumps(FORMAT) if number == 1 else 'an object with "url", "sha256", "bytes"'
+                raise VerificationError(
+                    f"{self.path}: line {number}: expected {expected}, found {line.strip()[:60]!r}; "
+                    "repair or delete the line"
+                )
+            if found.setdefault(locked.url, locked) != locked:
+                raise VerificationError(
+                    f"{self.path}: line {number}: a second, different entry for {locked.url}; "
+                    "delete the wrong one of the two lines"
+                )
+        return found
+
+    def find(self, url: str) -> LockedFile | None:
+        """Returns what a URL's file was when it was first seen, or None if it was not seen yet."""
+        return self.entries().get(url)
+
+    def record(self, seen: LockedFile, *, accept: bool = False) -> LockedFile:
+        """Records a file at first sight, and returns what is recorded.
+
+        Args:
+          seen: the file as it is now.
+          accept: record it in place of what was recorded.
+
+        Raises:
+          VerificationError: another file was recorded for this URL.
+          ZooError: the lock file cannot be written.
+        """
+        name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+        with holding(
+            self._cache.lock("zoo.lock", name), f"{self.path}: another process is writing it, waiting"
+        ):
+            entries = self.entries()
+            old = entries.get(seen.url)
+            if old is not None and (old.sha256, old.bytes) == (seen.sha256, seen.bytes):
+                return old
+            if old is not None and not accept:
+                raise VerificationError(
+                    f"{seen.url} changed since {old.first_seen}: bytes {old.bytes} -> {seen.bytes}, "
+                    f"sha256 {old.sha256} -> {seen.sha256}; to accept it, delete its line in {self.path}"
+                )
+            entries[seen.url] = seen
+            self._write(entries)
+            return seen
+
+    def _write(self, entries: Mapping[str, LockedFile]) -> None:
+        lines = [json.dumps(FORMAT)]
+        for url in sorted(entries):
+            known = {key: value for key, value in asdict(entries[url]).items() if value is not None}
+            lines.append(json.dumps(known))
+        try:
+            write_atomically(self.path, "\n".join(lines) + "\n")
+        except OSError as error:
+            raise ZooError(cannot_write(self.path, error, "choose another file with ZOO_LOCK")) from error
+
+
+def _parse(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _locked_file(value: Any) -> LockedFile | None:
+    if not isinstance(value, dict) or set(value) - {field.name for field in fields(LockedFile)}:
+        return None
+    whole = isinstance(value.get("bytes"), int) and not isinstance(value["bytes"], bool)
+    texts = [value.get(name, "") for name in ("url", "sha256", "first_seen", "crc32c", "md5", "etag")]
+    if not whole or not all(isinstance(text, str) for text in texts):
+        return None
+    try:
+        return LockedFile(**value)
+    except TypeError:
+        return None

@@ -1,0 +1,1 @@
+"""Files on disk: the cache, atomic writes, locks."""

@@ -1,0 +1,1 @@
+"""A restored network of an entry, and what is done with it."""

@@ -1,0 +1,211 @@
+"""How far a network that is built here agrees with the SavedModel published for the same entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.registry import Entry, Registry
+
+TOLERANCE = 1e-3
+"""Largest difference of a map, in its standard deviations, that rounding may explain.
+
+In one environment rounding moves a map by about 1e-5; a published graph runs other kernels.
+"""
+
+BUNDLED_DATASET = "minicity"
+
+
+@dataclass(frozen=True)
+class MapAgreement:
+    """One of the network's maps.
+
+    Attributes:
+      max_difference: largest absolute difference.
+      standard_deviation: of the SavedModel's map.
+    """
+
+    max_difference: float
+    standard_deviation: float
+
+    @property
+    def relative(self) -> float:
+        """The largest difference in standard deviations."""
+        if self.max_difference == 0:
+            return 0.0
+        return self.max_difference / self.standard_deviation if self.standard_deviation else float("inf")
+
+
+@dataclass(frozen=True)
+class AgreementReport:
+    """What a built network and a SavedModel make of one image.
+
+    Attributes:
+      name: the entry.
+      image: the image's name.
+      image_size: (height, width) in px.
+      saved_model: the SavedModel's folder.
+      maps: by name, at stride 4.
+      equal_semantic: share of the pixels of equal class, 0..1.
+      equal_panoptic: share of the pixels of equal panoptic label.
+      equal_segments: the same where instances are numbered freely: one segment of the one map goes with one
+        of the other, of the same class, that shares the most pixels with it.
+    """
+
+    name: str
+    image: str
+    image_size: tuple[int, int]
+    saved_model: Path
+    maps: dict[str, MapAgreement]
+    equal_semantic: float
+    equal_panoptic: float
+    equal_segments: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every map agrees up to rounding."""
+        return all(each.relative <= TOLERANCE for each in self.maps.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "entry": self.name,
+            "image": self.image,
+            "image_size": list(self.image_size),
+            "saved_model": str(self.saved_model),
+            "maps": {
+                name: {
+                    "max_difference": each.max_difference,
+                    "standard_deviation": each.standard_deviation,
+                    "relative": each.relative,
+                }
+                for name, each in self.maps.items()
+            },
+            "equal_semantic": self.equal_semantic,
+            "equal_panoptic": self.equal_panoptic,
+            "equal_segments": self.equal_segments,
+            "tolerance": TOLERANCE,
+            "agrees": self.ok,
+        }
+
+    def __str__(self) -> str:
+        verdict = "agrees with" if self.ok else "DIFFERS from"
+        lines = [
+            f"{self.name}: {verdict} its SavedModel on {self.image} "
+            f"({self.image_size[0]} x {self.image_size[1]} px)"
+        ]
+        lines += [
+            f"  {name:<16} largest difference {each.relative:.1e} of its standard deviation "
+            f"({each.max_difference:.3g} of {each.standard_deviation:.3g}); at most {TOLERANCE:.0e} agrees"
+            for name, each in self.maps.items()
+        ]
+        lines += [
+            f"  {'semantic':<16} {self.equal_semantic:.4%} of the pixels equal",
+            f"  {'panoptic':<16} {self.equal_panoptic:.4%} of the pixels equal, "
+            f"{self.equal_segments:.4%} with instances numbered freely",
+        ]
+        return "\n".join(lines)
+
+
+def compare_with_saved_model(
+    entry: Entry, *, registry: Registry, image_file: Path | None = None
+) -> AgreementReport:
+    """Runs the network built from an entry's checkpoint, and its published SavedModel, on one image.
+
+    Args:
+      entry: the registry's entry.
+      registry: where the bundled data set is declared.
+      image_file: a PNG or JPEG no larger than the entry's crop; None for an image of the bundled data set.
+
+    Raises:
+      ArchiveError: no SavedModel was published for the entry, or it cannot be loaded.
+      DataError: the image cannot be read.
+      UsageError: it is larger than the crop.
+      ZooError: something could not be fetched, verified, or restored.
+    """
+    from zoo.fetch.entries import fetch_checkpoint
+    from zoo.model.preprocess import MEAN_PIXEL
+    from zoo.network.loading import load_entry
+    from zoo.network.saved_model import load_saved_model
+
+    saved_model = load_saved_model(entry)
+    name, image = _image(entry, registry, image_file)
+    network = load_entry(entry, fetch_checkpoint(entry))
+
+    height, width = image.shape[:2]
+    crop = entry.evaluation.crop_size
+    padded = np.full((1, *crop, 3), MEAN_PIXEL, np.float32)
+    padded[0, :height, :width] = image
+    found = network(padded)
+    expected = saved_model(image[None])
+    maps = {
+        key: _map_agreement(values, np.asarray(found[key])[:, : values.shape[1], : values.shape[2]])
+        for key, values in expected.items()
+    }
+    ours, theirs = network.predict_panoptic(image), saved_model.predict_panoptic(image)
+    return AgreementReport(
+        name=entry.name,
+        image=name,
+        image_size=(height, width),
+        saved_model=saved_model.folder,
+        maps=maps,
+        equal_semantic=float(np.mean(ours.semantic == theirs.semantic)),
+        equal_panoptic=float(np.mean(ours.panoptic == theirs.panoptic)),
+        equal_segments=equal_segments(ours.panoptic, theirs.panoptic, ours.label_divisor),
+    )
+
+
+def equal_segments(first: np.ndarray, second: np.ndarray, label_divisor: int) -> float:
+    """Returns the share of pixels in segments that go together, whatever their instance numbers.
+
+    Args:
+      first: [H, W] int32, class * label_divisor + instance number.
+      second: the same.
+      label_divisor: of the labels.
+    """
+    both = first.ravel().astype(np.int64) << 32 | second.ravel().astype(np.int64)
+    pairs, counts = np.unique(both, return_counts=True)
+    taken_first: set[int] = set()
+    taken_second: set[int] = set()
+    together = 0
+    for index in np.argsort(-counts, kind="stable"):
+        one, other = divmod(int(pairs[index]), 1 << 32)
+        same_class = one // label_divisor == other // label_divisor
+        if same_class and one not in taken_first and other not in taken_second:
+            taken_first.add(one)
+            taken_second.add(other)
+            together += int(counts[index])
+    return together / first.size
+
+
+def _map_agreement(expected: np.ndarray, found: np.ndarray) -> MapAgreement:
+    difference = np.abs(found.astype(np.float64) - expected)
+    return MapAgreement(float(difference.max()), float(expected.std(dtype=np.float64)))
+
+
+def _image(entry: Entry, registry: Registry, image_file: Path | None) -> tuple[str, np.ndarray]:
+    from zoo.repro.datasets.dataset import decode_image, read_bytes
+
+    if image_file is not None:
+        name, image = str(image_file), decode_image(read_bytes(image_file), str(image_file))
+    else:
+        from zoo.fetch.entries import fetch_dataset_archive
+        from zoo.repro.cityscapes.dataset import open_cityscapes
+
+        declared = registry.dataset(BUNDLED_DATASET)
+        dataset = open_cityscapes(fetch_dataset_archive(declared), declared.split)
+        name = f"{dataset.image_ids[0]} of {BUNDLED_DATASET}"
+        image = dataset.load(0).image
+    crop = entry.evaluation.crop_size
+    if image.ndim != 3 or image.shape[0] > crop[0] or image.shape[1] > crop[1]:
+        raise UsageError(
+            f"{entry.name}: --image {name}: expected one image of at most {crop[0]} x {crop[1]} pixels, "
+            f"found {' x '.join(map(str, image.shape[:-1]))}, which the SavedModel would scale down; cut it"
+        )
+    return name, image

@@ -1,0 +1,76 @@
+"""What building an entry's network shows, beside what the registry declares of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.model.summary import Summary
+    from zoo.registry.schema import Backbone, Entry
+
+
+@dataclass(frozen=True)
+class BuiltEntry:
+    """The size of a built network, and the declared one.
+
+    Attributes:
+      name: the entry.
+      summary: the network's stages.
+      declared_parameters: what the registry declares, or None.
+      declared_multiply_adds: what the registry declares, or None.
+    """
+
+    name: str
+    summary: Summary
+    declared_parameters: int | None
+    declared_multiply_adds: int | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that is declared is as built."""
+        return all(built == declared for _, built, declared in self._compared() if declared is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        summary = self.summary
+        return {
+            "input_size": list(summary.input_size),
+            "parameters": summary.parameters,
+            "multiply_adds": summary.multiply_adds,
+            "as_declared": self.ok,
+            "stages": [asdict(stage) for stage in summary.stages],
+        }
+
+    def __str__(self) -> str:
+        lines = []
+        for name, built, declared in self._compared():
+            verdict = "none declared" if declared is None else "as declared"
+            if declared not in (None, built):
+                verdict = f"DIFFERENT from the declared {declared:,}"
+            lines.append(f"{name}: {built:,} built, {verdict}")
+        height, width = self.summary.input_size
+        lines.append(f"multiply-adds are those of all convolutions for one image of {height} x {width} px")
+        return "\n".join(lines)
+
+    def _compared(self) -> list[tuple[str, int, int | None]]:
+        return [
+            ("parameters", self.summary.parameters, self.declared_parameters),
+            ("multiply-adds", self.summary.multiply_adds, self.declared_multiply_adds),
+        ]
+
+
+def summarize_entry(entry: Entry | Backbone) -> BuiltEntry:
+    """Returns the stages of an entry's network at its published crop; no checkpoint is needed.
+
+    Raises:
+      UsageError: a network that cannot be built.
+    """
+    from zoo.model.summary import summarize_encoder, summarize_network
+    from zoo.network.loading import BACKBONE_INPUT_SIZE, BACKBONE_OUTPUT_STRIDE, encoder_settings
+
+    if entry.kind == "backbone":
+        settings = encoder_settings(entry, BACKBONE_OUTPUT_STRIDE)
+        return BuiltEntry(entry.name, summarize_encoder(settings, BACKBONE_INPUT_SIZE), None, None)
+    summary = summarize_network(entry.network, entry.evaluation.crop_size)
+    return BuiltEntry(entry.name, summary, entry.parameters, entry.multiply_adds)

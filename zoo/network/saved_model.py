@@ -1,0 +1,269 @@
+"""The SavedModels that were published beside the checkpoints, as networks of the same contract."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import ArchiveError, UsageError
+from zoo.files.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from zoo.model.predict import PanopticPrediction
+    from zoo.registry import Entry
+
+OUTPUTS = (
+    "panoptic_pred",
+    "semantic_pred",
+    "instance_pred",
+    "instance_center_pred",
+    "instance_scores",
+    "semantic_probs",
+    "semantic_logits",
+    "center_heatmap",
+    "offset_map",
+)
+"""What a published SavedModel gives for one image; see `SavedModelNetwork.outputs`."""
+
+MAP_STRIDE = 4
+"""Pixels of the input per position of a network's maps."""
+
+_CHANNELS = ("semantic_probs", "semantic_logits", "offset_map")
+
+
+class SavedModelNetwork:
+    """A published SavedModel, called like the network that `zoo.load` builds.
+
+    It holds the whole pipeline for one image: padding to the crop size, network, up-sampling,
+    post-processing. `network(images)` gives the same stride-4 maps as the built network: up-sampling puts
+    corner pixels on corner pixels, so every fourth pixel of what the SavedModel gives is one position of its
+    maps, unchanged. `outputs(image)` has everything, at full size. `predict_panoptic(image)` takes the
+    SavedModel's own merge, whose instances may be numbered otherwise than those of the built network.
+
+    Attributes:
+      entry: the registry's entry.
+      folder: the unpacked SavedModel.
+      input_shape: (None, height, width, 3), of the largest images that are not scaled down.
+    """
+
+    def __init__(self, entry: Entry, folder: Path) -> None:
+        """Loads a SavedModel.
+
+        Args:
+          entry: whose SavedModel it is.
+          folder: where `saved_model.pb` is.
+
+        Raises:
+          ArchiveError: it cannot be loaded, or is none of a Panoptic-DeepLab network.
+        """
+        self.entry = entry
+        self.folder = folder
+        self.input_shape = (None, *entry.evaluation.crop_size, 3)
+        # What was loaded owns the variables of its function.
+        self._loaded = _load(entry, folder)
+        self._function = _serving_function(entry, folder, self._loaded)
+        ((self._argument, _),) = self._function.structured_input_signature[1].items()
+
+    def outputs(self, image: Any) -> dict[str, np.ndarray]:
+        """Returns everything that the SavedModel gives for one image, without the dimension of a batch.
+
+        Args:
+          image: [H, W, 3] uint8, RGB. One that is larger than the crop size is scaled down to it inside.
+
+        Returns:
+          At the size of the image: `panoptic_pred` int32, `semantic_pred` int32, `instance_pred` int32,
+          `instance_center_pred` and `instance_scores` float32, all [H, W]; `semantic_probs` [H, W, classes],
+          `center_heatmap` [H, W], `offset_map` [H, W, 2] in px of the crop. At crop size: `semantic_logits`
+          [crop height, crop width, classes].
+
+        Raises:
+          UsageError: something that is no image of whole numbers 0 to 255.
+        """
+        import tensorflow as tf
+
+        found = self._function(**{self._argument: tf.constant(_whole_numbers(image))})
+        return {name: _without_batch(name, found[name].numpy()) for name in OUTPUTS}
+
+    def __call__(self, images: Any) -> dict[str, np.ndarray]:
+        """Predicts maps, one image after the other.
+
+        Args:
+          images: [B, H, W, 3], RGB, whole numbers 0..255, no larger than the crop size. Smaller ones are
+            padded inside.
+
+        Returns:
+          float32 maps with h = ceil(H / 4), w = ceil(W / 4), as a built network returns them:
+          `semantic_logits` [B, h, w, classes]; `center_heatmap` [B, h, w, 1]; `offset_map` [B, h, w, 2], in
+          px of these maps.
+
+        Raises:
+          UsageError: images of another form, or larger than the crop size.
+        """
+        array = np.asarray(images)
+        if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
+            raise UsageError(
+                f"{self.entry.name}: expected RGB images [batch, height, width, 3], found {array.dtype.name} "
+                f"{list(array.shape)}; predict_panoptic takes one image"
+            )
+        crop = self.entry.evaluation.crop_size
+        size: tuple[int, int] = array.shape[1:3]
+        if size[0] > crop[0] or size[1] > crop[1]:
+            raise UsageError(
+                f"{self.entry.name}: expected images of at most {crop[0]} x {crop[1]} pixels, found "
+                f"{size[0]} x {size[1]}, which the SavedModel would scale down, as its predict_panoptic does"
+            )
+        if any((side - 1) % MAP_STRIDE for side in crop):
+            raise UsageError(
+                f"{self.entry.name}: expected a crop size of sides 4 * k + 1, found {crop[0]} x {crop[1]}; "
+                "use outputs(image), its maps at full size"
+            )
+        each = [_stride_4_maps(self.outputs(image), size) for image in array]
+        return {name: np.stack([maps[name] for maps in each]) for name in each[0]}
+
+    def predict_panoptic(
+        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> PanopticPrediction:
+        """Predicts the panoptic map of one image, merged inside the SavedModel.
+
+        Args:
+          image: [H, W, 3], RGB, whole numbers 0..255. One that is larger than the crop size is scaled down to
+            it inside, and its maps up again.
+          scales: as for `zoo.predict_panoptic`; a SavedModel has the scale 1 alone.
+          flip: a SavedModel does not mirror images.
+
+        Raises:
+          UsageError: something that is no such image, or other scales.
+        """
+        from zoo.model.predict import make_prediction
+        from zoo.network.prediction import classes_of
+
+        if tuple(scales) != (1.0,) or flip:
+            raise UsageError(
+                f"{self.entry.name}: a SavedModel has one scale and no mirrored images; "
+                'load the network with source="checkpoint" for others'
+            )
+        classes = classes_of(self.entry)
+        found = self.outputs(image)
+        panoptic = found["panoptic_pred"].astype(np.int32)
+        labels, first, area = np.unique(panoptic, return_index=True, return_counts=True)
+        is_thing = np.isin(labels // classes.label_divisor, classes.thing_class_ids)
+        things = np.flatnonzero(is_thing)[np.argsort(first[is_thing])]
+        scores = [
+            _score(found, panoptic == label, int(label) // classes.label_divisor) for label in labels[things]
+        ]
+        semantic = found["semantic_pred"].astype(np.uint8)
+        return make_prediction(panoptic, semantic, labels[things], area[things], scores, classes)
+
+
+def load_saved_model(entry: Entry) -> SavedModelNetwork:
+    """Fetches, verifies and loads the SavedModel that was published for an entry.
+
+    Raises:
+      ArchiveError: none was published, or it cannot be loaded.
+      ZooError: it could not be fetched or verified.
+    """
+    from zoo.fetch.entries import fetch_saved_model
+
+    return SavedModelNetwork(entry, fetch_saved_model(entry))
+
+
+def _load(entry: Entry, folder: Path) -> Any:
+    tf = import_tensorflow()
+    hub = _import_hub()
+    try:
+        return hub.load(str(folder))
+    except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
+        message = " ".join(str(error).split())
+        unknown = re.search(r"Op type not registered '([^']+)'", message)
+        if unknown:
+            raise ArchiveError(
+                f"{entry.name}: {folder}: the SavedModel needs the operation {unknown.group(1)}, which "
+                f"TensorFlow {tf.__version__} does not have; load its library with tf.load_op_library first, "
+                'or use the checkpoint: source="checkpoint"'
+            ) from error
+        raise ArchiveError(
+            f"{entry.name}: {folder}: expected a SavedModel that TensorFlow {tf.__version__} can load, "
+            f"found {message[:300]}"
+        ) from error
+
+
+def _import_hub() -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        # It asks for its version through a part of setuptools that says it is deprecated.
+        warnings.simplefilter("ignore")
+        import tensorflow_hub
+
+    return tensorflow_hub
+
+
+def _serving_function(entry: Entry, folder: Path, loaded: Any) -> Any:
+    """Returns the function of a SavedModel, if it is one of an image to the maps of Panoptic-DeepLab."""
+    import tensorflow as tf
+
+    function = getattr(loaded, "signatures", {}).get("serving_default")
+    found = "no signature serving_default"
+    if function is not None:
+        inputs = list(function.structured_input_signature[1].values())
+        outputs = function.structured_outputs
+        missing = [name for name in OUTPUTS if name not in outputs]
+        takes = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in inputs)
+        is_image = len(inputs) == 1 and tf.TensorSpec((1, 1, 3), tf.uint8).is_compatible_with(
+            tf.TensorSpec([1 if n is None else n for n in inputs[0].shape], inputs[0].dtype)
+        )
+        if is_image and not missing:
+            return function
+        found = f"without {', '.join(missing)}" if missing else f"a function of {takes}"
+    raise ArchiveError(
+        f"{entry.name}: {folder}: expected the SavedModel of a function of one uint8 [height, width, 3] "
+        f"image, found {found}; check what the registry names"
+    )
+
+
+def _whole_numbers(image: Any) -> np.ndarray:
+    from zoo.model.predict import check_range
+
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
+        raise UsageError(
+            f"expected one RGB image [height, width, 3], found {array.dtype.name} {list(array.shape)}"
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        check_range(array)
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.uint8)
+    if array.dtype != np.uint8 and not np.array_equal(whole, array):
+        raise UsageError(
+            f"expected an image of whole numbers 0 to 255, as a SavedModel takes it, found {array.dtype} "
+            "values that are not; round them"
+        )
+    return whole
+
+
+def _without_batch(name: str, values: np.ndarray) -> np.ndarray:
+    dimensions = 3 if name in _CHANNELS else 2
+    if name not in _CHANNELS and values.shape[-1] == 1 and values.ndim > dimensions:
+        values = values[..., 0]
+    return values[0] if values.ndim == dimensions + 1 else values
+
+
+def _stride_4_maps(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Takes every fourth pixel of an image's part of the maps; offsets become px of these."""
+    height, width = (math.ceil(side / MAP_STRIDE) for side in size)
+    maps = {
+        "semantic_logits": found["semantic_logits"],
+        "center_heatmap": found["center_heatmap"][..., None],
+        "offset_map": found["offset_map"] / np.float32(MAP_STRIDE),
+    }
+    return {name: values[::MAP_STRIDE, ::MAP_STRIDE][:height, :width] for name, values in maps.items()}
+
+
+def _score(found: dict[str, np.ndarray], pixels: np.ndarray, class_id: int) -> float:
+    semantic = found["semantic_probs"][..., class_id][pixels].mean(dtype=np.float64)
+    return float(semantic * found["instance_scores"][pixels].mean(dtype=np.float64))

@@ -1,0 +1,14 @@
+"""The registry: every model, backbone and data set that is declared, found by name."""
+
+from zoo.registry.lookup import (
+    Backbone,
+    Claim,
+    Dataset,
+    Entry,
+    Registry,
+    RemoteFile,
+    list_entries,
+    load_registry,
+)
+
+__all__ = ["Backbone", "Claim", "Dataset", "Entry", "Registry", "RemoteFile", "list_entries", "load_registry"]

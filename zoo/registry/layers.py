@@ -1,0 +1,248 @@
+"""From the declarations of all registry files to validated objects: inheritance, and errors in place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from zoo.errors import RegistryError
+from zoo.registry.file import FILE_KEYS, KeyPath, RegistryFile, describe, did_you_mean
+from zoo.registry.schema import Backbone, Dataset, Entry, EntryRow
+
+Section = Literal["datasets", "templates", "entries", "backbones"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
+
+# A value of these keys is one statement: a later layer replaces it whole.
+REPLACED_KEYS = FILE_KEYS | {"published", "related", "quirks"}
+
+# What an entry says about itself; an entry that extends it takes over only its settings.
+OWN_KEYS = REPLACED_KEYS | {"title", "config", "parameters", "multiply_adds", "training", "note"}
+
+_FULL_NAME = re.compile(r"[\w.+-]+/[\w.+-]+")
+_PLAIN_NAME = re.compile(r"[\w.+-]+")
+
+_EXPECTED = {
+    "missing": "a value",
+    "model_type": "a mapping",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "string_too_short": "text",
+    "int_type": "an integer",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "decimal_type": "a number",
+    "decimal_parsing": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "a list of {min_length} or more values",
+    "too_long": "a list of {max_length} or fewer values",
+}
+
+AnySchema = TypeVar("AnySchema", EntryRow, Backbone, Dataset)
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """One named mapping of a file: a row, a template, a data set."""
+
+    file: RegistryFile
+    section: Section
+    name: str
+
+    @property
+    def path(self) -> KeyPath:
+        return (self.section, self.name)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = self.file.content[self.section][self.name]
+        return body
+
+
+class Declarations:
+    """The declarations of all files, before their templates are merged in."""
+
+    def __init__(self, files: Iterable[RegistryFile]) -> None:
+        self._by_section: dict[Section, dict[str, _Declaration]] = {section: {} for section in SECTIONS}
+        for file in files:
+            _check_layout(file)
+            for section in SECTIONS:
+                for name in file.content.get(section, {}):
+                    self._add(_Declaration(file, section, name))
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        """All data sets, in the order of their files."""
+        return tuple(self._validate(Dataset, item) for item in self._by_section["datasets"].values())
+
+    def backbones(self) -> tuple[Backbone, ...]:
+        """All ImageNet backbones, in the order of their files."""
+        return tuple(self._validate(Backbone, item) for item in self._by_section["backbones"].values())
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in the order of their files."""
+        return tuple(self._entry(item) for item in self._by_section["entries"].values())
+
+    def _entry(self, declaration: _Declaration) -> Entry:
+        row = self._validate(EntryRow, declaration)
+        known = self._by_section["datasets"]
+        if row.dataset not in known:
+            message = f"expected one of the data sets {', '.join(known)}, found {row.dataset!r}"
+            raise self._error(declaration, ("dataset",), message + did_you_mean(row.dataset, known))
+        return row.entry()
+
+    def _add(self, new: _Declaration) -> None:
+        sections: tuple[Section, ...] = (new.section,)
+        if new.section in ("entries", "backbones"):
+            sections = ("entries", "backbones")
+        for section in sections:
+            old = self._by_section[section].get(new.name)
+            if old is not None:
+                first = f"{old.file.label}:{old.file.line(old.path)}"
+                raise new.file.error(new.path, f"expected a new name, found one that is defined in {first}")
+        self._by_section[new.section][new.name] = new
+
+    def _validate(self, model: type[AnySchema], declaration: _Declaration) -> AnySchema:
+        merged: dict[str, Any] = {}
+        for layer, is_inherited in self._layers(declaration):
+            merged = _merge(merged, _inherited(layer) if is_inherited else layer.body)
+        merged.pop("extends", None)
+        if "name" in merged:
+            message = "expected no such key, the name being the key of the whole mapping"
+            raise self._error(declaration, ("name",), f"{message}; found {describe(merged['name'])}")
+        try:
+            return model.model_validate({**merged, "name": declaration.name})
+        except ValidationError as error:
+            # A misspelled key explains a missing one, not the other way round.
+            details = sorted(
+                error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden"
+            )
+            more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+            path, message = explain_error(model, details[0])
+            raise self._error(declaration, path, message + more) from None
+
+    def _layers(
+        self, declaration: _Declaration, trail: tuple[_Declaration, ...] = ()
+    ) -> Iterator[tuple[_Declaration, bool]]:
+        """What `declaration` extends, weakest first, then itself; with each, whether it is inherited."""
+        trail = (*trail, declaration)
+        extends = declaration.body.get("extends", [])
+        for name in [extends] if isinstance(extends, str) else extends:
+            section: Section = "entries" if "/" in name and declaration.section == "entries" else "templates"
+            base = self._by_section[section].get(name)
+            path = (*declaration.path, "extends")
+            if base is None:
+                known = [*self._by_section["templates"], *self._by_section["entries"]]
+                message = f"expected a template or an entry, found {name!r}{did_you_mean(name, known)}"
+                raise declaration.file.error(path, message)
+            if base in trail:
+                cycle = " -> ".join(item.name for item in (*trail, base))
+                raise declaration.file.error(path, f"entries extend each other in a cycle: {cycle}")
+            for layer, _ in self._layers(base, trail):
+                yield layer, True
+        yield declaration, False
+
+    def _error(self, declaration: _Declaration, path: KeyPath, message: str) -> RegistryError:
+        """The error at the layer that wrote the value at `path`; at the declaration itself if none did."""
+        # A list is written whole, by one layer: its items belong to that layer, those that are missing too.
+        written = tuple(takewhile(lambda part: isinstance(part, str), path))
+        for layer, is_inherited in reversed(list(self._layers(declaration))):
+            if is_inherited and layer.section == "entries" and path[0] in OWN_KEYS:
+                continue
+            if layer.file.contains((*layer.path, *written)):
+                through = f" (extended by {declaration.section}.{declaration.name})" if is_inherited else ""
+                return layer.file.error((*layer.path, *path), message + through)
+        return declaration.file.error((*declaration.path, *path), message)
+
+
+def _check_layout(file: RegistryFile) -> None:
+    known = ("version", *SECTIONS)
+    for key in file.content:
+        if key not in known:
+            message = (
+                f"expected one of the keys {', '.join(known)}, found {key!r}{did_you_mean(str(key), known)}"
+            )
+            raise file.error((key,), message)
+    if file.content.get("version", 1) != 1:
+        raise file.error(("version",), f"expected 1, found {describe(file.content['version'])}")
+    for section in SECTIONS:
+        declared = file.content.get(section, {})
+        if not isinstance(declared, dict):
+            raise file.error((section,), f"expected a mapping of names, found {describe(declared)}")
+        is_full = section in ("entries", "backbones")
+        for name, body in declared.items():
+            if not isinstance(name, str) or not (_FULL_NAME if is_full else _PLAIN_NAME).fullmatch(name):
+                form = (
+                    "a name like 'cityscapes/resnet50_os32'" if is_full else "a name without '/' and spaces"
+                )
+                raise file.error((section, name), f"expected {form}, found {name!r}")
+            if not isinstance(body, dict):
+                raise file.error((section, name), f"expected a mapping, found {describe(body)}")
+            extends = body.get("extends", [])
+            if not isinstance(extends, (str, list)) or not all(isinstance(item, str) for item in extends):
+                message = f"expected a name or a list of names, found {describe(extends)}"
+                raise file.error((section, name, "extends"), message)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mapping by mapping; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        if key not in REPLACED_KEYS and isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _inherited(layer: _Declaration) -> dict[str, Any]:
+    if layer.section != "entries":
+        return layer.body
+    return {key: value for key, value in layer.body.items() if key not in OWN_KEYS}
+
+
+def explain_error(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
+    """Returns a validation error as the path of the key at fault, and "expected …, found …"."""
+    path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx", {})
+    if kind == "wrong_key":
+        return (*path, context["key"]), f"expected {context['expected']}, found {context['found']}"
+    if kind == "extra_forbidden":
+        fields = _model_at(model, path[:-1]).model_fields
+        keys = [name for name in fields if len(path) > 1 or name not in ("name", "kind")]
+        hint = did_you_mean(str(path[-1]), keys)
+        return path, f"expected one of the keys {', '.join(keys)}, found {path[-1]!r}{hint}"
+    found = "none" if kind == "missing" else describe(error["input"])
+    if kind == "literal_error":
+        expected = context["expected"]
+    elif kind == "string_pattern_mismatch":
+        expected = f"text that matches {context['pattern']}"
+    else:
+        expected = _EXPECTED.get(kind, "").format_map(context)
+        expected = expected or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return path, f"expected {expected}, found {found}"
+
+
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
+    """The schema class of the mapping at `path`."""
+    for part in path:
+        if isinstance(part, str):
+            model = next(_models_in(model.model_fields[part].annotation))
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,214 @@
+"""The registry: every model, backbone and data set that is declared, found by name.
+
+The built-in `registry.yaml` comes first, then the files of the environment variable `ZOO_REGISTRY`, then
+those of `--registry`. A later file may add to what earlier ones declare and extend it, but redefines nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import NoReturn
+
+from zoo.errors import UnknownNameError
+from zoo.registry.file import did_you_mean, parse, read
+from zoo.registry.layers import Declarations
+from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
+from zoo.registry.schema import Backbone, Claim, Dataset, Entry, RemoteFile
+
+__all__ = ["Backbone", "Claim", "Dataset", "Entry", "Registry", "RemoteFile", "list_entries", "load_registry"]
+
+ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All declarations, in the order of their files.
+
+    Attributes:
+        entries: Models that can be reproduced.
+        backbones: ImageNet checkpoints.
+        datasets: What entries are measured on.
+    """
+
+    entries: tuple[Entry, ...]
+    backbones: tuple[Backbone, ...]
+    datasets: tuple[Dataset, ...]
+
+    def resolve(self, name: str) -> Entry:
+        """Returns the entry called `name`.
+
+        Args:
+            name: The full name (`cityscapes/resnet50_os32`), or where only one entry matches, without the
+                first part (`resnet50_os32`), without the output stride (`cityscapes/resnet50`), or without
+                either.
+
+        Raises:
+            UnknownNameError: No entry matches, or several do.
+        """
+        for spelling in SPELLINGS:
+            matching = [entry for entry in self.entries if name in spelling(entry)]
+            if len(matching) == 1:
+                return matching[0]
+            if matching:
+                names = ", ".join(entry.name for entry in matching)
+                raise UnknownNameError(
+                    f"{name!r} matches {len(matching)} entries: {names}; give the full name"
+                )
+        if any(name == backbone.name for backbone in self.backbones):
+            message = (
+                f"{name!r} is an ImageNet backbone, without decoders and heads; expected a panoptic entry"
+            )
+            raise UnknownNameError(f"{message}; run `zoo list` for all names")
+        raise self._unknown(name)
+
+    def find(self, name: str) -> Entry | Backbone:
+        """Returns what `resolve` does, and ImageNet backbones too, by their full name.
+
+        Raises:
+            UnknownNameError: Nothing matches, or several entries do.
+        """
+        for backbone in self.backbones:
+            if name == backbone.name:
+                return backbone
+        return self.resolve(name)
+
+    def resolve_all(self, patterns: Iterable[str]) -> list[Entry]:
+        """Returns the entries that names and globs stand for: in the order given, each once.
+
+        Args:
+            patterns: Names as in `resolve`, or globs (`cityscapes/*`, `*_os16`) for full or short names, in
+                any case.
+
+        Raises:
+            UnknownNameError: A name or a glob that matches no entry, or a name that matches several.
+        """
+        return each_once(
+            patterns, self.resolve, lambda glob: matching_glob(glob, self.entries) or self._none_matches(glob)
+        )
+
+    def find_all(self, patterns: Iterable[str]) -> list[Entry | Backbone]:
+        """Returns what `resolve_all` does, and ImageNet backbones too.
+
+        A glob that matches an entry stands for entries alone: only `imagenet/*` and its like mean backbones.
+
+        Raises:
+            UnknownNameError: As in `resolve_all`.
+        """
+        return each_once(
+            patterns,
+            self.find,
+            lambda glob: (
+                matching_glob(glob, self.entries)
+                or matching_glob(glob, self.backbones)
+                or self._none_matches(glob)
+            ),
+        )
+
+    def select(
+        self, patterns: Iterable[str] = (), dataset: str | None = None, backbone: str | None = None
+    ) -> list[Entry]:
+        """Returns the entries that match any of the patterns, in the registry's order.
+
+        Args:
+            patterns: Names or globs as in `resolve_all`; none for all entries.
+            dataset: Only entries measured on this data set.
+            backbone: Only entries with this backbone; see `zoo.registry.names.with_backbone`.
+
+        Raises:
+            UnknownNameError: A name, a pattern, a data set or a backbone that matches nothing, or no entry
+                that all of them match.
+        """
+        patterns = list(patterns)
+        found: Sequence[Entry] = self.resolve_all(patterns) if patterns else self.entries
+        if dataset is not None:
+            self.dataset(dataset)
+        if backbone is not None:
+            known = with_backbone(self.entries, backbone)
+            found = [entry for entry in found if entry in known]
+        found = [entry for entry in self.entries if entry in found and dataset in (None, entry.dataset)]
+        if not found:
+            filters = {"--dataset": dataset, "--backbone": backbone}
+            asked = [*patterns, *(f"{option} {value}" for option, value in filters.items() if value)]
+            raise UnknownNameError(f"no entry matches all of: {', '.join(asked)}; leave one of them out")
+        return found
+
+    def select_backbones(self, patterns: Iterable[str] = ()) -> list[Backbone]:
+        """Returns the ImageNet backbones that match any of the patterns, in the registry's order.
+
+        Args:
+            patterns: Names or globs, for full or short names; none for all.
+
+        Raises:
+            UnknownNameError: A name or a glob that matches none.
+        """
+
+        def matching(pattern: str) -> list[Backbone]:
+            found = matching_glob(pattern, self.backbones)
+            if found:
+                return found
+            names = [backbone.name for backbone in self.backbones]
+            names += [backbone.short_name for backbone in self.backbones]
+            raise UnknownNameError(
+                f"no ImageNet backbone matches {pattern!r}{did_you_mean(pattern, names)}; "
+                "run `zoo list --backbones` for all names"
+            )
+
+        wanted = [backbone for pattern in patterns for backbone in matching(pattern)]
+        return [backbone for backbone in self.backbones if backbone in wanted or not wanted]
+
+    def dataset(self, name: str) -> Dataset:
+        """The data set called `name`.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        names = [dataset.name for dataset in self.datasets]
+        raise UnknownNameError(
+            f"no data set {name!r}{did_you_mean(name, names)}; expected one of {', '.join(names)}"
+        )
+
+    def _unknown(self, name: str) -> UnknownNameError:
+        return UnknownNameError(f"no entry {name!r}{self._hint(name)}")
+
+    def _none_matches(self, glob: str) -> NoReturn:
+        if matching_glob(glob, self.backbones):
+            raise UnknownNameError(
+                f"no entry matches {glob!r}, only ImageNet backbones do; `zoo list --backbones` shows them"
+            )
+        raise UnknownNameError(f"no entry matches {glob!r}{self._hint(glob)}")
+
+    def _hint(self, name: str) -> str:
+        close = suggestions(name, self.entries, self.backbones)
+        meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+        return f"{meant}; run `zoo list` for all names"
+
+
+def load_registry(files: Sequence[str | os.PathLike[str]] = ()) -> Registry:
+    """Loads the built-in registry, the files of `ZOO_REGISTRY` (separated as in `PATH`), and `files`.
+
+    Raises:
+        RegistryError: A file that does not follow the schema: file, line, key path, expected, found.
+    """
+    listed = [path for path in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if path]
+    paths = {Path(path).resolve(): path for path in (*listed, *files)}
+    builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
+    declared = Declarations([parse(builtin, "zoo/registry.yaml"), *map(read, paths.values())])
+    datasets = declared.datasets()
+    return Registry(declared.entries(), declared.backbones(), datasets)
+
+
+def list_entries(
+    *patterns: str,
+    dataset: str | None = None,
+    backbone: str | None = None,
+    files: Sequence[str | os.PathLike[str]] = (),
+) -> list[Entry]:
+    """Entries of the registry, those of `ZOO_REGISTRY` and `files` included; see `Registry.select`."""
+    return load_registry(files).select(patterns, dataset=dataset, backbone=backbone)

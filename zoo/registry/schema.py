@@ -1,0 +1,359 @@
+"""What a registry may say: the schema of entries, backbones and data sets.
+
+The hyper-parameters keep the names of the published configurations (google-research/deeplab2, config.proto),
+so that an entry can be compared with the file it was transcribed from. Everything is frozen, and an unknown
+key is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from zoo.registry.network_options import (
+    BackboneArchitecture,
+    Count,
+    Factor,
+    Flag,
+    Model,
+    NetworkOptions,
+    Positive,
+    Probability,
+    SizePixels,
+    Text,
+    wrong_key,
+)
+
+Metric = Literal["pq", "miou", "ap"]
+Evaluator = Literal["official", "internal"]
+Percent = Annotated[Decimal, Field(ge=0, le=100)]
+
+
+class RemoteFile(Model):
+    """A file somewhere else; in a registry either a mapping, or just its URL.
+
+    Attributes:
+        url: `https://`, `http://`, `gs://`, `file://`, or `package://<package>/<path>` for a bundled asset.
+        sha256: Hex digest, where it is known.
+        bytes: Length, where it is known.
+    """
+
+    url: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    bytes: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_a_known_scheme(self) -> Self:
+        if not re.fullmatch(r"(https?|gs|file|package)://\S*[^\s/]", self.url):
+            message = "a URL that starts with https, http, gs, file or package, and names a file"
+            raise wrong_key("url", message, repr(self.url))
+        return self
+
+    @property
+    def file_name(self) -> str:
+        """Last part of the URL's path, for example `model.tar.gz`."""
+        return self.url.partition("?")[0].rsplit("/", 1)[-1]
+
+
+class EvaluationOptions(Model):
+    """How the published numbers were made.
+
+    Attributes:
+        dataset: Name of the data set upstream.
+        crop_size: (height, width) to which images are padded.
+        min_resize_value: Lower bound of the shorter side; (0,) for no resizing.
+        max_resize_value: Upper bound of the longer side; (0,) for no resizing.
+        stuff_area_limit: Pixels; stuff segments smaller than this become void.
+        center_score_threshold: Lowest heatmap value of an instance center.
+        nms_kernel: Width of the max-pooling window of center non-maximum suppression.
+        keep_k_centers: The most centers that are kept.
+        add_flipped_images: Whether mirrored images are averaged in.
+        eval_scales: Scales that are averaged; empty for single-scale.
+    """
+
+    dataset: Text
+    crop_size: SizePixels
+    min_resize_value: tuple[Count, ...]
+    max_resize_value: tuple[Count, ...]
+    stuff_area_limit: Count
+    center_score_threshold: Probability
+    nms_kernel: Positive
+    keep_k_centers: Positive
+    add_flipped_images: Flag
+    eval_scales: tuple[Factor, ...]
+
+
+class TrainingOptions(Model):
+    """Facts about the training; nothing here changes an evaluation."""
+
+    steps: Positive
+    batch_size: Positive
+    base_learning_rate: Factor
+
+
+class Scores(Model):
+    """Numbers of one evaluator, in percent, with the decimals that were printed."""
+
+    pq: Percent | None = None
+    miou: Percent | None = None
+    ap: Percent | None = None
+
+    def printed(self) -> Iterator[tuple[Metric, Decimal]]:
+        """Metrics that have a number, in the order of the published tables."""
+        if self.pq is not None:
+            yield "pq", self.pq
+        if self.miou is not None:
+            yield "miou", self.miou
+        if self.ap is not None:
+            yield "ap", self.ap
+
+
+class PublishedNumbers(Model):
+    """The numbers of one row of a published table, and the line on which they stand."""
+
+    official: Scores = Scores()
+    internal: Scores = Scores()
+    source: Text
+
+
+class Tolerance(Model):
+    """The tolerance of the claims on each metric, in percentage points."""
+
+    pq: Percent = Decimal(0)
+    miou: Percent = Decimal(0)
+    ap: Percent = Decimal(0)
+
+
+class Claim(Model):
+    """One published number.
+
+    Attributes:
+        value: In percent, exactly as printed: `Decimal("36.80")`.
+        source: Where it is printed, as file and line.
+        tolerance: Percentage points by which a measured number may leave the interval that the printed digits
+            stand for, and still be "within"; 0 leaves only "match".
+    """
+
+    metric: Metric
+    evaluator: Evaluator
+    value: Percent
+    source: Text
+    tolerance: Percent
+
+    @property
+    def decimals(self) -> int:
+        """Number of printed decimals."""
+        return max(0, -int(self.value.as_tuple().exponent))
+
+
+class RelatedFile(Model):
+    """Files published beside a row that are not the row's own."""
+
+    title: Text
+    note: Text
+    checkpoint: RemoteFile | None = None
+    saved_model: RemoteFile | None = None
+
+
+class Quirk(Model):
+    """An irregularity in how upstream printed a row or named its files, which a faithful table repeats.
+
+    Attributes:
+        place: The row's links as a whole, `([config](...), [ckpt](...))`, or what one of them leads to.
+        regular: The part that the rule of the table gives (see `PublishedTable`).
+        printed: What stands there instead.
+        note: A remark for the reader.
+    """
+
+    place: Literal["links", "config", "checkpoint"]
+    regular: Text
+    printed: Text
+    note: Text
+
+
+class ColumnQuirk(Model):
+    """A column that upstream set wider than its widest cell: the rule and the rows, not the header."""
+
+    column: Literal["Backbone", "Output stride", "Input resolution"]
+    extra_width: Positive
+    note: Text
+
+
+class PublishedTable(Model):
+    """The table in which upstream published the entries of one data set.
+
+    Attributes:
+        heading: Of the section in which the table stands.
+        source: The file. Rows are the entries whose numbers stand in it, in the order of their lines.
+        config_pattern: Path of a configuration, with `{model}` for the entry's short name.
+        checkpoint_pattern: URL of a checkpoint's archive, likewise.
+        quirks: What the layout of a table does not explain.
+    """
+
+    heading: Text
+    source: Text
+    config_pattern: Annotated[str, Field(pattern=r"\{model\}")]
+    checkpoint_pattern: Annotated[str, Field(pattern=r"\{model\}")]
+    quirks: tuple[ColumnQuirk, ...] = ()
+
+
+class Named(Model):
+    """What has a full name, such as `cityscapes/resnet50_os32`."""
+
+    name: Text
+    title: Text
+    checkpoint: RemoteFile
+
+    @property
+    def short_name(self) -> str:
+        """The name without its first part: `resnet50_os32`."""
+        return self.name.partition("/")[2]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the resolved declaration, independent of how templates and files spell it."""
+        import hashlib
+        import json
+
+        # Quirks of upstream's print change nothing that is measured.
+        declared = self.model_dump(mode="json", exclude={"quirks"})
+        canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class EntrySettings(Named):
+    """What a row of the registry and the entry made from it have in common; see `Entry`."""
+
+    kind: Literal["panoptic"] = "panoptic"
+    dataset: Text
+    config: Text | None = None
+    saved_model: RemoteFile | None = None
+    parameters: Positive | None = None
+    multiply_adds: Positive | None = None
+    network: NetworkOptions
+    evaluation: EvaluationOptions
+    training: TrainingOptions | None = None
+    tolerance: Tolerance = Tolerance()
+    related: tuple[RelatedFile, ...] = ()
+    note: Text | None = None
+    quirks: tuple[Quirk, ...] = ()
+
+
+class Entry(EntrySettings):
+    """One model that can be reproduced: a row of a published table.
+
+    Attributes:
+        name: Full name, `<group>/<model>_os<output stride>`.
+        title: As printed in the table.
+        dataset: Name of a data set of the registry.
+        config: Path of the published configuration, in the repository of the reference implementation.
+        checkpoint: Archive of a TensorFlow object checkpoint.
+        saved_model: The exported model published for the same row, where there is one.
+        parameters: Number of values in the checkpoint's variables: trainable ones, and the moving means and
+            variances of batch normalisation; no optimizer slots and no counters.
+        multiply_adds: Multiplications with additions of all convolutions for one image of the published crop.
+        published: The row's numbers: official first, in the order of the tables' columns.
+        related: Files published beside the row that are not the row's own.
+        note: A remark for the reader.
+        quirks: Irregularities of the published row and its files.
+    """
+
+    published: tuple[Claim, ...] = ()
+
+    @property
+    def output_stride(self) -> int:
+        """Pixels of the input per cell of the encoder's last feature map."""
+        return self.network.backbone.output_stride
+
+    @property
+    def input_resolution(self) -> SizePixels:
+        """(height, width) at which the numbers were made."""
+        return self.evaluation.crop_size
+
+
+class EntryRow(EntrySettings):
+    """An entry as a registry writes it: the published numbers in columns, as in the table."""
+
+    published: PublishedNumbers | None = None
+
+    def entry(self) -> Entry:
+        """The entry that the row declares."""
+        settings = {name: getattr(self, name) for name in EntrySettings.model_fields}
+        return Entry(**settings, published=tuple(self._claims()))
+
+    def _claims(self) -> Iterator[Claim]:
+        if self.published is None:
+            return
+        columns: tuple[tuple[Evaluator, Scores], ...] = (
+            ("official", self.published.official),
+            ("internal", self.published.internal),
+        )
+        for evaluator, scores in columns:
+            for metric, value in scores.printed():
+                yield Claim(
+                    metric=metric,
+                    evaluator=evaluator,
+                    value=value,
+                    source=self.published.source,
+                    tolerance=getattr(self.tolerance, metric),
+                )
+
+
+class BackboneNetwork(Model):
+    """The network of an ImageNet checkpoint."""
+
+    backbone: BackboneArchitecture
+
+
+class Backbone(Named):
+    """An ImageNet checkpoint: a backbone alone, to start a training from.
+
+    Attributes:
+        strategy: "simple", or "strong" (with AutoAugment, label smoothing and drop path).
+        data: What it was trained on, for example "ImageNet-1K".
+        source: Where it is listed, as file and line.
+    """
+
+    kind: Literal["backbone"] = "backbone"
+    network: BackboneNetwork
+    strategy: Literal["simple", "strong"]
+    data: Text
+    source: Text
+
+
+class Dataset(Model):
+    """A data set on which entries are measured.
+
+    Attributes:
+        format: Folder layout and annotation format.
+        split: For example "val".
+        images: Number of images in the split.
+        archive: Archive of the data set, where it may be downloaded without an account.
+        homepage: Where to get it otherwise.
+        table: Where upstream published numbers measured on it; None where it did not.
+    """
+
+    name: Text
+    title: Text
+    format: Literal["cityscapes", "coco"]
+    split: Text
+    images: Positive
+    archive: RemoteFile | None = None
+    homepage: Text | None = None
+    table: PublishedTable | None = None
+
+    @property
+    def layout(self) -> str:
+        """The folders that the data set's root must have."""
+        if self.format == "cityscapes":
+            return f"leftImg8bit/{self.split} and gtFine/{self.split}"
+        return f"{self.split} and annotations/panoptic_{self.split}"
