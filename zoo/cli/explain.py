@@ -38,8 +38,8 @@ def explain(
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UsageError(f"--picture {picture}: expected a name that ends in .svg")
     from zoo.files.cache import write_atomically
+    from zoo.reports.explain import tables as explain_tables
     from zoo.reports.explain.steps import explain as explain_run
-    from zoo.reports.explain.steps import tables as explain_tables
     from zoo.reports.page import waterfall_svg
     from zoo.reports.runs import open_run
     from zoo.repro.records.record import writing
