@@ -39,10 +39,11 @@ from zoo.repro.records.night_folder import (
     open_night,
     record_path,
 )
-from zoo.repro.records.record import read_record, versions, write_json, writing
+from zoo.repro.records.record import read_record, write_json, writing
+from zoo.repro.records.software import code_digest, versions
 from zoo.repro.run.claims import NOT_JUDGED as NO_VERDICT
 from zoo.repro.run.claims import all_hold
-from zoo.repro.run.reproduce import RunSettings, code_digest, say
+from zoo.repro.run.reproduce import RunSettings, say
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry

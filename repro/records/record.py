@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError, EvaluationError, cannot_write
 from zoo.repro.records.schema import MEASURE_AGAIN, SCHEMA_VERSION, RunRecord, read_checked
 
-__all__ = ["SCHEMA_VERSION", "finite", "read_record", "versions", "write_json", "writing"]
-
-# Packages whose version can change a number.
-_MEASURING_PACKAGES = (
-    "panoptic-zoo",
-    "tensorflow",
-    "keras",
-    "numpy",
-    "numba",
-    "pycocotools",
-    "cityscapesscripts",
-    "pillow",
-)
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of Python and of every package that can change a number."""
-    found = {"python": platform.python_version()}
-    for name in _MEASURING_PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+__all__ = ["SCHEMA_VERSION", "finite", "read_record", "write_json", "writing"]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -11,15 +10,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zoo
 from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageError
 from zoo.files.quiet import import_tensorflow
 from zoo.network.devices import kind_of_device
 from zoo.reports.tables.run_table import markdown
 from zoo.repro.datasets.dataset import images_in_dataset, require_headers, usable_images
 from zoo.repro.datasets.opening import open_dataset
-from zoo.repro.records.record import SCHEMA_VERSION, finite, versions, write_json, writing
+from zoo.repro.records.record import SCHEMA_VERSION, finite, write_json, writing
 from zoo.repro.records.run_place import RunPlace
+from zoo.repro.records.software import code_digest, versions
 from zoo.repro.run.claims import judge_claims
 from zoo.repro.run.pictures import image_quality, write_pictures
 from zoo.repro.run.scores import InternalScores
@@ -311,17 +310,6 @@ class _Clock:
 
     def total(self) -> float:
         return time.perf_counter() - self._start
-
-
-def code_digest() -> str:
-    """Returns a digest of the package's source, so that changed code never goes on with old numbers."""
-    digest = hashlib.sha256()
-    for package in ("", "model", "metrics", "repro"):
-        module = zoo if not package else __import__(f"zoo.{package}", fromlist=["_"])
-        for path in sorted(Path(module.__path__[0]).glob("*.py")):
-            digest.update(f"{package}/{path.name}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import DataError, EvaluationError, ZooError
-from zoo.repro.records.record import SCHEMA_VERSION, finite, read_record, versions, write_json
+from zoo.repro.records.record import SCHEMA_VERSION, finite, read_record, write_json
 
 
 def error_of(path: Path) -> str:
@@ -104,9 +104,3 @@ def test_another_schema_is_refused(tmp_path: Path, schema: Any) -> None:
 
 def test_finite_turns_nan_into_none() -> None:
     assert finite({"road": 98.5, "train": math.nan, "sky": 0}) == {"road": 98.5, "train": None, "sky": 0.0}
-
-
-def test_versions_name_what_measures() -> None:
-    found = versions()
-    assert {"python", "panoptic-zoo", "tensorflow", "numpy", "pycocotools", "cityscapesscripts"} <= set(found)
-    assert "not installed" not in found.values()
