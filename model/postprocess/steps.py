@@ -16,8 +16,8 @@ from zoo.errors import UsageError
 from zoo.model.postprocess import kernels
 
 if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
     from zoo.registry.schema import EvaluationOptions
-    from zoo.repro.datasets.dataset import DatasetInfo
 
 MAX_CLASSES = 256
 # Bucket counts of libstdc++'s std::unordered_map as it grows from empty, one element at a time.

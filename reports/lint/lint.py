@@ -14,14 +14,14 @@ from zoo.reports.tables.markdown_table import Table, read_tables
 from zoo.reports.tables.published import ENTRY_COLUMNS, NUMBER_COLUMNS, places_in, tables_of
 
 if TYPE_CHECKING:
-    from zoo.registry import Dataset, Registry
+    from zoo.registry import DatasetDeclaration, Registry
     from zoo.registry.schema import PublishedTable
 
 _FAMILY = frozenset(column.title for column in (*ENTRY_COLUMNS, *NUMBER_COLUMNS))
 # So many of the family's columns make a table one of the family.
 _ENOUGH_COLUMNS = 3
 
-_Known = Sequence["tuple[Dataset, PublishedTable]"]
+_Known = Sequence["tuple[DatasetDeclaration, PublishedTable]"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from zoo.errors import RegistryError, UsageError
 from zoo.reports.tables.markdown_table import Column, table_text
 
 if TYPE_CHECKING:
-    from zoo.registry import Dataset, Entry, Registry
+    from zoo.registry import DatasetDeclaration, Entry, Registry
     from zoo.registry.schema import Evaluator, Metric, PublishedTable
 
 # From upstream's folder of project pages to the root of its repository.
@@ -74,7 +74,9 @@ def place_of(entry: Entry) -> Place | None:
     return Place(found["file"], found["edition"] or "", int(found["line"])) if found else None
 
 
-def tables_of(registry: Registry, dataset: str | None = None) -> list[tuple[Dataset, PublishedTable]]:
+def tables_of(
+    registry: Registry, dataset: str | None = None
+) -> list[tuple[DatasetDeclaration, PublishedTable]]:
     """Returns the data sets that have a published table, or the one that is asked for.
 
     Raises:
@@ -90,14 +92,16 @@ def tables_of(registry: Registry, dataset: str | None = None) -> list[tuple[Data
     return chosen
 
 
-def places_in(registry: Registry, dataset: Dataset, table: PublishedTable) -> list[tuple[Place, Entry]]:
+def places_in(
+    registry: Registry, dataset: DatasetDeclaration, table: PublishedTable
+) -> list[tuple[Place, Entry]]:
     """Returns the rows of a table and of its later editions, in the order of their lines."""
     rows = [(place_of(entry), entry) for entry in registry.entries if entry.dataset == dataset.name]
     found = [(place, entry) for place, entry in rows if place is not None and place.file == table.source]
     return sorted(found, key=lambda row: (row[0].line, row[0].edition))
 
 
-def entries_in(registry: Registry, dataset: Dataset, table: PublishedTable) -> list[Entry]:
+def entries_in(registry: Registry, dataset: DatasetDeclaration, table: PublishedTable) -> list[Entry]:
     """Returns the rows of a published table, in its order; rows of later editions are none of it."""
     return [entry for place, entry in places_in(registry, dataset, table) if not place.edition]
 
@@ -164,7 +168,7 @@ def layout(numbers: Sequence[NumberColumn], table: PublishedTable | None) -> lis
     return [*entry_columns, *(Column(number.title, is_centered=True) for number in numbers)]
 
 
-def published_table(registry: Registry, dataset: Dataset, table: PublishedTable) -> str:
+def published_table(registry: Registry, dataset: DatasetDeclaration, table: PublishedTable) -> str:
     """Returns one published table: header, rule and rows."""
     entries = entries_in(registry, dataset, table)
     numbers = number_columns(entries)

@@ -11,9 +11,9 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.segments import OfficialTruth
+from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes import check as cityscapes_check
 from zoo.repro.datasets.dataset import (
-    DatasetInfo,
     Sample,
     cache_at,
     decode_id_png,
@@ -63,6 +63,7 @@ CITYSCAPES = DatasetInfo(
     label_divisor=1000,
     ignore_label=255,
     original_ids=tuple(label_id for _, label_id, _ in _CLASSES),
+    upstream_name="cityscapes_panoptic",
 )
 
 TRAIN_ID_TO_LABEL_ID = np.zeros(256, np.uint8)

@@ -14,8 +14,9 @@ from zoo.repro.official.jobs import CITYSCAPES_SCRIPTS, mirror_files, provenance
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, percent, script_result
 
 if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.cityscapes.dataset import CityscapesDataset
-    from zoo.repro.datasets.dataset import CacheOrFolder, DatasetInfo
+    from zoo.repro.datasets.dataset import CacheOrFolder
 
 
 class CityscapesRun(OfficialRun):

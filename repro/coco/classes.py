@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo.repro.datasets.dataset import DatasetInfo
+from zoo.registry.dataset_info import DatasetInfo
 
 # Category ids and names as in `panoptic_val2017.json`: facts of the data set.
 _THINGS = (
@@ -50,6 +50,7 @@ COCO = DatasetInfo(
     ignore_label=0,
     original_ids=(0, *(category_id for category_id, _ in _CATEGORIES)),
     instance_results="rle",
+    upstream_name="coco_panoptic",
 )
 
 CATEGORY_TO_TRAIN_ID = np.zeros(max(COCO.original_ids) + 1, np.int32)

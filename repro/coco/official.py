@@ -14,8 +14,8 @@ from zoo.repro.official.jobs import coco_scripts, provenance
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, script_result
 
 if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.coco.dataset import CocoDataset
-    from zoo.repro.datasets.dataset import DatasetInfo
 
 
 class CocoRun(OfficialRun):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from zoo.repro.datasets.dataset import DatasetInfo
+    from zoo.registry.dataset_info import DatasetInfo
 
 # The colour of each COCO panoptic category by its id, as `panoptic_coco_categories.json` of panopticapi.
 _COCO = """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -24,39 +24,9 @@ from zoo.repro.datasets.headers import parse_png_header, require_ids
 if TYPE_CHECKING:
     from zoo.files.cache import Cache
     from zoo.metrics.segments import OfficialTruth
+    from zoo.registry.dataset_info import DatasetInfo
 
     CacheOrFolder = Cache | Path | None
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """The classes of a data set and how its panoptic maps encode them.
-
-    Attributes:
-      name: name of the data set.
-      num_classes: number of classes that are scored; they are numbered 0 to num_classes - 1 (train ids).
-      class_names: their names, by train id.
-      thing_class_ids: train ids of the classes that have instances.
-      label_divisor: a panoptic label is `class * label_divisor + instance`.
-      ignore_label: the class of void pixels.
-      original_ids: what the original annotations call each class, by train id.
-      instance_results: how the official scripts read predicted things: `masks`, a PNG file for each and a
-        list, or `rle`, run-length encoded in JSON.
-    """
-
-    name: str
-    num_classes: int
-    class_names: tuple[str, ...]
-    thing_class_ids: tuple[int, ...]
-    label_divisor: int
-    ignore_label: int
-    original_ids: tuple[int, ...]
-    instance_results: Literal["masks", "rle"] = "masks"
-
-    @property
-    def void_label(self) -> int:
-        """The panoptic label of void pixels."""
-        return self.ignore_label * self.label_divisor
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from zoo.repro.datasets.dataset import usable_images, wrong_headers
 
 if TYPE_CHECKING:
     from zoo.files.cache import Cache
-    from zoo.registry.schema import Dataset as DatasetDeclaration
+    from zoo.registry.schema import DatasetDeclaration
     from zoo.repro.datasets.dataset import Dataset
 
 # A check decodes so many images with their ground truth, spread over the data set.

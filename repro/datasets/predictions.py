@@ -30,7 +30,7 @@ from zoo.repro.datasets.dataset import write_atomically
 from zoo.repro.datasets.predicted_instances import InstanceResult, write_masks, write_run_lengths
 
 if TYPE_CHECKING:
-    from zoo.repro.datasets.dataset import DatasetInfo
+    from zoo.registry.dataset_info import DatasetInfo
 
 SEMANTIC = "semantic"
 PANOPTIC = "panoptic"

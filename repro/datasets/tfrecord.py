@@ -15,7 +15,8 @@ import google_crc32c
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.repro.datasets.dataset import DatasetInfo, Sample, decode_image, surplus
+from zoo.registry.dataset_info import DatasetInfo
+from zoo.repro.datasets.dataset import Sample, decode_image, surplus
 from zoo.repro.datasets.headers import image_size
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from zoo.repro.datasets.predictions import missing_predictions
 from zoo.repro.official.jobs import Jobs, ScriptError, available_cores
 
 if TYPE_CHECKING:
-    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset, DatasetInfo
+    from zoo.registry.dataset_info import DatasetInfo
+    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset
     from zoo.repro.run.scores import InternalResult
 
 # A script that takes longer than this is stuck: some twenty times what it takes on one slow core.

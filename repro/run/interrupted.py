@@ -12,7 +12,7 @@ from zoo.repro.run.scores import InternalScores
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.repro.datasets.dataset import DatasetInfo
+    from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.records.store import RunFolder
 
 _TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}

@@ -21,7 +21,8 @@ from zoo.repro.records.record import writing
 from zoo.repro.records.statistics import part_of
 
 if TYPE_CHECKING:
-    from zoo.repro.datasets.dataset import Dataset, DatasetInfo, Sample
+    from zoo.registry.dataset_info import DatasetInfo
+    from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.store import RunFolder
 
 PICTURES = "pictures"

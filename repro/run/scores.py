@@ -17,7 +17,8 @@ from zoo.repro.records.record import finite
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.panoptic import Instances
-    from zoo.repro.datasets.dataset import DatasetInfo, Sample
+    from zoo.registry.dataset_info import DatasetInfo
+    from zoo.repro.datasets.dataset import Sample
 
 # Names of the parts of an image's statistics that no internal metric needs.
 SEGMENTS = "segments"

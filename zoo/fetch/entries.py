@@ -18,7 +18,7 @@ from zoo.fetch.verify import VerificationReport, verify_archive
 from zoo.files.cache import Cache
 
 if TYPE_CHECKING:
-    from zoo.registry.schema import Backbone, Dataset, Entry
+    from zoo.registry.schema import Backbone, DatasetDeclaration, Entry
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def fetch_saved_model(
 
 
 def fetch_dataset_archive(
-    dataset: Dataset,
+    dataset: DatasetDeclaration,
     cache: Cache | None = None,
     lock: Path | None = None,
     progress: ProgressCallback | None = None,

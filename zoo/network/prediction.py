@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from zoo.model.postprocess.panoptic import PostprocessOptions
     from zoo.model.predict import PanopticPrediction
     from zoo.registry import Entry
-    from zoo.repro.datasets.dataset import DatasetInfo
+    from zoo.registry.dataset_info import DatasetInfo
 
 # Under this name a network keeps what it has compiled.
 _PREDICTOR = "_panoptic_predictor"
@@ -69,10 +69,9 @@ def classes_of(entry: Entry) -> DatasetInfo:
     Raises:
       UsageError: they are not known, or not as many as the network has outputs.
     """
-    from zoo.repro.cityscapes.dataset import CITYSCAPES
-    from zoo.repro.coco.classes import COCO
+    from zoo.registry.formats import classes_by_upstream_name
 
-    known = {"cityscapes_panoptic": CITYSCAPES, "coco_panoptic": COCO}
+    known = classes_by_upstream_name()
     classes = known.get(entry.evaluation.dataset)
     if classes is None:
         raise UsageError(

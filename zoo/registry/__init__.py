@@ -3,7 +3,7 @@
 from zoo.registry.lookup import (
     Backbone,
     Claim,
-    Dataset,
+    DatasetDeclaration,
     Entry,
     Registry,
     RemoteFile,
@@ -11,4 +11,13 @@ from zoo.registry.lookup import (
     load_registry,
 )
 
-__all__ = ["Backbone", "Claim", "Dataset", "Entry", "Registry", "RemoteFile", "list_entries", "load_registry"]
+__all__ = [
+    "Backbone",
+    "Claim",
+    "DatasetDeclaration",
+    "Entry",
+    "Registry",
+    "RemoteFile",
+    "list_entries",
+    "load_registry",
+]

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from zoo.errors import RegistryError
 from zoo.registry.file import FILE_KEYS, KeyPath, RegistryFile, describe, did_you_mean
-from zoo.registry.schema import Backbone, Dataset, Entry, EntryRow
+from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow
 
 Section = Literal["datasets", "templates", "entries", "backbones"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
@@ -50,7 +50,7 @@ _EXPECTED = {
     "too_long": "a list of {max_length} or fewer values",
 }
 
-AnySchema = TypeVar("AnySchema", EntryRow, Backbone, Dataset)
+AnySchema = TypeVar("AnySchema", EntryRow, Backbone, DatasetDeclaration)
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,11 @@ class Declarations:
                 for name in file.content.get(section, {}):
                     self._add(_Declaration(file, section, name))
 
-    def datasets(self) -> tuple[Dataset, ...]:
+    def datasets(self) -> tuple[DatasetDeclaration, ...]:
         """All data sets, in the order of their files."""
-        return tuple(self._validate(Dataset, item) for item in self._by_section["datasets"].values())
+        return tuple(
+            self._validate(DatasetDeclaration, item) for item in self._by_section["datasets"].values()
+        )
 
     def backbones(self) -> tuple[Backbone, ...]:
         """All ImageNet backbones, in the order of their files."""

@@ -17,9 +17,18 @@ from zoo.errors import UnknownNameError
 from zoo.registry.file import did_you_mean, parse, read
 from zoo.registry.layers import Declarations
 from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
-from zoo.registry.schema import Backbone, Claim, Dataset, Entry, RemoteFile
+from zoo.registry.schema import Backbone, Claim, DatasetDeclaration, Entry, RemoteFile
 
-__all__ = ["Backbone", "Claim", "Dataset", "Entry", "Registry", "RemoteFile", "list_entries", "load_registry"]
+__all__ = [
+    "Backbone",
+    "Claim",
+    "DatasetDeclaration",
+    "Entry",
+    "Registry",
+    "RemoteFile",
+    "list_entries",
+    "load_registry",
+]
 
 ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
 
@@ -36,7 +45,7 @@ class Registry:
 
     entries: tuple[Entry, ...]
     backbones: tuple[Backbone, ...]
-    datasets: tuple[Dataset, ...]
+    datasets: tuple[DatasetDeclaration, ...]
 
     def resolve(self, name: str) -> Entry:
         """Returns the entry called `name`.
@@ -160,7 +169,7 @@ class Registry:
         wanted = [backbone for pattern in patterns for backbone in matching(pattern)]
         return [backbone for backbone in self.backbones if backbone in wanted or not wanted]
 
-    def dataset(self, name: str) -> Dataset:
+    def dataset(self, name: str) -> DatasetDeclaration:
         """The data set called `name`.
 
         Raises:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from zoo.registry.formats import FORMATS
 from zoo.registry.network_options import (
     BackboneArchitecture,
     Count,
@@ -330,11 +331,11 @@ class Backbone(Named):
     source: Text
 
 
-class Dataset(Model):
+class DatasetDeclaration(Model):
     """A data set on which entries are measured.
 
     Attributes:
-        format: Folder layout and annotation format.
+        format: Folder layout and annotation format, one of `zoo.registry.formats.FORMATS`.
         split: For example "val".
         images: Number of images in the split.
         archive: Archive of the data set, where it may be downloaded without an account.
@@ -344,16 +345,15 @@ class Dataset(Model):
 
     name: Text
     title: Text
-    format: Literal["cityscapes", "coco"]
+    format: Text
     split: Text
     images: Positive
     archive: RemoteFile | None = None
     homepage: Text | None = None
     table: PublishedTable | None = None
 
-    @property
-    def layout(self) -> str:
-        """The folders that the data set's root must have."""
-        if self.format == "cityscapes":
-            return f"leftImg8bit/{self.split} and gtFine/{self.split}"
-        return f"{self.split} and annotations/panoptic_{self.split}"
+    @model_validator(mode="after")
+    def _has_a_known_format(self) -> Self:
+        if self.format not in FORMATS:
+            raise wrong_key("format", " or ".join(map(repr, FORMATS)), repr(self.format))
+        return self

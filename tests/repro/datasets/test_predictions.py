@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.dataset import CITYSCAPES
 from zoo.repro.coco.classes import COCO
-from zoo.repro.datasets.dataset import DatasetInfo
 from zoo.repro.datasets.predictions import assemble_panoptic_json, missing_predictions, write_predictions
 
 LABELS = [0, 1000, 10000, 11001, 11002, 13001, 18199, 255000]

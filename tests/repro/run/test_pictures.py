@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from zoo.errors import EvaluationError
+from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.dataset import CITYSCAPES, CityscapesDataset
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.colours import class_colours, shade
-from zoo.repro.datasets.dataset import DatasetInfo, Sample
+from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.store import RunFolder
 from zoo.repro.run import pictures as pictures_module

@@ -1,0 +1,26 @@
+"""The formats of data sets, and the class that reads each."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from zoo.registry.dataset_info import DatasetInfo
+
+FORMATS = {
+    "cityscapes": "zoo.repro.cityscapes.dataset:CityscapesDataset",
+    "coco": "zoo.repro.coco.dataset:CocoDataset",
+}
+"""Module and class of each format, a subclass of `zoo.repro.datasets.dataset.Dataset`; imported when used."""
+
+
+def format_class(name: str) -> Any:
+    """Returns the class that reads data sets of the format `name`."""
+    module, _, class_name = FORMATS[name].partition(":")
+    return getattr(importlib.import_module(module), class_name)
+
+
+def classes_by_upstream_name() -> dict[str, DatasetInfo]:
+    """Returns the classes of every format, by the name that published configurations give the data set."""
+    infos = [format_class(name).info for name in FORMATS]
+    return {info.upstream_name: info for info in infos if info.upstream_name}
