@@ -151,7 +151,7 @@ def _unpack_run(name: str, parent: Path) -> Path:
     """Returns the folder of a run, without predictions; see `data/run/pack_run.py` for how it was made."""
     import numpy as np
 
-    from zoo.repro.records.record import write_json
+    from zoo.files.json_files import write_json
     from zoo.repro.records.store import RunFolder
 
     folder = RunFolder(parent / f"{name}__mobilenet_v3_small_os16")

@@ -53,6 +53,10 @@ class EvaluationError(ZooError):
     """An official script or a run that could not finish."""
 
 
+class InUseError(ZooError):
+    """Another process is using a folder."""
+
+
 class InterruptedRunError(ZooError):
     """A run stopped by the user; what was computed is kept."""
 

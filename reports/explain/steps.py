@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.files.cache import read_json
+from zoo.files.json_files import read_json
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.pq_rules import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import DataError
-from zoo.files.cache import write_atomically
+from zoo.files.atomic import write_atomically
 from zoo.reports.tables.published import published_tables
 
 if TYPE_CHECKING:

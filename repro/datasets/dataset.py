@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.progress import track
 
 from zoo.errors import DataError
-from zoo.files.cache import read_json
+from zoo.files.atomic import write_atomically
+from zoo.files.cache import SET_CACHE
+from zoo.files.json_files import read_json
 from zoo.files.quiet import import_tensorflow
 from zoo.repro.datasets.headers import parse_png_header, require_ids
 
@@ -209,8 +211,7 @@ def file_digests(root: Path, names: Iterable[str], cache: Path) -> dict[str, tup
             digests = threads.map(lambda name: hashlib.sha256(read_bytes(root / name)).hexdigest(), changed)
             for name, digest in zip(changed, digests, strict=True):
                 found[name][2] = digest
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, json.dumps({**known, **found}).encode())
+        write_atomically(memory, json.dumps({**known, **found}), durable=False, remedy=SET_CACHE)
     return {name: (int(str(found[name][0])), str(found[name][2])) for name in names}
 
 
@@ -313,16 +314,6 @@ def find_folder(path: Path, is_root: Callable[[Path], bool], parts: Sequence[str
         names = ", ".join(folder.name for folder in found)
         raise DataError(f"{path}: more than one data set is in there ({names}); give one of them")
     raise DataError(f"{path}: has no folder {parts[0]}; expected {expected}")
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.repro.datasets.dataset import write_atomically
+from zoo.files.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def write_masks(
         # Not atomic one by one: no mask counts before the list below names it.
         (mask_folder / f"{result.name}.png").write_bytes(mask)
         lines.append(f"masks/{image_id}/{result.name}.png {result.category_id} {result.score!r}\n")
-    write_atomically(folder / f"{image_id}.txt", "".join(lines).encode())
+    write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 
 def write_run_lengths(
@@ -73,7 +73,7 @@ def write_run_lengths(
                 "score": result.score,
             }
         )
-    write_atomically(folder / f"{image_id}.json", json.dumps(entries).encode())
+    write_atomically(folder / f"{image_id}.json", json.dumps(entries), durable=False)
 
 
 def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Path) -> None:
@@ -88,4 +88,4 @@ def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Pa
     for image_id, official_id in official_ids.items():
         found = json.loads((folder / f"{image_id}.json").read_text(encoding="utf-8"))
         entries += [{"image_id": official_id, **entry} for entry in found]
-    write_atomically(path, json.dumps(entries).encode())
+    write_atomically(path, json.dumps(entries), durable=False)

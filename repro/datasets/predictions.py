@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from zoo.files.atomic import write_atomically
 from zoo.files.machine_code import compiled
-from zoo.repro.datasets.dataset import write_atomically
 from zoo.repro.datasets.predicted_instances import InstanceResult, write_masks, write_run_lengths
 
 if TYPE_CHECKING:
@@ -119,10 +119,10 @@ def write_predictions(
     semantic_rows = _encode_semantic(semantic, original_of)
     if semantic_rows is None:
         raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
-    write_atomically(
-        folder / SEMANTIC / f"{image_id}.png", _png(semantic_rows, width, bits=8, colour_type=_GREY)
-    )
-    write_atomically(folder / PANOPTIC / f"{image_id}.png", _png(rgb_rows, width, bits=8, colour_type=_RGB))
+    semantic_png = _png(semantic_rows, width, bits=8, colour_type=_GREY)
+    write_atomically(folder / SEMANTIC / f"{image_id}.png", semantic_png, durable=False)
+    panoptic_png = _png(rgb_rows, width, bits=8, colour_type=_RGB)
+    write_atomically(folder / PANOPTIC / f"{image_id}.png", panoptic_png, durable=False)
     annotation = {
         "image_id": image_id,
         "file_name": f"{image_id}.png",
@@ -134,7 +134,7 @@ def write_predictions(
             for label in labels
         ],
     }
-    write_atomically(folder / PANOPTIC / f"{image_id}.json", json.dumps(annotation).encode())
+    write_atomically(folder / PANOPTIC / f"{image_id}.json", json.dumps(annotation), durable=False)
 
 
 def missing_predictions(folder: Path, image_ids: Iterable[str]) -> list[str]:
@@ -157,7 +157,7 @@ def assemble_panoptic_json(
         annotation = json.loads((folder / PANOPTIC / f"{image_id}.json").read_text(encoding="utf-8"))
         annotations.append({**annotation, "image_id": official_ids[image_id] if official_ids else image_id})
     path = folder / "panoptic.json"
-    write_atomically(path, json.dumps({"annotations": annotations}).encode())
+    write_atomically(path, json.dumps({"annotations": annotations}), durable=False)
     return path
 
 

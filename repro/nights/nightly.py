@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from zoo.errors import EvaluationError, InterruptedRunError, ZooError
+from zoo.errors import InterruptedRunError, ZooError
 from zoo.fetch.places import place_of
-from zoo.files.cache import Cache, readable_size, write_atomically
+from zoo.files.atomic import write_atomically, writing
+from zoo.files.cache import Cache, readable_size
+from zoo.files.json_files import write_json
+from zoo.files.locks import holding
 from zoo.reports.page import html
 from zoo.reports.runs import find_runs
 from zoo.reports.tables.measured import measured_tables, read_measured
@@ -39,7 +40,7 @@ from zoo.repro.records.night_folder import (
     open_night,
     record_path,
 )
-from zoo.repro.records.record import read_record, write_json, writing
+from zoo.repro.records.record import read_record
 from zoo.repro.records.software import code_digest, versions
 from zoo.repro.run.claims import NOT_JUDGED as NO_VERDICT
 from zoo.repro.run.claims import all_hold
@@ -107,7 +108,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
         open_dataset(registry.dataset(name), folder, Cache(), keep_going=True)
     entries = registry.select(names)
     named = {registry.resolve(name).name for name in names if not set(name) & set("*?[")}
-    with _in_use(out), _ended_by_sigterm():
+    with holding(out / ".lock", f"{out}: another night is running there"), _ended_by_sigterm():
         night = open_night(out, day, {"limit": settings.limit, "device": settings.device})
         if night.outcomes:
             say(f"night {night.folder.name}: goes on, with {len(night.measured())} entries measured")
@@ -249,8 +250,7 @@ def _write(night: Night, registry: Registry, settings: NightSettings) -> dict[st
         "measured.md": measured_tables(registry, map(read_measured, records)),
     }
     for name, text in texts.items():
-        with writing(night.folder / name):
-            write_atomically(night.folder / name, text)
+        write_atomically(night.folder / name, text)
     return summary
 
 
@@ -269,32 +269,13 @@ def _write_page(night: Night, out: Path, settings: NightSettings) -> None:
         # A damaged record of an earlier night is no reason to lose this one.
         say(f"no page of the night: {error}")
         return
-    with writing(page):
-        write_atomically(page, text)
+    write_atomically(page, text)
 
 
 def _told(outcome: Outcome) -> str:
     why = f": {outcome.reason}" if outcome.reason else ""
     used = f"{outcome.duration_s or 0:.0f} s, {readable_size(outcome.peak_memory_bytes or 0)}"
     return f"{outcome.entry}: {outcome.result}{why} ({used})"
-
-
-@contextmanager
-def _in_use(out: Path) -> Iterator[None]:
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    with writing(out):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise EvaluationError(
-                f"{out}: another night is running there; wait for it, or give another --out"
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def panoptic_ground_truth(
         if _is_complete(root / key, name, ids, original):
             return _found(root / key, name, MADE, start)
     key = _key(dataset, image_ids)
-    with cache_at(cache).lock("panoptic_ground_truth", key):
+    with cache_at(cache).holding("panoptic_ground_truth", key, f"{root / key}: another process is making it"):
         if not _is_complete(root / key, name, ids, original):
             temporary = root / f".{key}.{os.getpid()}"
             try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import EvaluationError
-from zoo.files.cache import read_json
+from zoo.files.json_files import read_json
 from zoo.repro.datasets.predictions import missing_predictions
 from zoo.repro.official.jobs import Jobs, ScriptError, available_cores
 

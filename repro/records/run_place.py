@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from zoo.errors import EvaluationError, ZooError
-from zoo.files.cache import read_json
-from zoo.repro.records.record import read_record, writing
+from zoo.files.atomic import writing
+from zoo.files.json_files import read_json
+from zoo.files.locks import holding
+from zoo.repro.records.record import read_record
 from zoo.repro.records.store import RunFolder
 
 UNFINISHED = ".unfinished"
@@ -45,27 +45,14 @@ class RunPlace:
         self.unfinished = RunFolder(path.with_name(path.name + UNFINISHED))
         self._replaced = RunFolder(path.with_name(f".{path.name}.replaced"))
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Holds the place for this process.
 
         Raises:
-          EvaluationError: another process is running in it.
+          InUseError: another process is running in it.
         """
         path = self.finished.root
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_name(f".{path.name}.lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise EvaluationError(
-                    f"{path}: another process is running there; wait for it, or give another --out"
-                ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return holding(path.with_name(f".{path.name}.lock"), f"{path}: another process is running there")
 
     def check(self, identity: Mapping[str, Any], *, restart: bool = False) -> None:
         """Says early, and without touching a file, whether `open` would refuse.
@@ -100,7 +87,8 @@ class RunPlace:
           restart: whether to discard an unfinished run in any case.
 
         Raises:
-          EvaluationError: see `check`; or a folder cannot be written.
+          EvaluationError: see `check`.
+          ZooError: a folder cannot be written.
         """
         self.check(identity, restart=restart)
         if self._is_complete() or self._replaced.root.exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.files.cache import read_json
-from zoo.repro.records.record import write_json, writing
+from zoo.files.atomic import write_atomically, writing
+from zoo.files.json_files import read_json, write_json
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
 _OWN = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
@@ -43,7 +42,7 @@ class RunFolder:
         """Prepares the folder for a run of `identity`; a run of it that was begun stays.
 
         Raises:
-          EvaluationError: it cannot be written.
+          ZooError: it cannot be written.
         """
         with writing(self.images):
             self.images.mkdir(parents=True, exist_ok=True)
@@ -72,11 +71,8 @@ class RunFolder:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         archive = buffer.getvalue()
-        path = self._image_path(image_id)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with writing(path):
-            temporary.write_bytes(archive + hashlib.sha256(archive).digest())
-            os.replace(temporary, path)
+        data = archive + hashlib.sha256(archive).digest()
+        write_atomically(self._image_path(image_id), data, durable=False)
 
     def read_image(self, image_id: str) -> dict[str, np.ndarray] | None:
         """Returns one image's record, or None where there is none or it is damaged."""

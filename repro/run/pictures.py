@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import EvaluationError
+from zoo.files.atomic import write_atomically, writing
 from zoo.metrics.overlap import index_labels, label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.repro.datasets.colours import class_colours, shade
-from zoo.repro.datasets.dataset import read_bytes, write_atomically
+from zoo.repro.datasets.dataset import read_bytes
 from zoo.repro.datasets.predictions import PANOPTIC
-from zoo.repro.records.record import writing
 from zoo.repro.records.statistics import part_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def write_pictures(
 
     Raises:
       DataError: a file of the data set cannot be read.
-      EvaluationError: a prediction is gone, or a picture cannot be written.
+      EvaluationError: a prediction is gone.
+      ZooError: a picture cannot be written.
     """
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     target = folder.root / PICTURES
@@ -106,8 +107,7 @@ def write_pictures(
         files = {}
         for kind, data in pictures.items():
             name = f"{PICTURES}/{rank}_{kind}.{'jpg' if kind == 'input' else 'png'}"
-            with writing(folder.root / name):
-                write_atomically(folder.root / name, data)
+            write_atomically(folder.root / name, data, durable=False)
             files[kind] = name
         scored = max(int(np.count_nonzero(wrong >= 0)), 1)
         described.append(

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageError
+from zoo.files.atomic import write_atomically
+from zoo.files.json_files import write_json
 from zoo.files.quiet import import_tensorflow
 from zoo.network.devices import kind_of_device
 from zoo.reports.tables.run_table import markdown
 from zoo.repro.datasets.dataset import images_in_dataset, require_headers, usable_images
 from zoo.repro.datasets.opening import open_dataset
-from zoo.repro.records.record import SCHEMA_VERSION, finite, write_json, writing
+from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.run_place import RunPlace
 from zoo.repro.records.software import code_digest, versions
 from zoo.repro.run.claims import judge_claims
@@ -180,8 +182,7 @@ def reproduce_entry(
             "timings": {"started": clock.started, **clock.laps, **timings},
         }
         record["timings"]["total_s"] = clock.total()
-        with writing(folder.root / "table.md"):
-            (folder.root / "table.md").write_text(markdown([record]), encoding="utf-8")
+        write_atomically(folder.root / "table.md", markdown([record]))
         write_json(folder.root / "record.json", record)
         failure = measured["official_scripts"].get("failed")
         if failure is not None:

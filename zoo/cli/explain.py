@@ -37,17 +37,15 @@ def explain(
     expect_one_of("--format", form, ("terminal", "markdown", "json"))
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UsageError(f"--picture {picture}: expected a name that ends in .svg")
-    from zoo.files.cache import write_atomically
+    from zoo.files.atomic import write_atomically
     from zoo.reports.explain import tables as explain_tables
     from zoo.reports.explain.steps import explain as explain_run
     from zoo.reports.page import waterfall_svg
     from zoo.reports.runs import open_run
-    from zoo.repro.records.record import writing
 
     explanation = explain_run(open_run(record).path)
     if picture is not None:
-        with writing(picture):
-            write_atomically(picture, waterfall_svg.draw(explanation))
+        write_atomically(picture, waterfall_svg.draw(explanation))
     if as_json or form == "json":
         print_json(explanation.to_json())
     elif form == "markdown":

@@ -33,14 +33,12 @@ def html(
 
     Example: `zoo report html runs --out report.html`
     """
-    from zoo.files.cache import write_atomically
+    from zoo.files.atomic import write_atomically
     from zoo.reports.page.html import page
     from zoo.reports.runs import find_runs
-    from zoo.repro.records.record import writing
 
     text = page(find_runs(records))
-    with writing(out):
-        write_atomically(out, text)
+    write_atomically(out, text)
     print(f"zoo: page: {out} ({len(text.encode()) / 2**20:.1f} MiB)", file=sys.stderr)
 
 
@@ -101,17 +99,15 @@ def history(
     """
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UsageError(f"--picture {picture}: expected a file name that ends in .svg")
-    from zoo.files.cache import write_atomically
+    from zoo.files.atomic import write_atomically
     from zoo.reports.page.history_chart import history_picture
     from zoo.reports.runs import find_runs
     from zoo.reports.tables.history import as_json as to_json
     from zoo.reports.tables.history import histories, select_entry, terminal
-    from zoo.repro.records.record import writing
 
     found = histories(select_entry(find_runs(records), name, ", ".join(map(str, records))))
     if picture is not None:
-        with writing(picture):
-            write_atomically(picture, history_picture(found) + "\n")
+        write_atomically(picture, history_picture(found) + "\n")
     if as_json:
         print_json(to_json(point for points in found for point in points))
     else:

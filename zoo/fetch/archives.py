@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from zoo.errors import ArchiveError, DownloadError, VerificationError
+from zoo.errors import ArchiveError, VerificationError
 from zoo.fetch.download import download
 from zoo.fetch.locations import HttpLocation, LocalLocation, Location, local_file, locate, package_file
 from zoo.fetch.parts import Record, digest_file, now
@@ -16,7 +17,8 @@ from zoo.fetch.places import download_name
 from zoo.fetch.progress import ProgressCallback
 from zoo.fetch.resume import DownloadOptions, Expectation
 from zoo.fetch.unpacked import UnpackedArchive, forget, unpack_into_cache
-from zoo.files.cache import Cache, holding, remove
+from zoo.files.atomic import write_atomically
+from zoo.files.cache import SET_CACHE, Cache, remove
 
 
 class RemoteFile(Protocol):
@@ -97,12 +99,11 @@ def fetch_archive(
     expected = _expectation(remote, seen, name, lock)
     if isinstance(location, HttpLocation):
         path = download_target(remote.url, cache)
-        guard = cache.lock("downloads", path.parent.name)
         record = download(
             remote.url,
             location,
             path,
-            guard,
+            _downloading(remote.url, cache),
             expected=expected,
             progress=progress,
             options=options,
@@ -140,9 +141,13 @@ def download_target(url: str, cache: Cache) -> Path:
 
 def drop_download(url: str, cache: Cache) -> None:
     """Removes a downloaded file, and all that belongs to it, from the cache."""
+    with _downloading(url, cache):
+        remove(download_target(url, cache).parent)
+
+
+def _downloading(url: str, cache: Cache) -> AbstractContextManager[None]:
     folder = download_target(url, cache).parent
-    with holding(cache.lock("downloads", folder.name), f"{url}: another process is downloading it, waiting"):
-        remove(folder)
+    return cache.holding("downloads", folder.name, f"{url}: another process is downloading it")
 
 
 class _WrongArchiveError(Exception):
@@ -207,15 +212,8 @@ def _path_on_disk(url: str, location: Location, cache: Cache) -> Path:
         return resource
     # The package is not installed as plain files: its asset is copied out, each time, as it may have changed.
     target = download_target(url, cache)
-    guard = cache.lock("downloads", target.parent.name)
-    try:
-        with holding(guard, f"{url}: another process is copying it, waiting"):
-            target.parent.mkdir(exist_ok=True)
-            part = target.with_name(f"{target.name}.part")
-            part.write_bytes(resource.read_bytes())
-            part.replace(target)
-    except OSError as error:
-        raise DownloadError(f"{url}: cannot be copied to {target}: {error.strerror or error}") from error
+    with _downloading(url, cache):
+        write_atomically(target, resource.read_bytes(), remedy=SET_CACHE)
     return target
 
 

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,10 @@ from zoo.fetch.resume import (
     request_headers,
     retry_after_s,
 )
-from zoo.files.cache import holding, readable_size, touch
+from zoo.files.cache import SET_CACHE, readable_size, touch
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    pass
 
 log = logging.getLogger("zoo")
 
@@ -38,7 +39,7 @@ def download(
     url: str,
     location: HttpLocation,
     target: Path,
-    lock: BaseFileLock,
+    lock: AbstractContextManager[None],
     *,
     expected: Expectation | None = None,
     progress: ProgressCallback | None = None,
@@ -68,7 +69,7 @@ def download(
       DownloadError: the file could not be fetched.
       VerificationError: what came is not what was declared or expected.
     """
-    with holding(lock, f"{url}: another process is downloading it, waiting"):
+    with lock:
         if not refresh and (record := cached_file(url, target, expected)) is not None:
             touch(record_path(target))
             return record
@@ -78,8 +79,7 @@ def download(
             with HttpTransport(options.timeouts) as http, Part(target, url) as part:
                 return _Download(location, part, http, meter, expected, options).run()
         except OSError as error:
-            remedy = "set ZOO_CACHE to a folder that can be written"
-            raise DownloadError(f"{url}: {cannot_write(target, error, remedy)}") from error
+            raise DownloadError(f"{url}: {cannot_write(target, error, SET_CACHE)}") from error
         finally:
             meter.end()
             # A folder with nothing in it tells a user nothing.

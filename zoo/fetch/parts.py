@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from typing import BinaryIO
 from zoo.errors import DownloadError
 from zoo.fetch.locations import ReplyHead
 from zoo.fetch.resume import Digester, Digests, Expectation, PartState
-from zoo.files.cache import read_json, remove, write_atomically
+from zoo.files.cache import SET_CACHE, remove
+from zoo.files.json_files import read_json, write_json
 
 log = logging.getLogger("zoo")
 
@@ -122,7 +122,7 @@ def _reread(url: str, target: Path, record: Record | None) -> Record | None:
     if (record.bytes, record.sha256) != (found.bytes, found.sha256):
         return None
     record = Record(**{**asdict(record), "mtime_ns": target.stat().st_mtime_ns})
-    write_atomically(record_path(target), json.dumps(asdict(record), indent=1))
+    write_json(record_path(target), asdict(record), remedy=SET_CACHE)
     return record
 
 
@@ -231,7 +231,7 @@ class Part:
             fetched=now(),
             mtime_ns=self.target.stat().st_mtime_ns,
         )
-        write_atomically(record_path(self.target), json.dumps(asdict(record), indent=1))
+        write_json(record_path(self.target), asdict(record), remedy=SET_CACHE)
         remove(record_path(self.path))
         return record
 
@@ -239,9 +239,8 @@ class Part:
         assert self.state is not None
         if head.digests:
             self.declared = {name: base64.b64encode(digest).decode() for name, digest in head.digests.items()}
-        write_atomically(
-            record_path(self.path), json.dumps({**asdict(self.state), "bytes": 0, "declared": self.declared})
-        )
+        state = {**asdict(self.state), "bytes": 0, "declared": self.declared}
+        write_json(record_path(self.path), state, remedy=SET_CACHE)
 
     def _read_state(self) -> None:
         fields = read_json(record_path(self.path)) or {}

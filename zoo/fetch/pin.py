@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import VerificationError, ZooError, cannot_write
-from zoo.files.cache import holding, write_atomically
+from zoo.errors import VerificationError
+from zoo.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from zoo.files.cache import Cache
@@ -123,9 +123,7 @@ class LockFile:
           ZooError: the lock file cannot be written.
         """
         name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
-        with holding(
-            self._cache.lock("zoo.lock", name), f"{self.path}: another process is writing it, waiting"
-        ):
+        with self._cache.holding("zoo.lock", name, f"{self.path}: another process is writing it"):
             entries = self.entries()
             old = entries.get(seen.url)
             if old is not None and (old.sha256, old.bytes) == (seen.sha256, seen.bytes):
@@ -144,10 +142,7 @@ class LockFile:
         for url in sorted(entries):
             known = {key: value for key, value in asdict(entries[url]).items() if value is not None}
             lines.append(json.dumps(known))
-        try:
-            write_atomically(self.path, "\n".join(lines) + "\n")
-        except OSError as error:
-            raise ZooError(cannot_write(self.path, error, "choose another file with ZOO_LOCK")) from error
+        write_atomically(self.path, "\n".join(lines) + "\n", remedy="choose another file with ZOO_LOCK")
 
 
 def _parse(line: str) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from zoo.errors import ArchiveError, ZooError
 from zoo.fetch.unpack import Limits, Unpacked, unpack
-from zoo.files.cache import MANIFEST_NAME, UNFINISHED, Cache, holding, read_json, remove, touch
+from zoo.files.cache import MANIFEST_NAME, UNFINISHED, Cache, remove, touch
+from zoo.files.json_files import read_json
 
 READ_BYTES = 1 << 20
 KEY_LENGTH = 32
@@ -84,7 +85,7 @@ def unpack_into_cache(
     """
     key = sha256[:KEY_LENGTH]
     home = cache.folder(kind) / key
-    with holding(cache.lock(kind, key), f"{archive}: another process is unpacking it, waiting"):
+    with cache.holding(kind, key, f"{archive}: another process is unpacking it"):
         found = _read(home, sha256)
         if found is not None and found.changed_size() is None:
             touch(found.manifest)
@@ -109,7 +110,7 @@ def unpack_into_cache(
 def forget(unpacked: UnpackedArchive, kind: str, cache: Cache) -> None:
     """Removes an unpacked archive from the cache."""
     home = unpacked.folder.parent
-    with holding(cache.lock(kind, home.name), f"{home}: another process is using it, waiting"):
+    with cache.holding(kind, home.name, f"{home}: another process is using it"):
         remove(home)
 
 

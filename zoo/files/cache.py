@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import os
 import shutil
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.errors import UsageError, ZooError, cannot_write
+from zoo.errors import InUseError, UsageError, ZooError
+from zoo.files.atomic import write_atomically, writing
+from zoo.files.json_files import read_json
+from zoo.files.locks import holding
 from zoo.files.words import counted
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+SET_CACHE = "set ZOO_CACHE to a folder that can be written"
+"""What to do about a cache that cannot be written."""
 
 KINDS = {
     "downloads": "archives as they were downloaded",
@@ -30,8 +30,6 @@ KINDS = {
     "numba": "machine code of the pixel loops",
 }
 """The parts of the cache that can be made again, and what each holds."""
-
-log = logging.getLogger("zoo")
 
 RUNS = "runs"
 """Results live beside the cache's parts and are never pruned."""
@@ -184,7 +182,7 @@ class Cache:
             raise ValueError(f"no part of the cache is called {kind}")
         folder = self.root / kind
         tag = folder / TAG_NAME
-        try:
+        with writing(folder, SET_CACHE):
             folder.mkdir(parents=True, exist_ok=True)
             if not tag.exists():
                 others = [path for path in folder.iterdir() if TAG_NAME not in path.name]
@@ -194,25 +192,13 @@ class Cache:
                         f"{folder}: expected a folder of the cache, found one that holds other files; "
                         "set ZOO_CACHE to another folder"
                     )
-                write_atomically(tag, TAG_TEXT)
-        except OSError as error:
-            raise ZooError(
-                cannot_write(folder, error, "set ZOO_CACHE to a folder that can be written")
-            ) from error
+                write_atomically(tag, TAG_TEXT, remedy=SET_CACHE)
         return folder
 
-    def lock(self, kind: str, name: str) -> BaseFileLock:
-        """Returns the lock that a process holds while it makes or removes an entry."""
-        from filelock import FileLock
-
-        locks = self.root / "locks"
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ZooError(
-                cannot_write(locks, error, "set ZOO_CACHE to a folder that can be written")
-            ) from error
-        return FileLock(locks / f"{kind}-{name}.lock")
+    def holding(self, kind: str, name: str, taken: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Holds the lock that a process takes while it makes or removes an entry; see `locks.holding`."""
+        path = self.root / "locks" / f"{kind}-{name}.lock"
+        return holding(path, taken, wait=wait, remedy=SET_CACHE)
 
     def entries(self, kinds: Collection[str] | None = None) -> list[CacheEntry]:
         """Returns what the cache holds, by kind and name; None means every kind.
@@ -256,8 +242,6 @@ class Cache:
           UsageError: there is no such kind, or the number of days is not 0 or more.
           ZooError: a file cannot be removed.
         """
-        from filelock import Timeout
-
         if older_than_days is not None and not older_than_days >= 0:
             raise UsageError(f"--older-than-days {older_than_days:g}: expected 0 or more")
 
@@ -267,42 +251,15 @@ class Cache:
             if older_than_days is not None and now - entry.used_s < older_than_days * 86400:
                 continue
             # The folder of an archive that is being unpacked goes by the name of the one it will become.
-            lock = self.lock(entry.kind, entry.name.removesuffix(UNFINISHED))
+            name = entry.name.removesuffix(UNFINISHED)
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
+                with self.holding(entry.kind, name, f"{entry.path}: another process is using it", wait=False):
+                    if not dry_run:
+                        remove(entry.path)
+                    removed.append(entry)
+            except InUseError:
                 in_use.append(entry)
-                continue
-            try:
-                if not dry_run:
-                    remove(entry.path)
-                removed.append(entry)
-            finally:
-                lock.release()
         return PruneReport(tuple(removed), tuple(in_use), dry_run)
-
-
-@contextlib.contextmanager
-def holding(lock: BaseFileLock, waiting: str) -> Iterator[None]:
-    """Holds a lock between processes; logs the given words if another process has it.
-
-    Raises:
-      ZooError: the lock's file cannot be written.
-    """
-    from filelock import Timeout
-
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.warning(waiting)
-            lock.acquire(poll_interval=0.1)
-    except OSError as error:
-        raise ZooError(f"{lock.lock_file}: cannot be locked: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 MANIFEST_NAME = "manifest.json"
@@ -333,39 +290,6 @@ def touch(path: Path) -> None:
         os.utime(path)
     except OSError:
         return
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that readers see the old text or the new one, never a part.
-
-    Folders above it are made. What is not a plain file, such as `/dev/stdout`, is written to as it is.
-
-    Raises:
-      OSError: it cannot be written; then nothing of it is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8", newline="\n")
-        return
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Returns a JSON object from a file of the cache, or None if there is none or it is damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def readable_size(size_bytes: int) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import DataError
+from zoo.files.json_files import write_json
 from zoo.metrics.segments import OfficialTruth
 from zoo.model.postprocess.panoptic import Instances
 from zoo.reports.explain.steps import AP_OF_CITYSCAPES, AP_OF_COCO, PQ_RULES, Explanation, explain
@@ -25,7 +26,7 @@ from zoo.reports.explain.waterfall import Step, Waterfall
 from zoo.reports.page.waterfall_svg import draw
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.dataset import Sample
-from zoo.repro.records.record import SCHEMA_VERSION, finite, write_json
+from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.store import RunFolder
 from zoo.repro.run.scores import InternalScores
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from zoo.files.json_files import write_json
 from zoo.reports.tables.night_changes import change_since_last
 from zoo.reports.tables.night_summary import print_summary, summarize, summary_markdown
 from zoo.repro.records.night_folder import (
@@ -19,7 +20,6 @@ from zoo.repro.records.night_folder import (
     Outcome,
     record_path,
 )
-from zoo.repro.records.record import write_json
 
 CITY = "minicity/mobilenet_v3_small_os16"
 COCO = "minicoco/mobilenet_v3_small_os16"

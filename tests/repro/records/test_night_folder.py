@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import DataError, UsageError
+from zoo.files.json_files import write_json
 from zoo.repro.records.night_folder import (
     FAILED,
     HELD,
@@ -17,7 +18,6 @@ from zoo.repro.records.night_folder import (
     open_night,
     record_path,
 )
-from zoo.repro.records.record import write_json
 
 DAY = "2026-11-25"
 SETTINGS = {"limit": None, "device": "auto"}

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.errors import EvaluationError
-from zoo.repro.records.record import SCHEMA_VERSION, read_record, write_json
+from zoo.errors import EvaluationError, InUseError
+from zoo.files.json_files import write_json
+from zoo.repro.records.record import SCHEMA_VERSION, read_record
 from zoo.repro.records.run_place import RunPlace
 from zoo.repro.run.reproduce import RunSettings
 
@@ -160,7 +161,7 @@ def test_a_run_whose_scripts_failed_goes_on(place: RunPlace) -> None:
 def test_a_place_in_use_is_refused(place: RunPlace) -> None:
     with place.in_use():
         with (
-            pytest.raises(EvaluationError, match="another process is running there") as caught,
+            pytest.raises(InUseError, match="another process is running there") as caught,
             RunPlace(place.finished.root).in_use(),
         ):
             pytest.fail("two runs in one place")

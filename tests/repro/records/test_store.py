@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zoo.errors import EvaluationError
+from zoo.errors import ZooError
 from zoo.repro.records.store import RunFolder
 
 IDENTITY: dict[str, Any] = {"entry": "a/b", "code": "1", "settings": {"scales": [1.0], "flip": False}}
@@ -83,6 +83,6 @@ def test_clear_touches_nothing_foreign(folder: RunFolder, tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EvaluationError, match=r"^cannot write .*--out") as caught:
+    with pytest.raises(ZooError, match=r"^cannot write .*--out") as caught:
         RunFolder(tmp_path / "file" / "run").create(IDENTITY)
     assert "\n" not in str(caught.value)

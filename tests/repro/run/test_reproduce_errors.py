@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zoo.repro.records.record import write_json
+from zoo.files.json_files import write_json
 from zoo.repro.records.store import RunFolder
 
 NAME = "minicity/mobilenet_v3_small_os16"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -18,8 +17,8 @@ import pytest
 
 from zoo.cli import app as cli
 from zoo.cli.listing import entries_table
-from zoo.errors import InterruptedRunError, cannot_write
-from zoo.files.cache import Cache, write_atomically
+from zoo.errors import InterruptedRunError
+from zoo.files.cache import Cache
 from zoo.registry import load_registry
 
 NAME = "minicity/mobilenet_v3_small_os16"
@@ -549,24 +548,3 @@ def test_usage_errors_come_before_heavy_imports(
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert expected in done.stderr
-
-
-def test_what_cannot_be_written_leaves_nothing_and_says_why(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    page, file = tmp_path / "page.html", tmp_path / "file"
-    file.touch()
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="space") as caught:
-        write_atomically(page, "text")
-    assert list(tmp_path.iterdir()) == [file]
-    message = cannot_write(page, caught.value)
-    assert message.startswith(f"cannot write {page}: the disk is full; free space and call again: ")
-    assert "resumes" in message
-    with pytest.raises(OSError, match="file") as caught:
-        write_atomically(file / "page.html", "text")
-    assert f"{file} is a file, not a folder" in cannot_write(file / "page.html", caught.value)

@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from zoo.errors import DownloadError, VerificationError, ZooError
 from zoo.fetch.download import download
@@ -26,6 +25,7 @@ from zoo.fetch.locations import HttpLocation, Timeouts, locate
 from zoo.fetch.parts import Record, read_record
 from zoo.fetch.progress import Meter, Progress, silent
 from zoo.fetch.resume import DownloadOptions, Expectation, RetryPolicy
+from zoo.files.locks import holding
 
 BODY = random.Random(1).randbytes(200_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -53,7 +53,8 @@ class Client:
         if sha256 is not None or size is not None:
             more["expected"] = Expectation(sha256, size)
         settings = {"progress": silent, "options": self.options, **more}
-        return download(url, location, self.target, FileLock(self.target.parents[1] / "lock"), **settings)
+        guard = holding(self.target.parents[1] / "lock", f"{url}: is being downloaded", wait=True)
+        return download(url, location, self.target, guard, **settings)
 
     def left(self) -> list[str]:
         """Returns the names of all files on disk, but for the lock."""
@@ -501,12 +502,13 @@ def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess
 FETCH = """
     import sys
     from pathlib import Path
-    from filelock import FileLock
+    from zoo.files.locks import holding
     from zoo.fetch.download import download
     from zoo.fetch.progress import silent
     from zoo.fetch.locations import locate
     url, target, lock = sys.argv[1:]
-    print(download(url, locate(url), Path(target), FileLock(lock), progress=silent).sha256)
+    guard = holding(Path(lock), "another process is downloading it", wait=True)
+    print(download(url, locate(url), Path(target), guard, progress=silent).sha256)
 """
 
 

@@ -1,0 +1,62 @@
+"""Writes files whole or not at all, and says in one line what cannot be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zoo.errors import ZooError, cannot_write
+
+GIVE_OUT = "give another path with --out"
+"""What to do about an output that cannot be written."""
+
+
+def write_atomically(
+    path: Path, content: str | bytes | memoryview, *, durable: bool = True, remedy: str = GIVE_OUT
+) -> None:
+    """Writes a file so that readers see the old content or the new one, never a part.
+
+    Folders above it are made, links are followed, and the file gets the permissions of an ordinary new file.
+    What is not a plain file, such as `/dev/stdout`, is written to as it is.
+
+    Args:
+      path: the file.
+      content: text, written as UTF-8 without changing its line ends, or bytes.
+      durable: whether to wait for the disk, so that a power cut leaves the old file or the new one too.
+      remedy: what to do about a path that is wrong, for the message.
+
+    Raises:
+      ZooError: it cannot be written; then nothing of it is left.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with writing(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        path = path.resolve()
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, remedy: str = GIVE_OUT) -> Iterator[None]:
+    """Makes a failure to write `path` an error of one line that names it.
+
+    Raises:
+      ZooError: the file or folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ZooError(cannot_write(path, error, remedy)) from error
