@@ -12,7 +12,7 @@ from zoo.reports.tables.markdown_table import Column, table_text
 
 if TYPE_CHECKING:
     from zoo.registry import DatasetDeclaration, Entry, Registry
-    from zoo.registry.schema import Evaluator, Metric, PublishedTable
+    from zoo.registry.schema import Evaluator, MetricName, PublishedTable
 
 # From upstream's folder of project pages to the root of its repository.
 TO_ROOT = "../../"
@@ -30,7 +30,7 @@ class NumberColumn:
 
     title: str
     evaluator: Evaluator
-    metric: Metric
+    metric: MetricName
     decimals: int
 
 

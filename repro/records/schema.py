@@ -24,8 +24,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from zoo.errors import DataError
-from zoo.registry.file import describe
-from zoo.registry.layers import explain_error
+from zoo.registry.messages import describe_value, explain_error
 from zoo.registry.network_options import wrong_key
 
 SCHEMA_VERSION = 1
@@ -224,7 +223,7 @@ def read_checked(path: Path, schema: type[BaseModel], what: str, remedy: str) ->
     except (ValueError, RecursionError, OSError) as error:
         raise wrong(str(error)) from None
     if not isinstance(value, dict):
-        raise wrong(f"expected an object, found {describe(value)}")
+        raise wrong(f"expected an object, found {describe_value(value)}")
     if "schema" in value and value["schema"] != SCHEMA_VERSION:
         found = f"{what.partition(' ')[2]} of schema {value['schema']!r}, expected {SCHEMA_VERSION}"
         raise wrong(f"{found}; use the version of zoo that wrote it")

@@ -14,21 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from zoo.errors import UnknownNameError
-from zoo.registry.file import did_you_mean, parse, read
-from zoo.registry.layers import Declarations
+from zoo.registry.declarations import Declarations
+from zoo.registry.messages import did_you_mean
 from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
-from zoo.registry.schema import Backbone, Claim, DatasetDeclaration, Entry, RemoteFile
-
-__all__ = [
-    "Backbone",
-    "Claim",
-    "DatasetDeclaration",
-    "Entry",
-    "Registry",
-    "RemoteFile",
-    "list_entries",
-    "load_registry",
-]
+from zoo.registry.schema import Backbone, DatasetDeclaration, Entry
+from zoo.registry.yaml_file import parse, read
 
 ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from zoo.errors import UnknownNameError
-from zoo.registry.file import close_matches, did_you_mean
+from zoo.registry.messages import close_matches, did_you_mean
 from zoo.registry.schema import Backbone, Entry, Named
 
 AnyNamed = TypeVar("AnyNamed", bound=Named)

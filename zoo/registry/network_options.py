@@ -24,7 +24,7 @@ Text = Annotated[str, Field(min_length=1)]
 SizePixels = tuple[Positive, Positive]
 
 
-class Model(BaseModel):
+class Declared(BaseModel):
     """Base of the schema: immutable, and closed to keys it does not name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ def wrong_key(key: str, expected: str, found: str) -> PydanticCustomError:
     return PydanticCustomError("wrong_key", "{expected}", {"key": key, "expected": expected, "found": found})
 
 
-class BackboneArchitecture(Model):
+class BackboneArchitecture(Declared):
     """What decides a backbone's variables."""
 
     name: Literal[
@@ -73,14 +73,14 @@ class BackboneOptions(BackboneArchitecture):
         return self
 
 
-class LowLevelFeature(Model):
+class LowLevelFeature(Declared):
     """An encoder end point that a decoder joins after up-sampling."""
 
     feature_key: FeatureKey
     channels_project: Positive
 
 
-class DecoderOptions(Model):
+class DecoderOptions(Declared):
     """ASPP on `feature_key`, then one stage per low-level feature."""
 
     feature_key: FeatureKey
@@ -91,7 +91,7 @@ class DecoderOptions(Model):
     low_level: tuple[LowLevelFeature, ...]
 
 
-class HeadOptions(Model):
+class HeadOptions(Declared):
     """A prediction head on a decoder."""
 
     output_channels: Positive
@@ -99,14 +99,14 @@ class HeadOptions(Model):
     head_conv_type: ConvolutionType
 
 
-class BatchNormOptions(Model):
+class BatchNormOptions(Declared):
     """Batch normalisation of the whole network."""
 
     epsilon: Factor
     momentum: Probability
 
 
-class NetworkOptions(Model):
+class NetworkOptions(Declared):
     """Everything that decides the network's variables and outputs.
 
     Attributes:

@@ -19,9 +19,9 @@ from zoo.registry.formats import FORMATS
 from zoo.registry.network_options import (
     BackboneArchitecture,
     Count,
+    Declared,
     Factor,
     Flag,
-    Model,
     NetworkOptions,
     Positive,
     Probability,
@@ -30,12 +30,12 @@ from zoo.registry.network_options import (
     wrong_key,
 )
 
-Metric = Literal["pq", "miou", "ap"]
+MetricName = Literal["pq", "miou", "ap"]
 Evaluator = Literal["official", "internal"]
 Percent = Annotated[Decimal, Field(ge=0, le=100)]
 
 
-class RemoteFile(Model):
+class RemoteFile(Declared):
     """A file somewhere else; in a registry either a mapping, or just its URL.
 
     Attributes:
@@ -66,7 +66,7 @@ class RemoteFile(Model):
         return self.url.partition("?")[0].rsplit("/", 1)[-1]
 
 
-class EvaluationOptions(Model):
+class EvaluationOptions(Declared):
     """How the published numbers were made.
 
     Attributes:
@@ -94,7 +94,7 @@ class EvaluationOptions(Model):
     eval_scales: tuple[Factor, ...]
 
 
-class TrainingOptions(Model):
+class TrainingOptions(Declared):
     """Facts about the training; nothing here changes an evaluation."""
 
     steps: Positive
@@ -102,14 +102,14 @@ class TrainingOptions(Model):
     base_learning_rate: Factor
 
 
-class Scores(Model):
+class Scores(Declared):
     """Numbers of one evaluator, in percent, with the decimals that were printed."""
 
     pq: Percent | None = None
     miou: Percent | None = None
     ap: Percent | None = None
 
-    def printed(self) -> Iterator[tuple[Metric, Decimal]]:
+    def printed(self) -> Iterator[tuple[MetricName, Decimal]]:
         """Metrics that have a number, in the order of the published tables."""
         if self.pq is not None:
             yield "pq", self.pq
@@ -119,7 +119,7 @@ class Scores(Model):
             yield "ap", self.ap
 
 
-class PublishedNumbers(Model):
+class PublishedNumbers(Declared):
     """The numbers of one row of a published table, and the line on which they stand."""
 
     official: Scores = Scores()
@@ -127,7 +127,7 @@ class PublishedNumbers(Model):
     source: Text
 
 
-class Tolerance(Model):
+class Tolerance(Declared):
     """The tolerance of the claims on each metric, in percentage points."""
 
     pq: Percent = Decimal(0)
@@ -135,7 +135,7 @@ class Tolerance(Model):
     ap: Percent = Decimal(0)
 
 
-class Claim(Model):
+class Claim(Declared):
     """One published number.
 
     Attributes:
@@ -145,7 +145,7 @@ class Claim(Model):
             stand for, and still be "within"; 0 leaves only "match".
     """
 
-    metric: Metric
+    metric: MetricName
     evaluator: Evaluator
     value: Percent
     source: Text
@@ -157,7 +157,7 @@ class Claim(Model):
         return max(0, -int(self.value.as_tuple().exponent))
 
 
-class RelatedFile(Model):
+class RelatedFile(Declared):
     """Files published beside a row that are not the row's own."""
 
     title: Text
@@ -166,7 +166,7 @@ class RelatedFile(Model):
     saved_model: RemoteFile | None = None
 
 
-class Quirk(Model):
+class Quirk(Declared):
     """An irregularity in how upstream printed a row or named its files, which a faithful table repeats.
 
     Attributes:
@@ -182,7 +182,7 @@ class Quirk(Model):
     note: Text
 
 
-class ColumnQuirk(Model):
+class ColumnQuirk(Declared):
     """A column that upstream set wider than its widest cell: the rule and the rows, not the header."""
 
     column: Literal["Backbone", "Output stride", "Input resolution"]
@@ -190,7 +190,7 @@ class ColumnQuirk(Model):
     note: Text
 
 
-class PublishedTable(Model):
+class PublishedTable(Declared):
     """The table in which upstream published the entries of one data set.
 
     Attributes:
@@ -208,7 +208,7 @@ class PublishedTable(Model):
     quirks: tuple[ColumnQuirk, ...] = ()
 
 
-class Named(Model):
+class Named(Declared):
     """What has a full name, such as `cityscapes/resnet50_os32`."""
 
     name: Text
@@ -309,7 +309,7 @@ class EntryRow(EntrySettings):
                 )
 
 
-class BackboneNetwork(Model):
+class BackboneNetwork(Declared):
     """The network of an ImageNet checkpoint."""
 
     backbone: BackboneArchitecture
@@ -331,7 +331,7 @@ class Backbone(Named):
     source: Text
 
 
-class DatasetDeclaration(Model):
+class DatasetDeclaration(Declared):
     """A data set on which entries are measured.
 
     Attributes:

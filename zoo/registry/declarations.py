@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from zoo.errors import RegistryError
-from zoo.registry.file import FILE_KEYS, KeyPath, RegistryFile, describe, did_you_mean
+from zoo.registry.messages import KeyPath, describe_value, did_you_mean, explain_error
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow
+from zoo.registry.yaml_file import FILE_KEYS, RegistryFile
 
 Section = Literal["datasets", "templates", "entries", "backbones"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
@@ -26,29 +26,6 @@ OWN_KEYS = REPLACED_KEYS | {"title", "config", "parameters", "multiply_adds", "t
 
 _FULL_NAME = re.compile(r"[\w.+-]+/[\w.+-]+")
 _PLAIN_NAME = re.compile(r"[\w.+-]+")
-
-_EXPECTED = {
-    "missing": "a value",
-    "model_type": "a mapping",
-    "tuple_type": "a list",
-    "string_type": "text",
-    "string_too_short": "text",
-    "int_type": "an integer",
-    "bool_type": "true or false",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "decimal_type": "a number",
-    "decimal_parsing": "a number",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
-    "too_short": "a list of {min_length} or more values",
-    "too_long": "a list of {max_length} or fewer values",
-}
 
 AnySchema = TypeVar("AnySchema", EntryRow, Backbone, DatasetDeclaration)
 
@@ -122,7 +99,7 @@ class Declarations:
         merged.pop("extends", None)
         if "name" in merged:
             message = "expected no such key, the name being the key of the whole mapping"
-            raise self._error(declaration, ("name",), f"{message}; found {describe(merged['name'])}")
+            raise self._error(declaration, ("name",), f"{message}; found {describe_value(merged['name'])}")
         try:
             return model.model_validate({**merged, "name": declaration.name})
         except ValidationError as error:
@@ -177,11 +154,11 @@ def _check_layout(file: RegistryFile) -> None:
             )
             raise file.error((key,), message)
     if file.content.get("version", 1) != 1:
-        raise file.error(("version",), f"expected 1, found {describe(file.content['version'])}")
+        raise file.error(("version",), f"expected 1, found {describe_value(file.content['version'])}")
     for section in SECTIONS:
         declared = file.content.get(section, {})
         if not isinstance(declared, dict):
-            raise file.error((section,), f"expected a mapping of names, found {describe(declared)}")
+            raise file.error((section,), f"expected a mapping of names, found {describe_value(declared)}")
         is_full = section in ("entries", "backbones")
         for name, body in declared.items():
             if not isinstance(name, str) or not (_FULL_NAME if is_full else _PLAIN_NAME).fullmatch(name):
@@ -190,10 +167,10 @@ def _check_layout(file: RegistryFile) -> None:
                 )
                 raise file.error((section, name), f"expected {form}, found {name!r}")
             if not isinstance(body, dict):
-                raise file.error((section, name), f"expected a mapping, found {describe(body)}")
+                raise file.error((section, name), f"expected a mapping, found {describe_value(body)}")
             extends = body.get("extends", [])
             if not isinstance(extends, (str, list)) or not all(isinstance(item, str) for item in extends):
-                message = f"expected a name or a list of names, found {describe(extends)}"
+                message = f"expected a name or a list of names, found {describe_value(extends)}"
                 raise file.error((section, name, "extends"), message)
 
 
@@ -212,39 +189,3 @@ def _inherited(layer: _Declaration) -> dict[str, Any]:
     if layer.section != "entries":
         return layer.body
     return {key: value for key, value in layer.body.items() if key not in OWN_KEYS}
-
-
-def explain_error(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
-    """Returns a validation error as the path of the key at fault, and "expected …, found …"."""
-    path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx", {})
-    if kind == "wrong_key":
-        return (*path, context["key"]), f"expected {context['expected']}, found {context['found']}"
-    if kind == "extra_forbidden":
-        fields = _model_at(model, path[:-1]).model_fields
-        keys = [name for name in fields if len(path) > 1 or name not in ("name", "kind")]
-        hint = did_you_mean(str(path[-1]), keys)
-        return path, f"expected one of the keys {', '.join(keys)}, found {path[-1]!r}{hint}"
-    found = "none" if kind == "missing" else describe(error["input"])
-    if kind == "literal_error":
-        expected = context["expected"]
-    elif kind == "string_pattern_mismatch":
-        expected = f"text that matches {context['pattern']}"
-    else:
-        expected = _EXPECTED.get(kind, "").format_map(context)
-        expected = expected or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return path, f"expected {expected}, found {found}"
-
-
-def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The schema class of the mapping at `path`."""
-    for part in path:
-        if isinstance(part, str):
-            model = next(_models_in(model.model_fields[part].annotation))
-    return model
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 import yaml
 
 from zoo.errors import RegistryError
-
-KeyPath = tuple[str | int, ...]
+from zoo.registry.messages import KeyPath, describe_value
 
 # Keys whose value is a file; a relative path starts at the folder of the registry file.
 FILE_KEYS = frozenset({"checkpoint", "saved_model", "archive"})
@@ -153,7 +151,7 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
     except RecursionError:
         raise RegistryError(f"{label}:1: expected YAML, found values nested too deeply") from None
     if not isinstance(content, dict):
-        message = f"expected a mapping with entries, datasets or templates, found {describe(content)}"
+        message = f"expected a mapping with entries, datasets or templates, found {describe_value(content)}"
         raise RegistryError(f"{label}:1: {message}")
     if folder is None:
         return RegistryFile(label, text, content)
@@ -181,38 +179,6 @@ def read(path: str | os.PathLike[str]) -> RegistryFile:
             f"{file}: expected UTF-8 text, found {error.reason} at byte {error.start}"
         ) from None
     return parse(text, str(file), Path(os.path.abspath(file)).parent)
-
-
-def describe(value: Any) -> str:
-    """A value as an error message shows it: short, on one line."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return (
-            f"a mapping with {', '.join(map(str, value))}"
-            if 0 < len(value) <= 3
-            else f"a mapping of {len(value)}"
-        )
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(map(describe, value))}]" if len(value) <= 4 else f"a list of {len(value)}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value) if isinstance(value, Decimal) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Returns the known names that `name` may be a misspelling of, in any case, best first."""
-    from difflib import get_close_matches
-
-    plain = {text.casefold(): text for text in known}
-    return [plain[match] for match in get_close_matches(name.casefold(), plain, n=most, cutoff=0.7)]
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns the end of an error message about an unknown name; empty where nothing is close."""
-    close = close_matches(name, known, most=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _with_urls(value: Any, folder: Path, is_file: bool = False) -> Any:

@@ -1,0 +1,103 @@
+"""Messages about what a file declares: "expected ..., found ...", and "did you mean"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+KeyPath = tuple[str | int, ...]
+
+_EXPECTED = {
+    "missing": "a value",
+    "model_type": "a mapping",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "string_too_short": "text",
+    "int_type": "an integer",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "decimal_type": "a number",
+    "decimal_parsing": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "a list of {min_length} or more values",
+    "too_long": "a list of {max_length} or fewer values",
+}
+
+
+def describe_value(value: Any) -> str:
+    """Returns a value as an error message shows it: short, on one line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return (
+            f"a mapping with {', '.join(map(str, value))}"
+            if 0 < len(value) <= 3
+            else f"a mapping of {len(value)}"
+        )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(describe_value, value))}]" if len(value) <= 4 else f"a list of {len(value)}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value) if isinstance(value, Decimal) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Returns the known names that `name` may be a misspelling of, in any case, best first."""
+    from difflib import get_close_matches
+
+    plain = {text.casefold(): text for text in known}
+    return [plain[match] for match in get_close_matches(name.casefold(), plain, n=most, cutoff=0.7)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns the end of an error message about an unknown name; empty where nothing is close."""
+    close = close_matches(name, known, most=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def explain_error(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
+    """Returns a validation error as the path of the key at fault, and "expected …, found …"."""
+    path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx", {})
+    if kind == "wrong_key":
+        return (*path, context["key"]), f"expected {context['expected']}, found {context['found']}"
+    if kind == "extra_forbidden":
+        fields = _model_at(model, path[:-1]).model_fields
+        keys = [name for name in fields if len(path) > 1 or name not in ("name", "kind")]
+        hint = did_you_mean(str(path[-1]), keys)
+        return path, f"expected one of the keys {', '.join(keys)}, found {path[-1]!r}{hint}"
+    found = "none" if kind == "missing" else describe_value(error["input"])
+    if kind == "literal_error":
+        expected = context["expected"]
+    elif kind == "string_pattern_mismatch":
+        expected = f"text that matches {context['pattern']}"
+    else:
+        expected = _EXPECTED.get(kind, "").format_map(context)
+        expected = expected or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return path, f"expected {expected}, found {found}"
+
+
+def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
+    """The schema class of the mapping at `path`."""
+    for part in path:
+        if isinstance(part, str):
+            model = next(_models_in(model.model_fields[part].annotation))
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
