@@ -42,7 +42,7 @@ entries:
 BOTH_NETWORKS = """
 import json, sys, time
 from pathlib import Path
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 import_tensorflow()
 from zoo.fetch.entries import fetch_checkpoint
 from zoo.network.loading import build

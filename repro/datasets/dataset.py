@@ -20,7 +20,7 @@ from zoo.errors import DataError
 from zoo.files.atomic import write_atomically
 from zoo.files.cache import SET_CACHE
 from zoo.files.json_files import read_json
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 from zoo.repro.datasets.headers import parse_png_header, require_ids
 
 if TYPE_CHECKING:

@@ -10,17 +10,16 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import EvaluationError
+from zoo.files.processes import signal_group
 
 CITYSCAPES_SCRIPTS = {
     "make_panoptic": "cityscapesscripts.preparation.createPanopticImgs",
@@ -93,7 +92,8 @@ class Jobs:
             try:
                 code = process.wait(patience_s)
             except subprocess.TimeoutExpired:
-                _kill(process)
+                signal_group(process)
+                process.wait()
                 raise ScriptError(
                     f"{_SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}",
                     _last_lines(log),
@@ -116,7 +116,8 @@ class Jobs:
             self._closed = True
             running = list(self._running)
         for process in running:
-            _kill(process)
+            signal_group(process)
+            process.wait()
 
     def _start(self, work: Path, output: Any, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         variables = {key: value for key, value in os.environ.items() if not key.startswith("CITYSCAPES_")}
@@ -193,15 +194,6 @@ def mirror_files(files: Mapping[str, Path], folder: Path) -> None:
             link.symlink_to(target.resolve())
         except OSError:
             shutil.copyfile(target, link)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
 
 
 def _last_lines(log: Path) -> list[str]:

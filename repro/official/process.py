@@ -16,15 +16,14 @@ import copy
 import json
 import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from zoo.files.processes import end_with_parent
 
 _handled: list[str] = []
 _of_the_script: dict[str, Callable[..., Any]] = {}
@@ -33,7 +32,7 @@ _of_the_script: dict[str, Callable[..., Any]] = {}
 def main(argv: list[str]) -> int:
     """Does the job that the JSON file `argv[1]` describes; results are files in the working folder."""
     job = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
-    _end_with_parent(job["parent"])
+    end_with_parent(job["parent"])
     if job.get("nice") and hasattr(os, "nice"):
         os.nice(job["nice"])
     restore_numpy()
@@ -259,19 +258,6 @@ def _call_the_script(name: str, *arguments: Any) -> Any:
     except SystemExit as error:
         # A worker that ends would leave the pool waiting for its result for ever.
         raise RuntimeError(f"the script gave up, with {error.code!r}") from error
-
-
-def _end_with_parent(parent: int) -> None:
-    """Ends this process and its workers when the run that started it is killed."""
-    if not hasattr(os, "killpg") or os.getpgrp() != os.getpid():
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os.killpg(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 _JOBS: dict[str, Callable[[dict[str, Any]], None]] = {

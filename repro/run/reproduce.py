@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageError
 from zoo.files.atomic import write_atomically
 from zoo.files.json_files import write_json
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 from zoo.network.devices import kind_of_device
 from zoo.reports.tables.run_table import markdown
 from zoo.repro.datasets.dataset import images_in_dataset, require_headers, usable_images

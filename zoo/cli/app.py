@@ -24,7 +24,7 @@ from zoo.cli.output import AsJson, console, expect_one_of, print_each, print_jso
 from zoo.cli.registry import REGISTRY_HELP, chosen_registry, reads_registry, registry_files
 from zoo.cli.report import report_app
 from zoo.errors import InterruptedRunError, UsageError, ZooError
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
     from zoo.registry import Registry

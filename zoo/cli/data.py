@@ -33,7 +33,7 @@ def data_check(
     Example: `zoo data check coco --data ~/coco`
     """
     from zoo.files.cache import Cache
-    from zoo.files.quiet import import_tensorflow
+    from zoo.files.tensorflow import import_tensorflow
 
     declared = chosen_registry().dataset(dataset)
     import_tensorflow()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from zoo.fetch.resume import DownloadOptions
 from zoo.fetch.unpack import find_checkpoint
 from zoo.fetch.unpacked import forget
 from zoo.files.cache import Cache, readable_size
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 
 KIND = "checkpoints"
 
@@ -159,7 +158,6 @@ def read_tensors(prefix: Path) -> TensorReport:
     Raises:
       VerificationError: a tensor is damaged; it is named.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     tf = import_tensorflow()
 
     # TensorFlow raises IndexError where a data file ends too early.

@@ -11,7 +11,7 @@ from types import MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import CheckpointError, UsageError
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
     import keras

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import ArchiveError, UsageError
-from zoo.files.quiet import import_tensorflow
+from zoo.files.tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
     from zoo.model.predict import PanopticPrediction

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from zoo.files.processes import memory_of
+
+HOLDS_MEMORY = "import sys; held = bytearray(200 << 20); print(1, flush=True); sys.stdin.read()"
+STARTS_IT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS_MEMORY!r}])"
+
+
+def test_memory_is_that_of_all_descendants() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS_IT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        (child,) = psutil.Process(process.pid).children()
+        held_bytes = memory_of(process.pid)
+        expected = sum(psutil.Process(pid).memory_info().rss for pid in (process.pid, child.pid))
+        assert held_bytes == pytest.approx(expected, rel=0.05)
+        assert held_bytes > 200 << 20
+        process.stdin.close()
+    assert memory_of(process.pid) == 0

@@ -1,0 +1,53 @@
+"""Processes that this one starts, each the leader of a group: how they end, and the memory they hold."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+_LOOK_EVERY_S = 0.5
+
+
+def end_with_parent(parent: int) -> None:
+    """Kills this process and its group once the process `parent`, which started it, has ended.
+
+    Does nothing where this process does not lead a group.
+    """
+    if not hasattr(os, "killpg") or os.getpgrp() != os.getpid():
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY_S)
+        os.killpg(os.getpid(), _KILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def signal_group(process: subprocess.Popen[bytes], number: int = _KILL) -> None:
+    """Sends a signal to a process and its group; by default one that kills them."""
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+
+
+def memory_of(pid: int) -> int:
+    """Returns the memory in bytes that a process and its descendants hold, 0 where it has ended."""
+    import psutil
+
+    held_bytes = 0
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for member in (root, *root.children(recursive=True)):
+            # A process may end while we look.
+            with suppress(psutil.Error):
+                held_bytes += member.memory_info().rss
+    return held_bytes
