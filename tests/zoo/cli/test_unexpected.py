@@ -19,7 +19,7 @@ def no_registry(error: BaseException) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (KeyError("pq"), "unexpected KeyError in zoo/test_unexpected.py, line "),
+        (KeyError("pq"), "unexpected KeyError in cli/test_unexpected.py, line "),
         (RuntimeError("two\nlines"), "two lines; this is a defect"),
         (RecursionError("too deep"), "ZOO_TRACEBACK=1 zoo list 'a b'"),
         (SystemExit(1), "unexpected SystemExit"),
