@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 
     from zoo.repro.records.store import RunFolder
 
-METRIC_TITLES = {
-    "pq": "PQ",
-    "sq": "SQ",
-    "rq": "RQ",
-    "miou": "mIoU",
-    "iou": "IoU",
-    "iiou": "iIoU",
-    "ap": "AP",
-    "ap50": "AP50",
-}
-"""What a metric is called in print; others are shown by their names in the record."""
-
-HEADLINE_METRICS = ("pq", "miou", "ap")
-EVALUATORS = ("official", "internal")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -233,17 +218,6 @@ def _is_record(path: Path) -> bool:
 def finite_or_none(value: Any) -> float | None:
     """Returns a number as a float, and what is no finite number as None."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def count(number: int, noun: str) -> str:
-    """Returns a number of things in words: `1 image`, `30 images`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def metric_title(metric: str) -> str:
-    """Returns how a metric is printed: `pq_things` as `PQ things`."""
-    name, _, rest = metric.partition("_")
-    return " ".join([METRIC_TITLES.get(name, name), *rest.split("_")]).strip()
 
 
 def conditions(record: Mapping[str, Any]) -> dict[str, str]:

@@ -169,9 +169,6 @@ def _unpack_run(name: str, parent: Path) -> Path:
                 {key: array.reshape(()) if is_number[key] else array for key, array in arrays.items()},
             )
     record = json.loads((RUN_DATA / f"{name}.json").read_text(encoding="utf-8"))
-    job = folder.official / "panoptic" / "job.json"
-    job.parent.mkdir(parents=True)
-    write_json(job, {"kind": "panoptic", "processes": record.pop("official_panoptic_processes")})
     write_json(folder.root / "record.json", record)
     return folder.root
 

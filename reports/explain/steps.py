@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.files.json_files import read_json
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.pq_rules import (
@@ -118,8 +117,7 @@ def explain(path: Path) -> Explanation:
     sums = _Sums(read_statistics(folder, images_of(folder, record)), folder.images)
     waterfalls = []
     if "pq" in pairs:
-        processes = _processes(folder.official / "panoptic" / "job.json")
-        waterfalls.append(_explain_pq(record, sums, pairs["pq"], processes))
+        waterfalls.append(_explain_pq(record, sums, pairs["pq"]))
     if "miou" in pairs and sums.has_official_miou:
         waterfalls.append(_explain_miou(record, sums, pairs["miou"]))
     return Explanation(
@@ -211,13 +209,6 @@ class _Sums:
         return mean_iou
 
 
-def _processes(job: Path) -> int:
-    """Returns among how many processes the official script shared the images: each adds up its own."""
-    found = read_json(job) or {}
-    processes = found.get("processes")
-    return processes if isinstance(processes, int) and processes > 0 else 1
-
-
 # ---- panoptic quality ----
 
 PQ_RULES: tuple[tuple[str, str, Rules], ...] = (
@@ -260,9 +251,7 @@ _ARITHMETIC = (
 )
 
 
-def _explain_pq(
-    record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float], processes: int
-) -> Waterfall:
+def _explain_pq(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
     num_classes = sums.quality.num_classes
     recomputed = sums.quality.compute()
     _check_same_run("PQ", recomputed.pq, pair[0], sums.where)
@@ -275,7 +264,9 @@ def _explain_pq(
         ]
         per_class = product_of_means(sum_exactly(counts))
         walk.step(rule, meaning, mean_of_present(per_class), per_class)
-    per_class = quotient_of_sums(sum_in_order(counts, processes))
+    # Each process of the script adds up its own images. A record that does not say how many there were is
+    # taken as of one; what that is off by, in the last digits, is shown as not explained.
+    per_class = quotient_of_sums(sum_in_order(counts, _official(record).get("processes", 1)))
     walk.step(*_ARITHMETIC, 100 * mean_in_order(per_class), 100 * per_class)
     return walk.waterfall("pq", pair)
 

@@ -8,7 +8,6 @@ from zoo.reports.explain.steps import SAME_IN_BOTH, Explanation
 from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.tables.markdown_table import aligned_text
 
-TITLES = {"pq": "PQ", "miou": "mIoU"}
 STEP_COLUMNS = ("", "Rule", "Worth", "After it", "What the official script does")
 # Shares of a class below this are not shown, in percentage points of the mean.
 _SHOWN_SHARE = 0.0005
@@ -25,7 +24,7 @@ def headline(explanation: Explanation, waterfall: Waterfall) -> str:
     images, of = explanation.images, explanation.images_in_dataset
     return (
         f"{explanation.entry}, {images if images == of else f'{images} of {of}'} images: "
-        f"{TITLES[waterfall.metric]} {waterfall.internal:.3f} internal, {waterfall.official:.3f} official, "
+        f"{waterfall.title} {waterfall.internal:.3f} internal, {waterfall.official:.3f} official, "
         f"{points(waterfall.official - waterfall.internal)} points"
     )
 

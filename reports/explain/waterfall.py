@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.repro.records.claim_words import metric_title
+
 
 @dataclass(frozen=True)
 class Step:
@@ -46,6 +48,11 @@ class Waterfall:
     per_class: dict[str, float | None]
     steps: tuple[Step, ...]
     official: float
+
+    @property
+    def title(self) -> str:
+        """The metric's name in print."""
+        return metric_title(self.metric)
 
     @property
     def residual(self) -> float:

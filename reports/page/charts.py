@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from zoo.reports.page.markup import Markup, tag
-from zoo.reports.runs import EVALUATORS, Run, finite_or_none
+from zoo.reports.runs import Run, finite_or_none
+from zoo.repro.records.claim_words import EVALUATORS
 
 # What the bars show: a title, and what each evaluator calls it in the record.
 _BARS = (("PQ", "pq"), ("IoU", "iou"), ("AP", "ap"))

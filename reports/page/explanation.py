@@ -6,7 +6,7 @@ import base64
 
 from zoo.errors import DataError
 from zoo.reports.explain.steps import explain
-from zoo.reports.explain.tables import STEP_COLUMNS, TITLES, headline, step_rows
+from zoo.reports.explain.tables import STEP_COLUMNS, headline, step_rows
 from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.page.markup import Markup, join, scroll, tag
 from zoo.reports.page.waterfall_svg import draw
@@ -53,5 +53,5 @@ def _step_table(waterfall: Waterfall) -> Markup:
         )
         for number, name, *cells in step_rows(waterfall)
     ]
-    caption = tag("caption", f"What each rule is worth in {TITLES[waterfall.metric]}, in percentage points")
+    caption = tag("caption", f"What each rule is worth in {waterfall.title}, in percentage points")
     return tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="steps")

@@ -8,16 +8,16 @@ from datetime import datetime
 from importlib import resources
 from textwrap import wrap
 
+from zoo.files.words import counted
 from zoo.reports.page.markup import Markup, join, tag
-from zoo.reports.runs import EVALUATORS, count, metric_title
 from zoo.reports.tables.history import (
-    HEADLINE_METRICS,
     Point,
     describe_changes,
     moments,
     published_value,
     title,
 )
+from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
 _WIDTH, _BAND = 720, 132
 _LEFT, _RIGHT, _TOP, _GAP = 92, 24, 34, 26
@@ -97,7 +97,7 @@ def _drawing(points: Sequence[Point], notes: Sequence[str]) -> tuple[Markup, str
     )
     entry = points[0].run.entry if points else ""
     span = f"{dated[0].run.day} to {dated[-1].run.day}" if dated else "no dated run"
-    label = f"{entry}: {', '.join(map(metric_title, metrics))} of {count(len(dated), 'run')}, {span}"
+    label = f"{entry}: {', '.join(map(metric_title, metrics))} of {counted(len(dated), 'run')}, {span}"
     return join(parts), label, height
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError
+from zoo.files.words import counted
 from zoo.reports.page.charts import class_table, confusion_svg, largest_confusions, total_confusion
 from zoo.reports.page.explanation import explanation_parts
 from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
 from zoo.reports.page.markup import Markup, breakable, join, scroll, tag
 from zoo.reports.page.overview import TALL_ROWS, overview
-from zoo.reports.runs import EVALUATORS, HEADLINE_METRICS, Run, conditions, count, metric_title
+from zoo.reports.runs import Run, conditions
 from zoo.reports.tables.history import Point, histories, moments, settings, title
 from zoo.reports.tables.history import rows as history_rows
+from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
 _TITLE = "Panoptic-DeepLab: published and measured"
 # The page may use what is in it, and nothing else.
@@ -79,7 +81,7 @@ def _header(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     times = moments([by_time[0], by_time[-1]])
     span = " to ".join(dict.fromkeys(times))
     models = len({run.entry for run in runs})
-    facts = f"{count(models, 'model')}, {count(len(runs), 'run')}, measured {span} (UTC)"
+    facts = f"{counted(models, 'model')}, {counted(len(runs), 'run')}, measured {span} (UTC)"
     is_one_each = models == len(newest)
     links = [
         tag(
@@ -132,7 +134,7 @@ def _cards(run: Run) -> Markup:
     timings = run.record.get("timings", {})
     seconds, computed = timings.get("images_s"), timings.get("images_computed")
     facts = [
-        count(int(run.record["images"]), "image"),
+        counted(int(run.record["images"]), "image"),
         f"measured {run.started[:16].replace('T', ' ')}" if run.started else None,
         f"on {run.record['dataset']['name']}" if "dataset" in run.record else None,
         f"{computed / seconds:.1f} images/s" if seconds and computed else None,

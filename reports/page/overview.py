@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo.reports.page.markup import Markup, breakable, scroll, tag
-from zoo.reports.runs import EVALUATORS, HEADLINE_METRICS, Run, metric_title
+from zoo.reports.runs import Run
 from zoo.reports.tables.history import moments, settings
+from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
 _VERDICTS = {"match": "✓", "within": "≈", "mismatch": "✕", "not judged": "○"}
 # Longer tables scroll by themselves on a screen.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from html import escape
 
 from zoo.reports.explain.steps import Explanation
-from zoo.reports.explain.tables import TITLES, points
+from zoo.reports.explain.tables import points
 from zoo.reports.explain.waterfall import Waterfall
 
 _WIDTH_PX = 760
@@ -61,7 +61,7 @@ def _describe(explanation: Explanation) -> str:
     for waterfall in explanation.waterfalls:
         worths = ", ".join(f"{step.rule} {points(step.worth)}" for step in waterfall.steps)
         sentences.append(
-            f"{TITLES[waterfall.metric]} is {waterfall.internal:.3f} % internal and "
+            f"{waterfall.title} is {waterfall.internal:.3f} % internal and "
             f"{waterfall.official:.3f} % official. The rules are worth, in percentage points: {worths}."
         )
     return " ".join(sentences)
@@ -80,7 +80,7 @@ def _panel(waterfall: Waterfall, top: int) -> list[str]:
         return round(_LEFT_PX + (value - low) / (high - low) * (_RIGHT_PX - _LEFT_PX), 2)
 
     title = (
-        f"{TITLES[waterfall.metric]}: {waterfall.internal:.3f} internal, {waterfall.official:.3f} official "
+        f"{waterfall.title}: {waterfall.internal:.3f} internal, {waterfall.official:.3f} official "
         f"({points(waterfall.official - waterfall.internal)} points)"
     )
     first = top + _TITLE_PX

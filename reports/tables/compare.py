@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.reports.runs import EVALUATORS, Run, changed_conditions, finite_or_none, metric_title
-from zoo.repro.run.pictures import image_quality
+from zoo.reports.runs import Run, changed_conditions, finite_or_none
+from zoo.repro.records.claim_words import EVALUATORS, metric_title
+from zoo.repro.records.statistics import image_quality
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import DataError, UsageError
-from zoo.reports.runs import (
-    EVALUATORS,
-    HEADLINE_METRICS,
-    Run,
-    by_entry,
-    changed_conditions,
-    metric_title,
-)
+from zoo.reports.runs import Run, by_entry, changed_conditions
+from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
 # The source changes from one nightly run to the next; a mark for each would hide those that tell something.
 _NOT_MARKED = frozenset({"zoo's code"})

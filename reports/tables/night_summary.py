@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.files.cache import readable_size
-from zoo.reports.runs import count, metric_title
+from zoo.files.words import counted
 from zoo.reports.tables.night_changes import change_since_last
 from zoo.reports.tables.run_table import claim_rows, markdown
+from zoo.repro.records.claim_words import metric_title
 from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED
 from zoo.repro.records.record import read_record
 
@@ -112,7 +113,7 @@ def headline(summary: Row) -> str:
     parts = [f"{counts[result]} {result}" for result in RESULTS if counts[result]]
     parts += [f"{fell} with a metric that fell"] if fell else []
     state = "" if summary["finished"] else "Unfinished: "
-    total = _count(sum(counts.values()), "entry")
+    total = counted(sum(counts.values()), "entry", "entries")
     return f"{state}{total}: {', '.join(parts)}. Exit code {summary['exit_code']}."
 
 
@@ -134,7 +135,7 @@ def _change(change: Row) -> str:
         return "measured for the first time"
     if change["not_comparable"]:
         return f"not comparable with {change['night']}"
-    parts = [f"{count(len(change[way]), 'metric')} {way}" for way in ("fell", "rose") if change[way]]
+    parts = [f"{counted(len(change[way]), 'metric')} {way}" for way in ("fell", "rose") if change[way]]
     moved = [abs(value["difference"]) for value in change["metrics"] if value["difference"]]
     if not parts:
         parts = [f"moved by at most {max(moved):.2g} points" if moved else "the same numbers"]
@@ -200,10 +201,6 @@ def _duration(seconds: float) -> str:
     return (
         f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun.removesuffix('y')}ies"
 
 
 def _escaped(cell: str) -> str:

@@ -9,12 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from zoo.reports.tables.markdown_table import aligned_text
-
-_METRIC_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
-# What the published tables call the two evaluators.
-_EVALUATOR_MARKS = {"official": "[*]", "internal": "[**]"}
-LEGEND = "[*] official scripts, [**] the reference implementation's pipeline"
-"""What the marks of the published tables' columns mean."""
+from zoo.repro.records.claim_words import EVALUATOR_MARKS, LEGEND, METRIC_TITLES
 
 COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference", "Verdict")
 INTERVAL = "95 % interval"
@@ -74,7 +69,7 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             decimals = row["decimals"]
             cells = [
                 name,
-                f"{_METRIC_TITLES[row['metric']]} {_EVALUATOR_MARKS[row['evaluator']]}",
+                f"{METRIC_TITLES[row['metric']]} {EVALUATOR_MARKS[row['evaluator']]}",
                 row["evaluator"],
                 _number(row["published"], decimals),
                 _number(row["measured"], decimals + 1),

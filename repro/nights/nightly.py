@@ -24,11 +24,11 @@ from zoo.reports.tables.measured import measured_tables, read_measured
 from zoo.reports.tables.night_summary import summarize, summary_markdown
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.nights.limited import call_zoo
+from zoo.repro.records.claim_words import NOT_JUDGED
 from zoo.repro.records.night_folder import (
     FAILED,
     HELD,
     MISSED,
-    NOT_JUDGED,
     NOT_RUN,
     UNFINISHED,
     Night,
@@ -42,7 +42,6 @@ from zoo.repro.records.night_folder import (
 )
 from zoo.repro.records.record import read_record
 from zoo.repro.records.software import code_digest, versions
-from zoo.repro.run.claims import NOT_JUDGED as NO_VERDICT
 from zoo.repro.run.claims import all_hold
 from zoo.repro.run.reproduce import RunSettings, say
 
@@ -218,7 +217,7 @@ def _made(work: Path, entry: str, settings: NightSettings) -> Path:
 
 def _judged(record: Mapping[str, Any]) -> str:
     claims = record["claims"]
-    if all(claim["verdict"] == NO_VERDICT for claim in claims):
+    if all(claim["verdict"] == NOT_JUDGED for claim in claims):
         return NOT_JUDGED
     return HELD if all_hold(claims) else MISSED
 

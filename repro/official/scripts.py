@@ -112,6 +112,11 @@ class OfficialRun(ABC):
         except ScriptError as error:
             return OfficialScores(provenance={"failed": str(error), "output": error.output})
 
+    @property
+    def processes(self) -> int:
+        """The number of processes among which the panoptic script shares the images."""
+        return max(1, min(self._processes, len(self._image_ids)))
+
     @abstractmethod
     def _score(self) -> OfficialScores:
         """Runs the scripts on complete predictions."""
@@ -138,7 +143,7 @@ class OfficialRun(ABC):
             "prediction_json": str(prediction_json.resolve()),
             "prediction_folder": str(folder.resolve()),
             "result": RESULT,
-            "processes": max(1, min(self._processes, len(self._image_ids))),
+            "processes": self.processes,
         }
         return self._jobs.run("panoptic", job, patience_s=self._patience_s)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.repro.records.claim_words import NOT_JUDGED
 from zoo.repro.records.schema import SCHEMA_VERSION, NightSummary, read_checked
 
 HELD = "held"
 MISSED = "missed"
-NOT_JUDGED = "not judged"
 FAILED = "failed"
 NOT_RUN = "not run"
 UNFINISHED = "unfinished"

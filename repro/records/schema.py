@@ -145,10 +145,15 @@ class PostProcessing(_Part):
 
 
 class OfficialScripts(_Part):
-    """The official scripts, or why they were skipped."""
+    """The official scripts, or why they were skipped.
+
+    Attributes:
+      processes: how many processes the panoptic script shared the images among; each adds up its own.
+    """
 
     skipped: String | None = None
     scripts: dict[str, Any] = {}
+    processes: Positive = 1
 
 
 class RunRecord(_Part):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
+from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.repro.records.store import RunFolder
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ def part_of(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray
     """Returns the arrays `name/...` of one image's statistics, without the prefix."""
     prefix = f"{name}/"
     return {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def image_quality(arrays: Mapping[str, np.ndarray]) -> float:
+    """Returns one image's own PQ in percent from its statistics; NaN if nothing is scored."""
+    return PanopticQuality.from_arrays(part_of(arrays, "pq")).compute().pq
 
 
 def folder_of(path: Path) -> RunFolder:

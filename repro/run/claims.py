@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, WITHIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import TypeGuard
 
     from zoo.registry import Claim
-
-MATCH = "match"
-WITHIN = "within"
-MISMATCH = "mismatch"
-NOT_JUDGED = "not judged"
 
 UNJUDGED_EXIT_CODE = 4
 """How `zoo reproduce --strict` ends where no claim was missed, but not every one has a verdict."""

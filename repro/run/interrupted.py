@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from zoo.repro.records.claim_words import HEADLINE_METRICS, metric_title
 from zoo.repro.records.statistics import read_statistics
 from zoo.repro.run.intervals import intervals_for
 from zoo.repro.run.scores import InternalScores
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.records.store import RunFolder
-
-_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
 
 
 def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInfo, all_images: int) -> str:
@@ -34,10 +33,10 @@ def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInf
     statistics = read_statistics(folder, image_ids)
     bounds = intervals_for(statistics, {"internal": measured}, images_in_dataset=all_images)
     parts = []
-    for name, title in _TITLES.items():
+    for name in HEADLINE_METRICS:
         if name in measured:
             low_high = bounds.get("internal", {}).get(name)
             interval = f" ({low_high[0]:.1f} to {low_high[1]:.1f})" if low_high else ""
-            parts.append(f"{title} {measured[name]:.1f}{interval}")
+            parts.append(f"{metric_title(name)} {measured[name]:.1f}{interval}")
     certainty = "; in brackets the 95 % intervals for all images" if bounds else ""
     return f"{len(image_ids)} of {all_images} images so far: {', '.join(parts)}{certainty}"

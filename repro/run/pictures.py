@@ -14,11 +14,9 @@ import numpy as np
 from zoo.errors import EvaluationError
 from zoo.files.atomic import write_atomically, writing
 from zoo.metrics.overlap import index_labels, label_overlaps
-from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.repro.datasets.colours import class_colours, shade
 from zoo.repro.datasets.dataset import read_bytes
 from zoo.repro.datasets.predictions import PANOPTIC
-from zoo.repro.records.statistics import part_of
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
@@ -40,11 +38,6 @@ _NOT_SCORED = (150, 150, 150)
 # The input shines through where the prediction is right: this many greys, from here to white.
 _NUM_GREYS = 24
 _DARKEST_GREY = 190
-
-
-def image_quality(arrays: Mapping[str, np.ndarray]) -> float:
-    """Returns one image's own PQ in percent from its record in the run folder; NaN if nothing is scored."""
-    return PanopticQuality.from_arrays(part_of(arrays, "pq")).compute().pq
 
 
 def choose_images(qualities: Mapping[str, float]) -> dict[str, str]:

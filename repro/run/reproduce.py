@@ -21,8 +21,9 @@ from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.run_place import RunPlace
 from zoo.repro.records.software import code_digest, versions
+from zoo.repro.records.statistics import image_quality
 from zoo.repro.run.claims import judge_claims
-from zoo.repro.run.pictures import image_quality, write_pictures
+from zoo.repro.run.pictures import write_pictures
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ def _measure(
         clock.lap("images_s")
         say("running the official scripts")
         official_scores = official.finish()
+        if official_scores.metrics:
+            official_scores.provenance["processes"] = official.processes
         clock.lap("official_s")
     except KeyboardInterrupt:
         done = folder.done(image_ids)

@@ -14,8 +14,9 @@ from zoo.repro.cityscapes.dataset import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.record import SCHEMA_VERSION, finite
+from zoo.repro.records.statistics import image_quality
 from zoo.repro.records.store import RunFolder
-from zoo.repro.run.pictures import image_quality, write_pictures
+from zoo.repro.run.pictures import write_pictures
 from zoo.repro.run.scores import InternalScores
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13

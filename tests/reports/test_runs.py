@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import DataError
-from zoo.reports.runs import (
-    changed_conditions,
-    find_runs,
-    metric_title,
-    one_of_each_entry,
-    open_run,
-    record_files,
-)
+from zoo.reports.runs import changed_conditions, find_runs, one_of_each_entry, open_run, record_files
+from zoo.repro.records.claim_words import metric_title
 
 MakeRun = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import UsageError
 from zoo.fetch.places import place_of
 from zoo.files.cache import Cache
-from zoo.reports.tables.run_table import LEGEND as LEGEND
+from zoo.repro.records.claim_words import LEGEND as LEGEND
 
 if TYPE_CHECKING:
     from decimal import Decimal

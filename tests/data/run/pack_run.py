@@ -46,8 +46,7 @@ def main(folder: Path) -> None:
         packed[f"{name}:ndim"] = np.array(next(iter(images.values()))[name].ndim, np.int32)
     name = record["entry"].partition("/")[0]
     np.savez_compressed(HERE / f"{name}.npz", **packed)
-    job = json.loads((folder / "official" / "panoptic" / "job.json").read_text(encoding="utf-8"))
-    kept = {name: record[name] for name in KEPT} | {"official_panoptic_processes": job["processes"]}
+    kept = {name: record[name] for name in KEPT}
     (HERE / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.registry.schema import Claim
+from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, WITHIN
 from zoo.repro.run.claims import (
-    MATCH,
-    MISMATCH,
-    NOT_JUDGED,
-    WITHIN,
     all_hold,
     judge,
     judge_claims,

@@ -18,9 +18,10 @@ from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.colours import class_colours, shade
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.predictions import write_predictions
+from zoo.repro.records.statistics import image_quality
 from zoo.repro.records.store import RunFolder
 from zoo.repro.run import pictures as pictures_module
-from zoo.repro.run.pictures import choose_images, compare_maps, image_quality, read_panoptic, write_pictures
+from zoo.repro.run.pictures import choose_images, compare_maps, read_panoptic, write_pictures
 from zoo.repro.run.scores import InternalScores
 
 ROAD, PERSON, CAR = 0, 11, 13
