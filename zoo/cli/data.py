@@ -1,4 +1,4 @@
-"""The commands of `zoo data ...`."""
+"""The commands `zoo data ...`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import AsJson, print_json
-from zoo.cli.registry import chosen_registry, reads_registry
+from zoo.cli.options import AsJson, chosen_registry, reads_registry
+from zoo.cli.output import print_reports
 
-data_app = typer.Typer(help="Data sets: whether a copy is complete and fit.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets: whether a copy is complete and usable.", no_args_is_help=True)
 
 
 @data_app.command("check")
@@ -25,9 +25,9 @@ def data_check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a copy of a data set is complete and fit to be evaluated on.
+    """Check whether a copy of a data set is complete and can be evaluated.
 
-    Looks at the names and headers of all files, reads the annotations whole, and decodes some images; exit
+    Checks the names and headers of all files, reads the annotations whole, and decodes some images; exit
     code 3 where something is missing or wrong.
 
     Example: `zoo data check coco --data ~/coco`
@@ -40,9 +40,6 @@ def data_check(
     from zoo.repro.datasets.opening import check_dataset
 
     check = check_dataset(declared, data, Cache(), full=full)
-    if as_json:
-        print_json(check.to_json())
-    else:
-        typer.echo(str(check))
+    print_reports([check], as_json=as_json)
     if not check.ok:
         raise typer.Exit(3)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.cli.output import AsJson, console, expect_one_of, print_json
-from zoo.errors import UsageError
+from zoo.cli.options import AsJson, check_svg_name
+from zoo.cli.output import console, print_json
+
+Form = Enum("Form", {"terminal": "terminal", "markdown": "markdown", "json": "json"}, type=str)
 
 
 def explain(
@@ -22,7 +25,7 @@ def explain(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw it too, as a picture in this file.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, or json.")] = "terminal",
+    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.terminal,
     as_json: AsJson = False,
 ) -> None:
     """Explain why the internal and the official number of a run differ.
@@ -34,9 +37,7 @@ def explain(
     Examples: `zoo explain runs/minicity__mobilenet_v3_small_os16`,
     `zoo explain runs/minicity__mobilenet_v3_small_os16 --per-class --picture gap.svg`
     """
-    expect_one_of("--format", form, ("terminal", "markdown", "json"))
-    if picture is not None and picture.suffix.lower() != ".svg":
-        raise UsageError(f"--picture {picture}: expected a name that ends in .svg")
+    check_svg_name(picture)
     from zoo.files.atomic import write_atomically
     from zoo.reports.explain import tables as explain_tables
     from zoo.reports.explain.steps import explain as explain_run

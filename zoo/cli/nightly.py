@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.data_folders import data_folders
-from zoo.cli.output import AsJson, console, print_json
-from zoo.cli.registry import chosen_registry, registry_files
+from zoo.cli.options import (
+    AsJson,
+    DeviceName,
+    chosen_registry,
+    data_folders,
+    reads_registry,
+    registry_files,
+)
+from zoo.cli.output import console, print_json
 
 
+@reads_registry
 def nightly(
     out: Annotated[Path, typer.Option(help="The folder of all nights.")],
     names: Annotated[
@@ -37,7 +44,7 @@ def nightly(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")] = "auto",
+    device: DeviceName = "auto",
     date: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
     ] = None,

@@ -5,23 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zoo.errors import UsageError
-
 if TYPE_CHECKING:
     from rich.console import Console
-
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print JSON alone on stdout: one object, or a list from `list` and for several names.",
-    ),
-]
-"""The option of every command that can print JSON."""
 
 
 def print_json(value: Any) -> None:
@@ -34,20 +23,18 @@ def print_each(values: list[Any]) -> None:
     print_json(values[0] if len(values) == 1 else values)
 
 
+def print_reports(reports: Sequence[Any], *, as_json: bool) -> None:
+    """Prints reports, which have `to_json()` and `str()`, one for each name of a command."""
+    if as_json:
+        print_each([report.to_json() for report in reports])
+        return
+    for report in reports:
+        typer.echo(str(report))
+
+
 def console() -> Console:
     """Returns a console on stdout."""
     from rich.console import Console
 
     # Piped output is for programs: no wrapping at a width that nobody asked for.
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-
-
-def expect_one_of(option: str, value: str, choices: Sequence[str]) -> None:
-    """Checks an option that takes one of a few words.
-
-    Raises:
-      UsageError: it is none of them.
-    """
-    if value not in choices:
-        listed = " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
-        raise UsageError(f"{option} {value}: expected {listed}")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from zoo.cli import app as cli
-from zoo.cli.listing import entries_table
+from zoo.cli.entries import entries_table
 from zoo.errors import InterruptedRunError
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
@@ -313,10 +313,10 @@ def test_a_group_without_a_command_shows_its_help(zoo_call: Call) -> None:
 def test_what_stops_a_command_is_one_line(
     zoo_call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, expected: str
 ) -> None:
-    def fail() -> None:
+    def fail(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_registry", fail)
+    monkeypatch.setattr("zoo.registry.load_registry", fail)
     done = zoo_call("list")
     assert done.returncode == code
     assert done.stderr.startswith(expected)

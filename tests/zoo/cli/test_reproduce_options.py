@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zoo.cli.data_folders import data_folders
+from zoo.cli.options import data_folders
 from zoo.errors import UsageError
 from zoo.registry import load_registry
 from zoo.repro.run.claims import unjudged

@@ -333,7 +333,7 @@ def test_verify_prints_how_far_they_agree(
         (["--against", "saved_model"], 3, "no SavedModel of this entry was published"),
         (["--against", "checkpoint"], 2, "expected saved_model"),
         (["--image", "x.png"], 2, "needs --against"),
-        (["--against", "saved_model", "--accept"], 2, "expected none with --against"),
+        (["--against", "saved_model", "--accept"], 2, "cannot be given with --against"),
     ],
 )
 def test_verify_against_refuses_in_one_line(

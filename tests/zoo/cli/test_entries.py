@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from zoo.cli.listing import LEGEND, SORT_KEYS, describe_entry, sort_entries
+from zoo.cli.entries import SORT_KEYS, describe_entry, sort_entries
 from zoo.fetch.entries import fetch_checkpoint
 from zoo.fetch.places import place_of
 from zoo.files.cache import Cache
 from zoo.network.parameters import summarize_entry
 from zoo.registry import Entry, load_registry
+from zoo.repro.records.claim_words import LEGEND
 
 NAME = "minicity/mobilenet_v3_small_os16"
 ENTRIES = load_registry().entries

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.output import AsJson, print_json
+from zoo.cli.options import AsJson
+from zoo.cli.output import print_reports
 from zoo.errors import UsageError
 
 cache_app = typer.Typer(help="The download cache: where it is, how large, and pruning.", no_args_is_help=True)
@@ -21,11 +22,7 @@ def cache_show(as_json: AsJson = False) -> None:
     """
     from zoo.files.cache import Cache
 
-    description = Cache().describe()
-    if as_json:
-        print_json(description.to_json())
-    else:
-        typer.echo(str(description))
+    print_reports([Cache().describe()], as_json=as_json)
 
 
 @cache_app.command("prune")
@@ -37,14 +34,16 @@ def cache_prune(
     older_than_days: Annotated[
         float | None, typer.Option(help="Only what was not used for so many days; 0 or more.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove everything without a question.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove everything without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove cached files that no process is using; results of runs are never removed.
 
-    Without KIND and `--older-than-days` everything goes: it asks first, or where nobody can answer expects
-    `--yes`.
+    Without KIND and `--older-than-days` everything is removed: the command asks first, and expects `--yes`
+    where nobody can answer.
 
     Example: `zoo cache prune downloads --older-than-days 30 --dry-run`
     """
@@ -54,10 +53,7 @@ def cache_prune(
         typer.echo("zoo: nothing was removed", err=True)
         return
     pruned = Cache().prune(kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
-    if as_json:
-        print_json(pruned.to_json())
-    else:
-        typer.echo(str(pruned))
+    print_reports([pruned], as_json=as_json)
 
 
 def _agreed() -> bool:
@@ -66,7 +62,7 @@ def _agreed() -> bool:
     cache = Cache().describe()
     if not sys.stdin.isatty():
         raise UsageError(
-            f"expected --yes, a KIND, or --older-than-days: all of {cache.root} would go, "
+            f"expected --yes, a KIND, or --older-than-days: all of {cache.root} would be removed, "
             f"{readable_size(cache.bytes)}; --dry-run lists it"
         )
     return typer.confirm(f"Remove all of {cache.root}, {readable_size(cache.bytes)}?", err=True)

@@ -1,0 +1,114 @@
+"""The commands `zoo fetch`, `zoo verify` and `zoo load-check`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.options import AsJson, Name, Names, chosen_registry, reads_registry
+from zoo.cli.output import print_each, print_reports
+from zoo.errors import UsageError
+from zoo.files.tensorflow import import_tensorflow
+
+Against = Enum("Against", {"saved_model": "saved_model"}, type=str)
+
+
+@reads_registry
+def fetch(names: Names, as_json: AsJson = False) -> None:
+    """Download, verify and unpack checkpoints into the cache.
+
+    Example: `zoo fetch cityscapes/resnet50_os32`
+    """
+    from zoo.fetch.entries import fetch_checkpoint
+
+    found = []
+    for entry in chosen_registry().find_all(names):
+        checkpoint = fetch_checkpoint(entry)
+        found.append(
+            {
+                "entry": entry.name,
+                "checkpoint": str(checkpoint.prefix),
+                "sha256": checkpoint.sha256,
+                "bytes": checkpoint.bytes,
+                "url": checkpoint.url,
+            }
+        )
+        if not as_json:
+            typer.echo(f"{entry.name}: {checkpoint.prefix}")
+    if as_json:
+        print_each(found)
+
+
+@reads_registry
+def verify(
+    names: Names,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Pin the files as they are now: later calls expect these.")
+    ] = False,
+    against: Annotated[
+        Against | None,
+        typer.Option(help="Run the built network and the published SavedModel on one image, and compare."),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="With --against, the image, PNG or JPEG; a bundled one if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read fetched files again, whole, and check every digest down to each tensor's own.
+
+    A checkpoint that is not on disk yet is downloaded first.
+
+    With `--against saved_model`, compare the network that is built here with the published SavedModel
+    instead; exit code 1 if they differ by more than rounding.
+
+    Examples: `zoo verify minicity/mobilenet_v3_small_os16`,
+    `zoo verify cityscapes/resnet50_beta_os32 --against saved_model --image street.png`
+    """
+    if against is not None:
+        if accept:
+            raise UsageError("--accept: cannot be given with --against, which compares and pins nothing")
+        _verify_against_saved_model(names, image, as_json=as_json)
+        return
+    if image is not None:
+        raise UsageError("--image: needs --against")
+    entries = chosen_registry().find_all(names)
+    import_tensorflow()
+    from zoo.fetch.entries import verify_entry
+
+    print_reports([verify_entry(entry, accept=accept) for entry in entries], as_json=as_json)
+
+
+def _verify_against_saved_model(names: list[str], image: Path | None, *, as_json: bool) -> None:
+    if image is not None and not image.is_file():
+        raise UsageError(f"--image {image}: no such file")
+    registry = chosen_registry()
+    entries = registry.resolve_all(names)
+    import_tensorflow()
+    from zoo.network.load_check import compare_with_saved_model
+
+    reports = [compare_with_saved_model(entry, registry=registry, image_file=image) for entry in entries]
+    print_reports(reports, as_json=as_json)
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@reads_registry
+def load_check(
+    name: Name,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Another checkpoint: a prefix, a folder, or an archive.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the network, restore its checkpoint, and print the receipt.
+
+    Example: `zoo load-check minicity/mobilenet_v3_small_os16`
+    """
+    import_tensorflow()
+    from zoo.network import loading
+
+    receipt = loading.load_check(name, checkpoint=checkpoint, registry=chosen_registry())
+    print_reports([receipt], as_json=as_json)

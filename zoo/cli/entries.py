@@ -1,0 +1,253 @@
+"""The commands `zoo list` and `zoo show`, and the tables that they print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.options import AsJson, Name, chosen_registry, reads_registry
+from zoo.cli.output import console, print_json
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from zoo.model.summary import Stage, Summary
+    from zoo.registry.schema import Backbone, Entry
+
+_METRICS = ("pq", "miou", "ap")
+_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
+_MARKS = {"official": "[*]", "internal": "[**]"}
+_TEXT_COLUMNS = ("Name", "Backbone", "Training", "Data", "On disk", "Stage")
+
+# The columns that a narrow terminal leaves out, in this order; `zoo show` prints them all.
+_LEFT_OUT_FIRST = (
+    *("Mult-adds", "Parameters", "Input", "AP [*]", "On disk", "Stride"),
+    *("Backbone", "AP [**]", "mIoU [**]", "PQ [**]", "mIoU [*]", "PQ [*]"),
+)
+
+
+@reads_registry
+def list_entries(
+    pattern: Annotated[
+        list[str] | None, typer.Argument(help="Names or globs, e.g. `'cityscapes/*'`.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only entries of this data set.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Only entries with this backbone: a name, a title, a part of one, or a glob."),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="name, parameters, multiply_adds, or a published number: pq, miou, ap, internal_pq, ...",
+        ),
+    ] = None,
+    backbones: Annotated[
+        bool,
+        typer.Option("--backbones", help="List the ImageNet backbones to start a training from instead."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the entries with their published numbers.
+
+    The column *On disk* says where a checkpoint is found without a download: `cache`, `bundled`, or `disk`.
+    [*] numbers are from the official scripts, [**] from the reference implementation's pipeline.
+
+    Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --json`
+    """
+    from zoo.repro.records.claim_words import LEGEND
+
+    registry = chosen_registry()
+    if backbones:
+        if dataset or backbone or sort:
+            raise UsageError("--backbones: expected no --dataset, --backbone or --sort with it")
+        networks = registry.select_backbones(pattern or [])
+        if as_json:
+            print_json(_declarations(networks))
+        else:
+            console().print(backbones_table(networks))
+        return
+    entries = registry.select(pattern or [], dataset=dataset, backbone=backbone)
+    if sort is not None:
+        entries = sort_entries(entries, sort)
+    if as_json:
+        print_json(_declarations(entries))
+        return
+    console().print(entries_table(entries))
+    if sys.stdout.isatty():
+        typer.echo(f"\n{LEGEND}")
+
+
+@reads_registry
+def show(
+    name: Name,
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network", help="Build the network, and show its stages: sizes, parameters, multiply-adds."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything the registry knows of one entry.
+
+    With `--network`, exit code 1 means that the size of the built network differs from the declared one.
+
+    Examples: `zoo show cityscapes/resnet50_os32`, `zoo show cityscapes/resnet50_os32 --network`
+    """
+    entry = chosen_registry().find(name)
+    shown: dict[str, Any] = {**entry.model_dump(mode="json"), "digest": entry.digest()}
+    if not as_json:
+        typer.echo(describe_entry(entry))
+    if not network:
+        if as_json:
+            print_json(shown)
+        return
+    from zoo.files.tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from zoo.network.parameters import summarize_entry
+
+    built = summarize_entry(entry)
+    if as_json:
+        print_json({**shown, "built": built.to_json()})
+    else:
+        typer.echo()
+        console().print(_summary_table(built.summary))
+        typer.echo(f"\n{built}")
+    if not built.ok:
+        raise typer.Exit(1)
+
+
+def _published(entry: Entry) -> dict[tuple[str, str], Decimal]:
+    return {(claim.evaluator, claim.metric): claim.value for claim in entry.published}
+
+
+def _published_as(evaluator: str, metric: str) -> Callable[[Entry], Any]:
+    return lambda entry: _published(entry).get((evaluator, metric))
+
+
+SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
+    "name": (lambda entry: entry.name, False),
+    "parameters": (lambda entry: entry.parameters, False),
+    "multiply_adds": (lambda entry: entry.multiply_adds, False),
+    **{metric: (_published_as("official", metric), True) for metric in _METRICS},
+    **{f"internal_{metric}": (_published_as("internal", metric), True) for metric in _METRICS},
+}
+"""`--sort KEY` -> the value to sort by, and whether the largest comes first."""
+
+
+def sort_entries(entries: Iterable[Entry], key: str) -> list[Entry]:
+    """Returns entries sorted by a key of `SORT_KEYS`; those that have no such number come last.
+
+    Raises:
+      UsageError: there is no such key.
+    """
+    if key not in SORT_KEYS:
+        raise UsageError(f"--sort {key}: expected one of {', '.join(SORT_KEYS)}")
+    value, largest_first = SORT_KEYS[key]
+    entries = list(entries)
+    known = sorted((e for e in entries if value(e) is not None), key=value, reverse=largest_first)
+    return known + [e for e in entries if value(e) is None]
+
+
+def entries_table(entries: Sequence[Entry]) -> Any:
+    """Returns a `FittedTable` with a row for each entry: what it is, and its published numbers."""
+    columns = {
+        "Name": [entry.name for entry in entries],
+        "Backbone": [entry.title for entry in entries],
+        "Stride": [str(entry.output_stride) for entry in entries],
+        "Input": ["{} x {}".format(*entry.input_resolution) for entry in entries],
+        "Parameters": ["" if (n := entry.parameters) is None else f"{n / 1e6:.1f} M" for entry in entries],
+        "Mult-adds": ["" if (n := entry.multiply_adds) is None else f"{n / 1e9:,.1f} G" for entry in entries],
+        "On disk": _on_disk(entries),
+    }
+    published = [_published(entry) for entry in entries]
+    for evaluator, mark in _MARKS.items():
+        for metric in _METRICS:
+            numbers = [str(values.get((evaluator, metric), "")) for values in published]
+            columns[f"{_TITLES[metric]} {mark}"] = numbers
+    return _table(columns, _LEFT_OUT_FIRST)
+
+
+def backbones_table(backbones: Sequence[Backbone]) -> Any:
+    """Returns a `FittedTable` with a row for each ImageNet backbone."""
+    columns = {
+        "Name": [backbone.name for backbone in backbones],
+        "Backbone": [backbone.title for backbone in backbones],
+        "Training": [backbone.strategy for backbone in backbones],
+        "Data": [backbone.data for backbone in backbones],
+        "On disk": _on_disk(backbones),
+    }
+    return _table(columns, ("Data", "Training", "On disk", "Backbone"))
+
+
+def _declarations(entries: Sequence[Entry | Backbone]) -> list[dict[str, Any]]:
+    """Returns declarations as JSON values, each with its `on_disk`: see `zoo.fetch.places.PLACES`."""
+    return [
+        {**entry.model_dump(mode="json"), "on_disk": place or None}
+        for entry, place in zip(entries, _on_disk(entries), strict=True)
+    ]
+
+
+def _on_disk(entries: Sequence[Entry | Backbone]) -> list[str]:
+    from zoo.fetch.places import place_of
+    from zoo.files.cache import Cache
+
+    cache = Cache()
+    return [place_of(entry.checkpoint.url, cache) for entry in entries]
+
+
+def _summary_table(summary: Summary) -> Any:
+    """Returns a `FittedTable` with a row for each stage of a network, and their sum."""
+    stages = summary.stages
+    rows: list[Stage | Summary] = [*stages, summary]
+    return _table(
+        {
+            "Stage": [*(stage.name for stage in stages), "all"],
+            "Height": [*(str(stage.output_size[0]) for stage in stages), ""],
+            "Width": [*(str(stage.output_size[1]) for stage in stages), ""],
+            "Channels": [*(str(stage.output_channels) for stage in stages), ""],
+            "Parameters": [f"{row.parameters:,}" for row in rows],
+            "Mult-adds": [f"{row.multiply_adds / 1e9:,.3f} G" for row in rows],
+        },
+        ("Channels", "Width", "Height"),
+    )
+
+
+def _table(columns: Mapping[str, Sequence[str]], leave_out_first: Sequence[str]) -> Any:
+    from zoo.reports.tables.terminal import FittedTable
+
+    table = FittedTable(
+        header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0), leave_out_first=leave_out_first
+    )
+    for title in columns:
+        justify: Any = "left" if title in _TEXT_COLUMNS else "right"
+        table.add_column(title.replace("[", "\\["), justify=justify, no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def describe_entry(entry: Entry | Backbone) -> str:
+    """Returns everything the registry knows of one entry, as YAML with the published numbers as printed.
+
+    Without `name`, `kind` and `digest` it is what a registry file may say of the entry.
+    """
+    import yaml
+
+    declared = entry.model_dump(mode="json", exclude_none=True)
+    if entry.kind == "panoptic":
+        del declared["published"]
+        columns: dict[str, Any] = {}
+        for (evaluator, metric), value in _published(entry).items():
+            columns.setdefault(evaluator, {})[metric] = str(value)
+        if columns:
+            declared["published"] = {**columns, "source": entry.published[0].source}
+    declared["digest"] = entry.digest()
+    return str(yaml.safe_dump(declared, sort_keys=False, width=110, allow_unicode=True)).rstrip()

@@ -1,0 +1,126 @@
+"""Options and arguments that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.registry import Registry
+
+registry_files: list[Path] = []
+"""What `--registry` named in the call that is running."""
+
+RegistryFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--registry",
+        metavar="FILE",
+        help="A registry file of your own, beside the built-in one and the files of the environment variable "
+        "ZOO_REGISTRY. May be given more than once.",
+    ),
+]
+
+
+def _complete_name(incomplete: str) -> list[str]:
+    try:
+        registry = chosen_registry()
+    except ZooError:
+        return []
+    known = [entry.name for entry in (*registry.entries, *registry.backbones)]
+    return [name for name in known if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="An entry, as `zoo list` prints it.", autocompletion=_complete_name),
+]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME", help="Entries or globs, e.g. `'cityscapes/*'`.", autocompletion=_complete_name
+    ),
+]
+Records = Annotated[
+    list[Path],
+    typer.Argument(metavar="RECORD", help="Run records, the folders of runs, or folders above them."),
+]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON alone on stdout: one object, or a list from `list` and for several names.",
+    ),
+]
+
+
+def reads_registry(command: Callable[..., None]) -> Callable[..., None]:
+    """Makes a command take `--registry FILE` after its name too."""
+
+    @wraps(command)
+    def with_files(*, own_files: list[Path] | None = None, **options: Any) -> None:
+        registry_files.extend(own_files or [])
+        command(**options)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = inspect.Parameter(
+        "own_files", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=RegistryFiles
+    )
+    parameters = [*signature.parameters.values(), own]
+    with_files.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_files.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_files
+
+
+def chosen_registry() -> Registry:
+    """Returns the registry with the files of `ZOO_REGISTRY` and `--registry`.
+
+    Raises:
+      RegistryError: a file does not follow the schema.
+    """
+    from zoo.registry import load_registry
+
+    return load_registry(registry_files)
+
+
+def data_folders(texts: Sequence[str], registry: Registry, only_needed: str | None = None) -> dict[str, Path]:
+    """Returns data set -> its folder, from `DATASET=DIR`.
+
+    Args:
+      texts: the values of `--data`.
+      registry: where the data sets are declared.
+      only_needed: the one data set that is needed, whose folder may be given without its name.
+
+    Raises:
+      UsageError: another form, an unknown data set, or two folders of one.
+    """
+    folders: dict[str, Path] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if only_needed is not None and (not equals or Path(text).expanduser().exists()):
+            name, folder = only_needed, text
+        elif not (name and equals and folder):
+            raise UsageError(f"--data {text}: expected DATASET=DIR, e.g. cityscapes=~/cityscapes")
+        name = registry.dataset(name).name
+        if name in folders:
+            raise UsageError(f"--data {text}: expected one folder of {name}, found {folders[name]} before")
+        folders[name] = Path(folder).expanduser().absolute()
+    return folders
+
+
+def check_svg_name(picture: Path | None) -> None:
+    """Checks the value of `--picture`.
+
+    Raises:
+      UsageError: it does not end in .svg.
+    """
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise UsageError(f"--picture {picture}: expected a file name that ends in .svg")
