@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoo.files.cache import readable_size
-from zoo.files.words import counted
+from zoo.files.words import counted, readable_size
 from zoo.reports.tables.night_changes import change_since_last
 from zoo.reports.tables.run_table import claim_rows, markdown
 from zoo.repro.records.claim_words import metric_title

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import InterruptedRunError, ZooError
 from zoo.fetch.places import place_of
 from zoo.files.atomic import write_atomically, writing
-from zoo.files.cache import Cache, readable_size
+from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
 from zoo.files.locks import holding
+from zoo.files.words import readable_size
 from zoo.reports.page import html
 from zoo.reports.runs import find_runs
 from zoo.reports.tables.measured import measured_tables, read_measured

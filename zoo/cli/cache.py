@@ -21,8 +21,9 @@ def cache_show(as_json: AsJson = False) -> None:
     Example: `zoo cache show --json`
     """
     from zoo.files.cache import Cache
+    from zoo.files.contents import describe
 
-    print_reports([Cache().describe()], as_json=as_json)
+    print_reports([describe(Cache())], as_json=as_json)
 
 
 @cache_app.command("prune")
@@ -48,18 +49,21 @@ def cache_prune(
     Example: `zoo cache prune downloads --older-than-days 30 --dry-run`
     """
     from zoo.files.cache import Cache
+    from zoo.files.contents import prune
 
     if not (kinds or older_than_days is not None or dry_run or yes) and not _agreed():
         typer.echo("zoo: nothing was removed", err=True)
         return
-    pruned = Cache().prune(kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
+    pruned = prune(Cache(), kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
     print_reports([pruned], as_json=as_json)
 
 
 def _agreed() -> bool:
-    from zoo.files.cache import Cache, readable_size
+    from zoo.files.cache import Cache
+    from zoo.files.contents import describe
+    from zoo.files.words import readable_size
 
-    cache = Cache().describe()
+    cache = describe(Cache())
     if not sys.stdin.isatty():
         raise UsageError(
             f"expected --yes, a KIND, or --older-than-days: all of {cache.root} would be removed, "

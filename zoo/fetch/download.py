@@ -27,7 +27,8 @@ from zoo.fetch.resume import (
     request_headers,
     retry_after_s,
 )
-from zoo.files.cache import SET_CACHE, readable_size, touch
+from zoo.files.cache import SET_CACHE, touch
+from zoo.files.words import readable_size
 
 if TYPE_CHECKING:
     pass

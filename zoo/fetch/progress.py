@@ -167,7 +167,7 @@ class StderrProgress:
 
 def describe(progress: Progress) -> str:
     """Returns one report in words, e.g. `model.tar.gz: 12.0 MB of 96.0 MB, 3.1 MB/s, 27 s left`."""
-    from zoo.files.cache import readable_size
+    from zoo.files.words import readable_size
 
     words = f"{progress.name}: {readable_size(progress.done_bytes)}"
     if progress.total_bytes is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Literal, cast
 
 from zoo.errors import ArchiveError, ZooError
-from zoo.files.cache import readable_size
+from zoo.files.words import readable_size
 
 READ_BYTES = 1 << 20
 UNSAFE = "the archive is unsafe: do not use it"

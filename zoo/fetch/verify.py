@@ -15,8 +15,9 @@ from zoo.fetch.progress import ProgressCallback
 from zoo.fetch.resume import DownloadOptions
 from zoo.fetch.unpack import find_checkpoint
 from zoo.fetch.unpacked import forget
-from zoo.files.cache import Cache, readable_size
+from zoo.files.cache import Cache
 from zoo.files.tensorflow import import_tensorflow
+from zoo.files.words import readable_size
 
 KIND = "checkpoints"
 

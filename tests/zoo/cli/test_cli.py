@@ -19,6 +19,7 @@ from zoo.cli import app as cli
 from zoo.cli.entries import entries_table
 from zoo.errors import InterruptedRunError
 from zoo.files.cache import Cache
+from zoo.files.contents import entries
 from zoo.registry import load_registry
 
 NAME = "minicity/mobilenet_v3_small_os16"
@@ -430,7 +431,7 @@ def test_prune_asks_on_a_terminal(
     monkeypatch.setattr(sys, "stdin", terminal)
     done = zoo_call("cache", "prune")
     assert (done.returncode, "4 B?" in done.stderr) == (0, True)
-    assert len(Cache(tmp_path).entries()) == left
+    assert len(entries(Cache(tmp_path))) == left
 
 
 @pytest.mark.parametrize("days", ["-3", "nan"])
@@ -440,7 +441,7 @@ def test_prune_refuses_an_age_that_is_none(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     (Cache(tmp_path).folder("downloads") / "file").write_bytes(b"1234")
     assert "expected 0 or more" in one_line(zoo_call("cache", "prune", f"--older-than-days={days}"), 2)
-    assert len(Cache(tmp_path).entries()) == 1
+    assert len(entries(Cache(tmp_path))) == 1
 
 
 @pytest.fixture

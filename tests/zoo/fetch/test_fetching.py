@@ -19,6 +19,7 @@ from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
 from zoo.fetch.resume import DownloadOptions, RetryPolicy
 from zoo.files.cache import Cache
+from zoo.files.contents import entries, prune
 
 DATA = random.Random(4).randbytes(30_000)
 FILES = {"model/ckpt-60000.index": b"index", "model/ckpt-60000.data-00000-of-00001": DATA}
@@ -84,7 +85,7 @@ class Home:
 
     def kept(self) -> list[str]:
         """Returns what the cache holds, as kind/name."""
-        return [f"{entry.kind}/{entry.name}" for entry in self.cache.entries()]
+        return [f"{entry.kind}/{entry.name}" for entry in entries(self.cache)]
 
     def refuses(self, remote: RemoteFile, error: type[ZooError], match: str) -> str:
         with pytest.raises(error, match=match) as caught:
@@ -176,7 +177,7 @@ def test_a_file_that_changed_since_first_sight(server: Any, home: Home, tmp_path
     server.put("/model.tar.gz", CHANGED)
     home.checkpoint(RemoteFile(url))
 
-    home.cache.prune()
+    prune(home.cache)
     message = home.refuses(RemoteFile(url), VerificationError, "the file has changed")
     assert f"expected {len(ARCHIVE)} bytes, found {len(CHANGED)}" in message
     assert f"expected sha256 {SHA256}, found {hashlib.sha256(CHANGED).hexdigest()}" in message

@@ -17,6 +17,7 @@ from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
 from zoo.fetch.resume import DownloadOptions, RetryPolicy
 from zoo.files.cache import Cache
+from zoo.files.contents import entries, prune
 
 DATA = "model/ckpt-7.data-00000-of-00001"
 INDEX = "model/ckpt-7.index"
@@ -107,7 +108,7 @@ class Home:
         return LockFile(self.lock, self.cache).entries()
 
     def kept(self) -> list[str]:
-        return [entry.kind for entry in self.cache.entries()]
+        return [entry.kind for entry in entries(self.cache)]
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_flipped_bit_in_the_list_of_tensors(server: Any, home: Home, files: di
         else:
             # A bit that TensorFlow does not need: all tensors were read, and had their checksums.
             assert report.tensors == TENSORS
-            home.cache.prune()
+            prune(home.cache)
             home.lock.unlink()
     # Only the index's index and the padding at its end have no checksum that is looked at.
     assert refused > len(places) / 2

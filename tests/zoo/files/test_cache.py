@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import UsageError, ZooError
-from zoo.files.cache import KINDS, TAG_NAME, Cache, default_root, readable_size
+from zoo.files.cache import KINDS, TAG_NAME, Cache, default_root
+from zoo.files.contents import describe, prune
+from zoo.files.words import readable_size
 
 DAY_S = 86400
 
@@ -35,7 +37,7 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_looking_makes_nothing(cache: Cache) -> None:
-    description = cache.describe()
+    description = describe(cache)
     assert (description.bytes, description.entries) == (0, ())
     assert str(cache.root) in str(description)
     assert not cache.root.exists()
@@ -47,7 +49,7 @@ def test_what_is_there_and_how_large(cache: Cache) -> None:
     put(cache, "datasets", "c", 500)
     (cache.root / "runs").mkdir()
     (cache.root / "runs" / "record.json").write_bytes(bytes(70))
-    description = cache.describe()
+    description = describe(cache)
     assert [(entry.kind, entry.name, entry.bytes) for entry in description.entries] == [
         ("downloads", "a", 1000),
         ("downloads", "b", 2000),
@@ -71,22 +73,22 @@ def test_pruning_by_kind_and_age(cache: Cache) -> None:
     run.parent.mkdir()
     run.write_text("{}")
 
-    planned = cache.prune(kinds=["downloads"], older_than_days=30, dry_run=True)
+    planned = prune(cache, kinds=["downloads"], older_than_days=30, dry_run=True)
     assert ([entry.path for entry in planned.removed], planned.freed_bytes) == ([old.parent], 1000)
     assert "would remove downloads/old" in str(planned)
     assert old.exists()
 
-    done = cache.prune(kinds=["downloads"], older_than_days=30)
+    done = prune(cache, kinds=["downloads"], older_than_days=30)
     assert done.to_json()["freed_bytes"] == 1000
     assert (old.parent.exists(), new.exists(), data.exists()) == (False, True, True)
 
-    assert cache.prune().freed_bytes == 6000
+    assert prune(cache).freed_bytes == 6000
     assert (new.exists(), data.exists(), run.exists()) == (False, False, True)
 
 
 def test_an_unknown_kind(cache: Cache) -> None:
     with pytest.raises(UsageError, match="no part 'download'; expected one of downloads, checkpoints"):
-        cache.prune(kinds=["download"])
+        prune(cache, kinds=["download"])
     with pytest.raises(ValueError, match="no part"):
         cache.folder("download")
 
@@ -95,12 +97,12 @@ def test_pruning_keeps_what_is_in_use(cache: Cache) -> None:
     path = put(cache, "checkpoints", "abc", 1000)
     unfinished = put(cache, "checkpoints", "abc.unfinished", 10)
     with cache.holding("checkpoints", "abc", "in use"):
-        report = cache.prune()
+        report = prune(cache)
         assert (report.removed, len(report.in_use)) == ((), 2)
         assert "kept checkpoints/abc: another process is using it" in str(report)
         assert path.exists()
         assert unfinished.exists()
-    assert len(cache.prune().removed) == 2
+    assert len(prune(cache).removed) == 2
 
 
 def test_pruning_stays_inside(cache: Cache, tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_pruning_stays_inside(cache: Cache, tmp_path: Path) -> None:
     # A part of the cache that is a link leads elsewhere, whatever is written there.
     (precious / TAG_NAME).write_text("")
     (cache.root / "fingerprints").symlink_to(precious)
-    cache.prune()
+    prune(cache)
     assert (precious / "file").read_text() == "mine"
     assert [path.name for path in cache.folder("datasets").iterdir()] == [TAG_NAME]
 
@@ -123,7 +125,7 @@ def test_folders_of_others_are_neither_used_nor_pruned(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with pytest.raises(UsageError, match="found one that holds other files; set ZOO_CACHE"):
         cache.folder("datasets")
-    assert cache.prune().removed == ()
+    assert prune(cache).removed == ()
     assert mine.is_dir()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from zoo.errors import UsageError
 from zoo.files.cache import TAG_NAME, Cache, default_root
+from zoo.files.contents import prune
 
 EVERY_KERNEL = """
 import numba.core.caching as caching
@@ -44,7 +45,7 @@ def test_machine_code_goes_into_the_cache(tmp_path: Path) -> None:
     run_kernel(tmp_path / "cache", "[caching.UserProvidedCacheLocator]")
     assert list((tmp_path / "cache" / "numba").glob("*/mean_iou.*.nbc"))
     assert (tmp_path / "cache" / "numba" / TAG_NAME).is_file()
-    removed = Cache(tmp_path / "cache").prune(kinds=["numba"]).removed
+    removed = prune(Cache(tmp_path / "cache"), kinds=["numba"]).removed
     assert removed
     assert not list((tmp_path / "cache" / "numba").glob("*/*.nbc"))
 
