@@ -46,7 +46,7 @@ entries:
 NETWORK_ALONE = """
 import sys, time
 from pathlib import Path
-from zoo.fetch.entries import fetch_checkpoint
+from zoo.fetch.fetcher import Fetcher
 from zoo.registry import load_registry
 from zoo.model.postprocess.panoptic import PostprocessOptions
 from zoo.repro.cityscapes.dataset import open_cityscapes
@@ -57,7 +57,7 @@ registry, name, data = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 entry = load_registry([registry]).resolve(name)
 dataset = open_cityscapes(data)
 options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
-predictor = Predictor(entry, fetch_checkpoint(entry), RunSettings(), options)
+predictor = Predictor(entry, Fetcher().checkpoint(entry), RunSettings(), options)
 images = [dataset.load(index).image for index in range(min(4, len(dataset)))]
 predictor.maps(images[:1])
 start = time.perf_counter()

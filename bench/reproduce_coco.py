@@ -44,7 +44,7 @@ import json, sys, time
 from pathlib import Path
 from zoo.files.tensorflow import import_tensorflow
 import_tensorflow()
-from zoo.fetch.entries import fetch_checkpoint
+from zoo.fetch.fetcher import Fetcher
 from zoo.network.loading import build
 from zoo.model.folding import fold_batch_norm
 from zoo.model.decoders.panoptic_deeplab import compile_inference
@@ -72,7 +72,7 @@ class WithResNet(Predictor):
 if mode == "alone":
     dataset = open_coco(data)
     options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
-    predictor = Predictor(entry, fetch_checkpoint(entry), RunSettings(), options)
+    predictor = Predictor(entry, Fetcher().checkpoint(entry), RunSettings(), options)
     images = [dataset.load(index).image for index in range(min(4, len(dataset)))]
     def seconds(call):
         call()

@@ -83,7 +83,7 @@ def write_widened(
 
 def main() -> None:
     """Arguments: a registry file with both entries, the names of the narrow and the wide one, a prefix."""
-    from zoo.fetch.entries import fetch_checkpoint
+    from zoo.fetch.fetcher import Fetcher
     from zoo.model.checkpoint import variables
     from zoo.network.loading import build
     from zoo.registry import load_registry
@@ -93,7 +93,7 @@ def main() -> None:
     network = build(wide.name, registry=registry)
     shapes = {key: tuple(variable.shape) for key, variable in variables(network).items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_widened(str(fetch_checkpoint(narrow).prefix), narrow.network, wide.network, shapes, out)
+    write_widened(str(Fetcher().checkpoint(narrow).path), narrow.network, wide.network, shapes, out)
 
 
 if __name__ == "__main__":

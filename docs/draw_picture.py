@@ -13,8 +13,7 @@ import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 from PIL import Image
 
-from zoo.fetch.entries import fetch_dataset_archive
-from zoo.files.cache import Cache
+from zoo.fetch.fetcher import Fetcher
 from zoo.registry import load_registry
 
 SHOWN = (3, 11)
@@ -44,7 +43,7 @@ def pixels(folder: Path, pattern: str) -> np.ndarray:
 def main() -> None:
     """Draws input, prediction and ground truth of two scenes side by side."""
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
-    data = fetch_dataset_archive(load_registry().dataset("minicity"), cache=Cache())
+    data = Fetcher().dataset(load_registry().dataset("minicity"))
     images = sorted(data.glob("leftImg8bit/val/*/*.png"))
     rows = []
     for index in SHOWN:

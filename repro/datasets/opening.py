@@ -11,7 +11,7 @@ from zoo.errors import DataError
 from zoo.repro.datasets.dataset import usable_images, wrong_headers
 
 if TYPE_CHECKING:
-    from zoo.files.cache import Cache
+    from zoo.fetch.fetcher import Fetcher
     from zoo.registry.schema import DatasetDeclaration
     from zoo.repro.datasets.dataset import Dataset
 
@@ -24,7 +24,7 @@ _SHOWN = 10
 def open_dataset(
     declared: DatasetDeclaration,
     data: Path | None,
-    cache: Cache,
+    fetcher: Fetcher,
     *,
     keep_going: bool = False,
     needed_by: str = "",
@@ -34,7 +34,7 @@ def open_dataset(
     Args:
       declared: its declaration.
       data: its folder, or None to unpack the archive that it is bundled in.
-      cache: the cache.
+      fetcher: fetches that archive, and knows the cache.
       keep_going: leave out images that cannot be used, instead of an error.
       needed_by: who needs it, for the error message.
 
@@ -47,11 +47,13 @@ def open_dataset(
             raise DataError(
                 f"{needed_by or declared.name}: needs --data DIR, the folder of {declared.title}{where}"
             )
-        from zoo.fetch.entries import fetch_dataset_archive
-
-        data = fetch_dataset_archive(declared, cache=cache)
+        data = fetcher.dataset(declared)
     return _opener(declared.format)(
-        Path(data), declared.split, expected_images=declared.images, cache=cache, keep_going=keep_going
+        Path(data),
+        declared.split,
+        expected_images=declared.images,
+        cache=fetcher.cache,
+        keep_going=keep_going,
     )
 
 
@@ -110,7 +112,7 @@ class DatasetCheck:
 
 
 def check_dataset(
-    declared: DatasetDeclaration, data: Path | None, cache: Cache, *, full: bool = False
+    declared: DatasetDeclaration, data: Path | None, fetcher: Fetcher, *, full: bool = False
 ) -> DatasetCheck:
     """Says whether a copy of a data set is complete and fit.
 
@@ -119,7 +121,7 @@ def check_dataset(
     Args:
       declared: the registry's declaration.
       data: the folder, or None for a bundled data set.
-      cache: the cache.
+      fetcher: as for `open_dataset`.
       full: decode all images with their ground truth, with a bar on a terminal.
 
     Raises:
@@ -127,10 +129,10 @@ def check_dataset(
     """
     problems: list[str] = []
     try:
-        dataset = open_dataset(declared, data, cache)
+        dataset = open_dataset(declared, data, fetcher)
     except DataError as error:
         problems.append(str(error))
-        dataset = open_dataset(declared, data, cache, keep_going=True)
+        dataset = open_dataset(declared, data, fetcher, keep_going=True)
     count = min(_SAMPLES, len(dataset))
     samples = sorted({round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)})
     names = [dataset.image_ids[index] for index in samples] if not full else list(dataset.image_ids)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InterruptedRunError, ZooError
-from zoo.fetch.places import place_of
+from zoo.fetch.fetcher import Fetcher
+from zoo.fetch.locations import on_disk
 from zoo.files.atomic import write_atomically, writing
 from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
@@ -105,7 +106,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
     day = check_date(settings.date)
     for name, folder in settings.data.items():
         # Images that cannot be used are for the entries to tell; a folder that holds no data set is a slip.
-        open_dataset(registry.dataset(name), folder, Cache(), keep_going=True)
+        open_dataset(registry.dataset(name), folder, Fetcher(), keep_going=True)
     entries = registry.select(names)
     named = {registry.resolve(name).name for name in names if not set(name) & set("*?[")}
     with holding(out / ".lock", f"{out}: another night is running there"), _ended_by_sigterm():
@@ -171,9 +172,9 @@ def _what_is_missing(entry: Entry, registry: Registry, settings: NightSettings, 
     if dataset.name not in settings.data:
         if dataset.archive is None:
             return f"no data; give --data {dataset.name}=DIR"
-        if not (settings.fetch or place_of(dataset.archive.url, cache)):
+        if not (settings.fetch or on_disk(dataset.archive.url, cache)):
             return f"no data; give --data {dataset.name}=DIR, or --fetch"
-    if not (settings.fetch or place_of(entry.checkpoint.url, cache)):
+    if not (settings.fetch or on_disk(entry.checkpoint.url, cache)):
         if entry.checkpoint.url.startswith("file://"):
             return f"no checkpoint; {entry.checkpoint.url} is not there"
         return "no checkpoint; `zoo fetch` it, or give --fetch"

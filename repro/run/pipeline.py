@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from types import TracebackType
 
-    from zoo.fetch.entries import FetchedCheckpoint
+    from zoo.fetch.fetcher import Fetched
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.store import RunFolder
@@ -44,7 +44,7 @@ class Pipeline:
         self,
         entry: Entry,
         dataset: Dataset,
-        checkpoint: FetchedCheckpoint,
+        checkpoint: Fetched,
         settings: RunSettings,
         folder: RunFolder,
     ) -> None:

@@ -13,7 +13,7 @@ from zoo.network.devices import describe, strategy_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.fetch.entries import FetchedCheckpoint
+    from zoo.fetch.fetcher import Fetched
     from zoo.model.postprocess.panoptic import PostprocessOptions
     from zoo.registry import Entry
     from zoo.repro.run.reproduce import RunSettings
@@ -27,7 +27,7 @@ class Predictor:
     def __init__(
         self,
         entry: Entry,
-        checkpoint: FetchedCheckpoint,
+        checkpoint: Fetched,
         settings: RunSettings,
         options: PostprocessOptions,
     ) -> None:

@@ -27,6 +27,7 @@ from zoo.repro.run.pictures import write_pictures
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
+    from zoo.fetch.fetcher import Fetcher
     from zoo.files.cache import Cache
     from zoo.registry import Entry, Registry
     from zoo.repro.datasets.dataset import Dataset
@@ -84,7 +85,7 @@ def reproduce_entry(
     settings: RunSettings = RunSettings(),
     restart: bool = False,
     keep_going: bool = False,
-    cache: Cache | None = None,
+    fetcher: Fetcher | None = None,
 ) -> dict[str, Any]:
     """Evaluates one entry and returns its run record, which is also written to the run's folder.
 
@@ -96,23 +97,23 @@ def reproduce_entry(
       settings: what the user chose.
       restart: discard an unfinished run instead of going on with it.
       keep_going: leave out images that cannot be used, and say so, instead of ending with an error.
-      cache: the download cache, or None for the default one.
+      fetcher: fetches the checkpoint and knows the cache; None for the default one.
 
     Raises:
       ZooError: the run could not be made; one line says why.
     """
     if settings.precision not in ("float32", "bfloat16"):
         raise UsageError(f"--precision {settings.precision}: expected float32 or bfloat16")
-    from zoo.fetch.entries import fetch_checkpoint
-    from zoo.files.cache import RUNS, Cache
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.files.cache import RUNS
     from zoo.repro.run.pipeline import Pipeline
 
     clock = _Clock()
-    cache = cache or Cache()
+    fetcher = fetcher or Fetcher()
     dataset = open_dataset(
-        registry.dataset(entry.dataset), data, cache, keep_going=keep_going, needed_by=entry.name
+        registry.dataset(entry.dataset), data, fetcher, keep_going=keep_going, needed_by=entry.name
     )
-    checkpoint = fetch_checkpoint(entry, cache=cache)
+    checkpoint = fetcher.checkpoint(entry)
     import_tensorflow()
     identity = {
         "entry": entry.name,
@@ -141,7 +142,7 @@ def reproduce_entry(
             raise DataError(f"{entry.name}: none of {all_images} images can be used; the lines above say why")
     else:
         require_headers(dataset, image_ids)
-    place = RunPlace(Path(out or cache.root / RUNS) / settings.folder_name(entry.name))
+    place = RunPlace(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
     with place.in_use():
         place.check(identity, restart=restart)
         say(f"{entry.name}: {len(image_ids)} of {all_images} images of {entry.dataset}, their files checked")
@@ -150,7 +151,7 @@ def reproduce_entry(
         pipeline = Pipeline(entry, dataset, checkpoint, settings, place.unfinished)
         clock.lap("load_s")
         folder = place.open(identity, restart=restart)
-        measured = _measure(entry.name, dataset, image_ids, pipeline, folder, cache, clock)
+        measured = _measure(entry.name, dataset, image_ids, pipeline, folder, fetcher.cache, clock)
         intervals = _intervals(folder, image_ids, measured["metrics"], all_images)
         clock.lap("intervals_s")
         receipt, timings = measured.pop("receipt"), measured.pop("timings")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.fetch.entries import fetch_dataset_archive
+from zoo.fetch.fetcher import Fetcher
 from zoo.model.decoders.panoptic_deeplab import build_network, compile_inference
 from zoo.model.folding import fold_batch_norm
 from zoo.model.layers import Conv2D, DepthwiseConv2D
@@ -106,7 +106,7 @@ def bundled_image() -> np.ndarray:
     """Returns the first bundled image, padded to the network's input."""
     registry = load_registry()
     entry = registry.resolve(NAME)
-    image = open_cityscapes(fetch_dataset_archive(registry.dataset(entry.dataset))).load(0).image
+    image = open_cityscapes(Fetcher().dataset(registry.dataset(entry.dataset))).load(0).image
     height, width = entry.evaluation.crop_size
     padded = np.full((1, height, width, 3), 127.5, np.float32)
     padded[0, : image.shape[0], : image.shape[1]] = image

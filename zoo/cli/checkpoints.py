@@ -22,22 +22,23 @@ def fetch(names: Names, as_json: AsJson = False) -> None:
 
     Example: `zoo fetch cityscapes/resnet50_os32`
     """
-    from zoo.fetch.entries import fetch_checkpoint
+    from zoo.fetch.fetcher import Fetcher
 
+    fetcher = Fetcher()
     found = []
     for entry in chosen_registry().find_all(names):
-        checkpoint = fetch_checkpoint(entry)
+        checkpoint = fetcher.checkpoint(entry)
         found.append(
             {
                 "entry": entry.name,
-                "checkpoint": str(checkpoint.prefix),
+                "checkpoint": str(checkpoint.path),
                 "sha256": checkpoint.sha256,
                 "bytes": checkpoint.bytes,
                 "url": checkpoint.url,
             }
         )
         if not as_json:
-            typer.echo(f"{entry.name}: {checkpoint.prefix}")
+            typer.echo(f"{entry.name}: {checkpoint.path}")
     if as_json:
         print_each(found)
 
@@ -76,9 +77,10 @@ def verify(
         raise UsageError("--image: needs --against")
     entries = chosen_registry().find_all(names)
     import_tensorflow()
-    from zoo.fetch.entries import verify_entry
+    from zoo.fetch.fetcher import Fetcher
 
-    print_reports([verify_entry(entry, accept=accept) for entry in entries], as_json=as_json)
+    fetcher = Fetcher()
+    print_reports([fetcher.verify(entry, accept=accept) for entry in entries], as_json=as_json)
 
 
 def _verify_against_saved_model(names: list[str], image: Path | None, *, as_json: bool) -> None:

@@ -32,14 +32,14 @@ def data_check(
 
     Example: `zoo data check coco --data ~/coco`
     """
-    from zoo.files.cache import Cache
+    from zoo.fetch.fetcher import Fetcher
     from zoo.files.tensorflow import import_tensorflow
 
     declared = chosen_registry().dataset(dataset)
     import_tensorflow()
     from zoo.repro.datasets.opening import check_dataset
 
-    check = check_dataset(declared, data, Cache(), full=full)
+    check = check_dataset(declared, data, Fetcher(), full=full)
     print_reports([check], as_json=as_json)
     if not check.ok:
         raise typer.Exit(3)

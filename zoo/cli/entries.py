@@ -188,7 +188,7 @@ def backbones_table(backbones: Sequence[Backbone]) -> Any:
 
 
 def _declarations(entries: Sequence[Entry | Backbone]) -> list[dict[str, Any]]:
-    """Returns declarations as JSON values, each with its `on_disk`: see `zoo.fetch.places.PLACES`."""
+    """Returns declarations as JSON values, each with its `on_disk`: see `zoo.fetch.locations.on_disk`."""
     return [
         {**entry.model_dump(mode="json"), "on_disk": place or None}
         for entry, place in zip(entries, _on_disk(entries), strict=True)
@@ -196,11 +196,11 @@ def _declarations(entries: Sequence[Entry | Backbone]) -> list[dict[str, Any]]:
 
 
 def _on_disk(entries: Sequence[Entry | Backbone]) -> list[str]:
-    from zoo.fetch.places import place_of
+    from zoo.fetch.locations import on_disk
     from zoo.files.cache import Cache
 
     cache = Cache()
-    return [place_of(entry.checkpoint.url, cache) for entry in entries]
+    return [on_disk(entry.checkpoint.url, cache) for entry in entries]
 
 
 def _summary_table(summary: Summary) -> Any:

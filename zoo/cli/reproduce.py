@@ -80,20 +80,21 @@ def reproduce(
     for dataset in folders.keys() - needed.keys():
         raise UsageError(f"--data {dataset}=…: expected a data set of the entries, {' or '.join(needed)}")
 
-    from zoo.files.cache import Cache
+    from zoo.fetch.fetcher import Fetcher
     from zoo.reports.tables.run_table import terminal
     from zoo.repro.datasets.opening import open_dataset
     from zoo.repro.run.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
     from zoo.repro.run.reproduce import RunSettings, reproduce_entry, say
 
     settings = RunSettings(limit, device, precision.value, averaged_scales, flip)
+    fetcher = Fetcher()
     if len(entries) > 1:
         # A mistake in the last one's data is told now, not after hours with the others.
         for dataset, name in needed.items():
             open_dataset(
                 registry.dataset(dataset),
                 folders.get(dataset),
-                Cache(),
+                fetcher,
                 keep_going=keep_going,
                 needed_by=name,
             )
@@ -107,6 +108,7 @@ def reproduce(
             settings=settings,
             restart=restart,
             keep_going=keep_going,
+            fetcher=fetcher,
         )
         records.append(record)
         if not as_json:

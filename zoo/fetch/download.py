@@ -10,105 +10,91 @@ import shutil
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.errors import DownloadError, VerificationError, cannot_write
-from zoo.fetch.locations import HttpLocation, HttpReply, HttpTransport, InterruptedTransferError, ReplyHead
-from zoo.fetch.parts import Part, Record, cached_file, record_path
+from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, ReplyHead
+from zoo.fetch.locations import HttpLocation
+from zoo.fetch.part import Part, Record, cached_file, record_path
 from zoo.fetch.progress import Meter, ProgressCallback, StderrProgress
 from zoo.fetch.resume import (
     Answer,
     DownloadOptions,
-    Expectation,
     Request,
-    declared_difference,
     next_request,
     read_answer,
     request_headers,
     retry_after_s,
 )
+from zoo.fetch.verify import Expectation, declared_difference
 from zoo.files.cache import SET_CACHE, touch
 from zoo.files.words import readable_size
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("zoo")
 
 
-def download(
-    url: str,
-    location: HttpLocation,
-    target: Path,
-    lock: AbstractContextManager[None],
-    *,
-    expected: Expectation | None = None,
-    progress: ProgressCallback | None = None,
-    options: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
-    refresh: bool = False,
-) -> Record:
-    """Makes sure that a file of the web is on disk, whole and as expected.
-
-    One process downloads at a time; the others wait and find it done. What an interrupted download left is
-    continued. The file appears under its name only after every check: its declared length, the digests that
-    the server declares (`x-goog-hash`), and what is expected.
+class Download:
+    """One download: asks, writes, checks, and tries again within the policy.
 
     Args:
       url: the file's URL as the user knows it.
       location: where to ask for it.
       target: where it goes; its folder is made.
-      lock: the lock between processes.
       expected: what it must be, if known.
-      progress: takes reports; None shows them on standard error.
       options: retries and time-outs.
-      refresh: download even if it is there; the old file is replaced only by a checked one.
-
-    Returns:
-      the file's record.
-
-    Raises:
-      DownloadError: the file could not be fetched.
-      VerificationError: what came is not what was declared or expected.
+      progress: takes reports; None shows them on standard error.
     """
-    with lock:
-        if not refresh and (record := cached_file(url, target, expected)) is not None:
-            touch(record_path(target))
-            return record
-        meter = Meter(target.name, progress or StderrProgress())
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with HttpTransport(options.timeouts) as http, Part(target, url) as part:
-                return _Download(location, part, http, meter, expected, options).run()
-        except OSError as error:
-            raise DownloadError(f"{url}: {cannot_write(target, error, SET_CACHE)}") from error
-        finally:
-            meter.end()
-            # A folder with nothing in it tells a user nothing.
-            with contextlib.suppress(OSError):
-                target.parent.rmdir()
-
-
-class _Download:
-    """One download: asks, writes, checks, and tries again within the policy."""
 
     def __init__(
         self,
+        url: str,
         location: HttpLocation,
-        part: Part,
-        http: HttpTransport,
-        meter: Meter,
-        expected: Expectation | None,
-        options: DownloadOptions,
+        target: Path,
+        expected: Expectation | None = None,
+        options: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
+        progress: ProgressCallback | None = None,
     ) -> None:
+        self._url = url
         self._location = location
-        self._part = part
-        self._http = http
-        self._meter = meter
+        self._target = target
         self._expected = expected
         self._options = options
+        self._part = Part(target, url)
+        self._http = HttpTransport(options.timeouts)
+        self._meter = Meter(target.name, progress or StderrProgress())
 
-    def run(self) -> Record:
-        """Returns the record of the landed file."""
+    def run(self, lock: AbstractContextManager[None], *, refresh: bool = False) -> Record:
+        """Makes sure that the file is on disk, whole and as expected.
+
+        One process downloads at a time; the others wait and find it done. What an interrupted download left
+        is continued. The file appears under its name only after every check: its declared length, the
+        digests that the server declares (`x-goog-hash`), and what is expected.
+
+        Args:
+          lock: the lock between processes.
+          refresh: download even if it is there; the old file is replaced only by a checked one.
+
+        Raises:
+          DownloadError: the file could not be fetched.
+          VerificationError: what came is not what was declared or expected.
+        """
+        folder = self._target.parent
+        with lock:
+            if not refresh and (record := cached_file(self._url, self._target, self._expected)) is not None:
+                touch(record_path(self._target))
+                return record
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with self._http, self._part:
+                    return self._run()
+            except OSError as error:
+                raise DownloadError(f"{self._url}: {cannot_write(self._target, error, SET_CACHE)}") from error
+            finally:
+                self._meter.end()
+                # A folder with nothing in it tells a user nothing.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    def _run(self) -> Record:
         for last_try in (False, True):
             self._transfer()
             found = self._part.digests()
@@ -122,8 +108,8 @@ class _Download:
             self._part.discard()
             # What came in one piece, or what the server vouches for, would come again just the same.
             if last_try or not (undeclared or pieced):
-                raise VerificationError(f"{self._part.url}: {wrong}; nothing was kept")
-            log.warning("%s: %s; downloading it again", self._part.url, wrong)
+                raise VerificationError(f"{self._url}: {wrong}; nothing was kept")
+            log.warning("%s: %s; downloading it again", self._url, wrong)
         raise AssertionError("unreachable")
 
     def _transfer(self) -> None:
@@ -146,42 +132,39 @@ class _Download:
     def _wait(self, failures: int, interruption: InterruptedTransferError, *, no_network: bool) -> None:
         retry = self._options.retry
         if failures >= (min(2, retry.attempts) if no_network else retry.attempts):
-            kept = (
-                f"; {readable_size(self._part.size_bytes)} are kept and will be continued"
-                if self._part.size_bytes
-                else ""
-            )
-            times = "" if no_network else f", {failures} times in a row"
-            advice = "check the network connection" if no_network else "try again later"
+            kept = self._part.size_bytes
             raise DownloadError(
-                f"{self._part.url}: {interruption.reason}{times}{kept}; {advice}"
+                f"{self._url}: {interruption.reason}"
+                + ("" if no_network else f", {failures} times in a row")
+                + (f"; {readable_size(kept)} are kept and will be continued" if kept else "")
+                + ("; check the network connection" if no_network else "; try again later")
             ) from interruption
         delay_s = retry.delay_s(failures, interruption.retry_after_s, self._options.chance())
         level = logging.INFO if no_network else logging.WARNING
-        log.log(level, "%s: %s; again in %.1f s", self._part.url, interruption.reason, delay_s)
+        log.log(level, "%s: %s; again in %.1f s", self._url, interruption.reason, delay_s)
         self._options.sleep(delay_s)
 
     def _ask(self) -> bool:
         """Sends one request and takes in the reply; returns whether all bytes are there now."""
         part = self._part
-        request = next_request(part.state, part.url)
+        request = next_request(part.state, self._url)
         if request is Request.NOTHING:
             return True
-        headers = request_headers(request, part.state)
-        with self._http.ask(self._location, headers) as reply:
+        with self._http.ask(self._location, request_headers(request, part.state)) as reply:
             head = reply.head
             answer = read_answer(request, part.state, head)
             if answer is Answer.COMPLETE:
                 return True
             if answer is Answer.FORGET:
-                log.info("%s: the file changed since the download was interrupted; starting again", part.url)
+                log.info("%s: the file changed since the download was interrupted; starting again", self._url)
                 part.discard()
                 return False
+            status = f"the server answered {f'{head.status} {head.reason}'.strip()}"
             if answer is Answer.LATER:
                 wait_s = retry_after_s(head.retry_after, datetime.now(timezone.utc))
-                raise InterruptedTransferError(f"the server answered {_status(head)}", wait_s)
+                raise InterruptedTransferError(status, wait_s)
             if answer is Answer.REFUSED:
-                raise DownloadError(f"{part.url}: the server answered {_status(head)}; {_advice(head)}")
+                raise DownloadError(f"{self._url}: {status}; {_advice(head)}")
             self._check_declared_length(head)
             if answer is Answer.REPLACE:
                 part.begin(head)
@@ -216,24 +199,21 @@ class _Download:
             return
         if head.total_bytes != expected.bytes:
             raise VerificationError(
-                f"{self._part.url}: expected {expected.bytes} bytes, the server declares {head.total_bytes} "
+                f"{self._url}: expected {expected.bytes} bytes, the server declares {head.total_bytes} "
                 f"(expected by {expected.origin}); {expected.remedy}"
             )
 
     def _check_space(self, total_bytes: int | None) -> None:
         if total_bytes is None:
             return
+        folder = self._target.parent
         needed = total_bytes - self._part.size_bytes
-        free = shutil.disk_usage(self._part.target.parent).free
+        free = shutil.disk_usage(folder).free
         if needed > free:
             raise DownloadError(
-                f"{self._part.url}: needs {readable_size(needed)} in {self._part.target.parent}, "
-                f"{readable_size(free)} are free; {os.strerror(errno.ENOSPC).lower()}: try `zoo cache prune`"
+                f"{self._url}: needs {readable_size(needed)} in {folder}, {readable_size(free)} are free; "
+                f"{os.strerror(errno.ENOSPC).lower()}: try `zoo cache prune`"
             )
-
-
-def _status(head: ReplyHead) -> str:
-    return f"{head.status} {head.reason}".strip()
 
 
 def _advice(head: ReplyHead) -> str:

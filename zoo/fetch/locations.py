@@ -1,19 +1,15 @@
-"""Kinds of URL and how each is read: the web, public storage buckets, local files, packaged files."""
+"""Kinds of URL and where each leads: the web, public storage buckets, local files, packaged files."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import errno
+import hashlib
 import os
 import re
-import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -26,13 +22,10 @@ if TYPE_CHECKING:
     else:
         from importlib.abc import Traversable
 
-    import requests
+    from zoo.files.cache import Cache
 
 STORAGE_ENDPOINT = "https://storage.googleapis.com"
 """Where public objects of `gs://` buckets are read."""
-
-DIGEST_SIZES_BYTES = {"crc32c": 4, "md5": 16}
-"""The digests that a storage service declares in `x-goog-hash`, and how long each is."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,19 @@ class LocalLocation:
 
     path: Path
 
+    def file(self) -> Path:
+        """Returns its path.
+
+        Raises:
+          DownloadError: it is not there, or is not a file.
+        """
+        if not self.path.is_file():
+            found = "a folder" if self.path.is_dir() else "nothing"
+            raise DownloadError(
+                f"{self.path}: expected a file, found {found}; correct the path in the registry"
+            )
+        return self.path
+
 
 @dataclass(frozen=True)
 class PackageLocation:
@@ -56,6 +62,28 @@ class PackageLocation:
 
     package: str
     resource: str
+
+    def file(self) -> Traversable:
+        """Returns the file; it is a `Path` where the package is installed as plain files.
+
+        Raises:
+          DownloadError: there is no such package or file.
+        """
+        import importlib.resources
+
+        try:
+            resource = importlib.resources.files(self.package)
+            for part in self.resource.split("/"):
+                resource = resource / part
+            present = resource.is_file()
+        except (ModuleNotFoundError, TypeError, ValueError, OSError):
+            present = False
+        if not present:
+            raise DownloadError(
+                f"package://{self.package}/{self.resource}: the installed package {self.package} "
+                "holds no such file; install the package again"
+            )
+        return resource
 
 
 Location = HttpLocation | LocalLocation | PackageLocation
@@ -75,16 +103,18 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
+    # The storage service unpacks objects that it holds compressed for clients that do not accept gzip; its
+    # declared length and digests are those of the stored bytes, so those are what is asked for.
     if parts.scheme in ("https", "http") and parts.hostname:
         stored_as_is = parts.hostname == urlsplit(STORAGE_ENDPOINT).hostname
-        return HttpLocation(url, _accept_encoding(stored_as_is))
+        return HttpLocation(url, "gzip" if stored_as_is else "identity")
     if parts.scheme == "gs" and parts.netloc and parts.path.strip("/"):
         endpoint = environ.get("STORAGE_EMULATOR_HOST") or STORAGE_ENDPOINT
         if "://" not in endpoint:
             endpoint = f"http://{endpoint}"
         # An object's name may hold `?` and `#`, so it is all that follows the bucket.
         name = url.split("://", 1)[1].split("/", 1)[1]
-        return HttpLocation(f"{endpoint.rstrip('/')}/{parts.netloc}/{quote(name)}", _accept_encoding(True))
+        return HttpLocation(f"{endpoint.rstrip('/')}/{parts.netloc}/{quote(name)}", "gzip")
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return LocalLocation(Path(url2pathname(parts.path)))
     if parts.scheme == "package" and parts.netloc and parts.path.strip("/"):
@@ -95,281 +125,26 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
     )
 
 
-def _accept_encoding(stored_as_is: bool) -> str:
-    # The storage service unpacks objects that it holds compressed for clients that do not accept gzip; its
-    # declared length and digests are those of the stored bytes, so those are what is asked for.
-    return "gzip" if stored_as_is else "identity"
+def download_name(url: str) -> Path:
+    """Returns the folder and name of a URL's file among the downloads of the cache."""
+    last = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[:100] or "file"
+    key = f"{name.partition('.tar')[0][:60]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    return Path(key) / name
 
 
-def package_file(location: PackageLocation) -> Traversable:
-    """Returns a packaged file; it is a `Path` where the package is installed as plain files.
+def on_disk(url: str, cache: Cache) -> str:
+    """Says where a URL's file can be read without a download; quick, for listings.
 
-    Raises:
-      DownloadError: there is no such package or file.
+    It opens and makes nothing, so what is in the cache may still turn out to be damaged when it is used.
+
+    Returns:
+      `cache`: downloaded before; `bundled`: part of a package; `disk`: a file of this machine; or nothing.
     """
-    import importlib.resources
-
-    try:
-        resource = importlib.resources.files(location.package)
-        for part in location.resource.split("/"):
-            resource = resource / part
-        present = resource.is_file()
-    except (ModuleNotFoundError, TypeError, ValueError, OSError):
-        present = False
-    if not present:
-        raise DownloadError(
-            f"package://{location.package}/{location.resource}: the installed package {location.package} "
-            "holds no such file; install the package again"
-        )
-    return resource
-
-
-def local_file(location: LocalLocation) -> Path:
-    """Returns the path of a user's own file.
-
-    Raises:
-      DownloadError: it is not there, or is not a file.
-    """
-    if not location.path.is_file():
-        found = "a folder" if location.path.is_dir() else "nothing"
-        raise DownloadError(
-            f"{location.path}: expected a file, found {found}; correct the path in the registry"
-        )
-    return location.path
-
-
-class InterruptedTransferError(Exception):
-    """A transfer ended early for a reason that may pass: worth another attempt.
-
-    Attributes:
-      reason: what happened, in one line.
-      retry_after_s: how long the server asked to wait, if it did.
-      unresolved: True if the host's name could not be resolved: most likely there is no network.
-    """
-
-    def __init__(self, reason: str, retry_after_s: float | None = None, unresolved: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-        self.unresolved = unresolved
-
-
-@dataclass(frozen=True)
-class ReplyHead:
-    """What a server says before it sends a body.
-
-    Attributes:
-      status: the HTTP status code.
-      reason: the status in words.
-      body_bytes: length of this body, if declared.
-      range_start: first byte of the file that this body holds, if it is a part.
-      total_bytes: length of the whole file, if declared.
-      etag: the validator of this version of the file.
-      last_modified: the date of this version of the file.
-      retry_after: the `Retry-After` header as it came.
-      digests: declared digests of the whole file by name: `crc32c` and `md5`.
-    """
-
-    status: int
-    reason: str = ""
-    body_bytes: int | None = None
-    range_start: int | None = None
-    total_bytes: int | None = None
-    etag: str | None = None
-    last_modified: str | None = None
-    retry_after: str | None = None
-    digests: Mapping[str, bytes] | None = None
-
-
-def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead:
-    """Returns the parts of a reply's headers that matter for a download.
-
-    Args:
-      status: the HTTP status code.
-      reason: the status in words.
-      headers: case-insensitive; repeated headers joined by commas, as HTTP allows.
-    """
-    body_bytes = _whole_number(headers.get("Content-Length"))
-    range_start, total_bytes = _content_range(headers.get("Content-Range"))
-    if total_bytes is None and status == 200:
-        # The length of what is stored wins: a server that declares two lengths is caught by counting.
-        stored = _whole_number(headers.get("x-goog-stored-content-length"))
-        total_bytes = stored if stored is not None else body_bytes
-    return ReplyHead(
-        status=status,
-        reason=reason,
-        body_bytes=body_bytes,
-        range_start=range_start,
-        total_bytes=total_bytes,
-        etag=headers.get("ETag"),
-        last_modified=headers.get("Last-Modified"),
-        retry_after=headers.get("Retry-After"),
-        digests=declared_digests(headers.get("x-goog-hash", "")),
-    )
-
-
-def declared_digests(header: str) -> dict[str, bytes]:
-    """Returns the digests of an `x-goog-hash` header, e.g. `crc32c=n03x6A==, md5=Ojk9c3dhfxgoKVVHYwFbHQ==`.
-
-    What is of another kind, or is not base64 of the right length, is left out.
-    """
-    found: dict[str, bytes] = {}
-    for item in header.split(","):
-        name, _, value = item.strip().partition("=")
-        try:
-            digest = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            continue
-        if len(digest) == DIGEST_SIZES_BYTES.get(name.lower()):
-            found[name.lower()] = digest
-    return found
-
-
-def _whole_number(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
-
-
-def _content_range(text: str | None) -> tuple[int | None, int | None]:
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", (text or "").strip())
-    if match is None:
-        return None, None
-    return _whole_number(match[1]), _whole_number(match[2])
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """How long to wait for a server, in seconds."""
-
-    connect_s: float = 20.0
-    read_s: float = 60.0
-
-
-class HttpReply:
-    """A server's reply: its head, and its body as it arrives."""
-
-    def __init__(self, response: requests.Response) -> None:
-        self._response = response
-        self.head = read_head(response.status_code, response.reason or "", response.headers)
-
-    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
-        """Yields the body as it was sent, without undoing a content encoding.
-
-        Raises:
-          InterruptedTransferError: the connection broke, or the server fell silent.
-        """
-        import urllib3
-
-        # What has arrived counts at once: a broken connection must not take a half-filled chunk along.
-        read = getattr(self._response.raw, "read1", self._response.raw.read)
-        try:
-            while chunk := read(chunk_bytes, decode_content=False):
-                yield chunk
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise InterruptedTransferError(_cause(error)) from error
-
-
-class HttpTransport:
-    """Asks web servers for files; one session of connections, with the proxies that `requests` finds."""
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        import requests
-
-        self._timeouts = timeouts
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"zoo/{_version()}"
-
-    def __enter__(self) -> HttpTransport:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # Closing a session leaves its idle connections to the garbage collector.
-        adapters: list[Any] = list(self._session.adapters.values())
-        for adapter in adapters:
-            for connections in (adapter.poolmanager, *adapter.proxy_manager.values()):
-                keys = connections.pools.keys()
-                for key in keys:
-                    connections.pools[key].close()
-        self._session.close()
-
-    @contextmanager
-    def ask(self, location: HttpLocation, headers: Mapping[str, str]) -> Iterator[HttpReply]:
-        """Sends one GET request and gives the reply, whatever its status.
-
-        Raises:
-          InterruptedTransferError: no answer, for a reason that may pass.
-          DownloadError: no answer, and asking again is no use.
-        """
-        import requests
-
-        try:
-            response = self._session.get(
-                location.url,
-                headers={"Accept-Encoding": location.accept_encoding, **headers},
-                stream=True,
-                timeout=(self._timeouts.connect_s, self._timeouts.read_s),
-            )
-        except requests.RequestException as error:
-            _raise_unanswered(location.url, error)
-        try:
-            yield HttpReply(response)
-        finally:
-            response.close()
-
-
-def _raise_unanswered(url: str, error: requests.RequestException) -> NoReturn:
-    import requests
-
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    if isinstance(error, requests.exceptions.SSLError):
-        raise DownloadError(
-            f"{url}: no trusted connection: {_cause(error)}; check this machine's date and certificates"
-        ) from error
-    if isinstance(error, passing):
-        raise InterruptedTransferError(_cause(error), unresolved=_is_unresolved(error)) from error
-    raise DownloadError(f"{url}: {_cause(error)}; correct the URL") from error
-
-
-def _cause(error: BaseException) -> str:
-    """Returns the innermost reason of a network error in one short line."""
-    import requests
-    import urllib3
-
-    chain = list(_chain(error))
-    if _is_unresolved(error):
-        return "the host's name could not be resolved"
-    # First what the operating system says: a refused connection counts as a kind of time-out to urllib3.
-    for found in chain:
-        if isinstance(found, OSError) and found.errno is not None and found.errno in errno.errorcode:
-            return os.strerror(found.errno).lower()
-    if any(isinstance(found, urllib3.exceptions.IncompleteRead) for found in chain):
-        return "the connection closed before the whole file had come"
-    silent = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    if any(isinstance(found, silent) for found in chain):
-        return "the server did not answer in time"
-    text = " ".join(str(chain[-1]).split())
-    return text or type(chain[-1]).__name__
-
-
-def _is_unresolved(error: BaseException) -> bool:
-    return any(isinstance(found, socket.gaierror) for found in _chain(error))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    pending: list[Any] = [error]
-    while pending:
-        found = pending.pop(0)
-        if not isinstance(found, BaseException) or id(found) in seen:
-            continue
-        seen.add(id(found))
-        yield found
-        pending += [getattr(found, "reason", None), *found.args, found.__cause__, found.__context__]
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("panoptic-zoo")
-    except PackageNotFoundError:
-        return "unknown"
+    if url.startswith("package://"):
+        return "bundled"
+    if url.startswith("file://"):
+        location = locate(url)
+        return "disk" if isinstance(location, LocalLocation) and location.path.is_file() else ""
+    # A download gets its name only once it is complete.
+    return "cache" if (cache.root / "downloads" / download_name(url)).is_file() else ""

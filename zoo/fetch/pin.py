@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import ConfigDict, TypeAdapter
 
 from zoo.errors import VerificationError
+from zoo.fetch.verify import Expectation
 from zoo.files.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from zoo.fetch.part import Record
     from zoo.files.cache import Cache
 
 FILE_NAME = "zoo.lock"
@@ -35,6 +39,8 @@ class LockedFile:
       etag: the server's validator, if it sent one.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     url: str
     sha256: str
     bytes: int
@@ -42,6 +48,12 @@ class LockedFile:
     crc32c: str | None = None
     md5: str | None = None
     etag: str | None = None
+
+    @classmethod
+    def of(cls, record: Record) -> LockedFile:
+        """Returns a file as it is seen now."""
+        day = record.fetched[:10]
+        return cls(record.url, record.sha256, record.bytes, day, record.crc32c, record.md5, record.etag)
 
 
 def choose_lock_path(
@@ -87,19 +99,22 @@ class LockFile:
         except (OSError, UnicodeError) as error:
             raise VerificationError(f"{self.path}: cannot be read: {error}; repair or remove it") from error
         found: dict[str, LockedFile] = {}
+        read_line = TypeAdapter(LockedFile).validate_json
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            value = _parse(line)
-            if number == 1 and value == FORMAT:
-                continue
-            locked = _locked_file(value)
-            if number == 1 or locked is None:
+            try:
+                if number == 1:
+                    if json.loads(line) != FORMAT:
+                        raise ValueError("another format")
+                    continue
+                locked = read_line(line)
+            except ValueError as error:
                 expected = json.dumps(FORMAT) if number == 1 else 'an object with "url", "sha256", "bytes"'
                 raise VerificationError(
                     f"{self.path}: line {number}: expected {expected}, found {line.strip()[:60]!r}; "
                     "repair or delete the line"
-                )
+                ) from error
             if found.setdefault(locked.url, locked) != locked:
                 raise VerificationError(
                     f"{self.path}: line {number}: a second, different entry for {locked.url}; "
@@ -110,6 +125,18 @@ class LockFile:
     def find(self, url: str) -> LockedFile | None:
         """Returns what a URL's file was when it was first seen, or None if it was not seen yet."""
         return self.entries().get(url)
+
+    def expectation(self, url: str, name: str) -> Expectation | None:
+        """Returns what a URL's file, of the entry `name`, must be, or None if it was not seen yet."""
+        seen = self.find(url)
+        return seen and Expectation(
+            seen.sha256,
+            seen.bytes,
+            origin=f"{self.path}, first seen {seen.first_seen}",
+            remedy="the file has changed: "
+            f"accept it with `zoo verify --accept {name}`, or delete its line there",
+            pinned=False,
+        )
 
     def record(self, seen: LockedFile, *, accept: bool = False) -> LockedFile:
         """Records a file at first sight, and returns what is recorded.
@@ -134,32 +161,9 @@ class LockFile:
                     f"sha256 {old.sha256} -> {seen.sha256}; to accept it, delete its line in {self.path}"
                 )
             entries[seen.url] = seen
-            self._write(entries)
+            lines = [json.dumps(FORMAT)]
+            for _, locked in sorted(entries.items()):
+                known = {key: value for key, value in asdict(locked).items() if value is not None}
+                lines.append(json.dumps(known))
+            write_atomically(self.path, "\n".join(lines) + "\n", remedy="choose another file with ZOO_LOCK")
             return seen
-
-    def _write(self, entries: Mapping[str, LockedFile]) -> None:
-        lines = [json.dumps(FORMAT)]
-        for url in sorted(entries):
-            known = {key: value for key, value in asdict(entries[url]).items() if value is not None}
-            lines.append(json.dumps(known))
-        write_atomically(self.path, "\n".join(lines) + "\n", remedy="choose another file with ZOO_LOCK")
-
-
-def _parse(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _locked_file(value: Any) -> LockedFile | None:
-    if not isinstance(value, dict) or set(value) - {field.name for field in fields(LockedFile)}:
-        return None
-    whole = isinstance(value.get("bytes"), int) and not isinstance(value["bytes"], bool)
-    texts = [value.get(name, "") for name in ("url", "sha256", "first_seen", "crc32c", "md5", "etag")]
-    if not whole or not all(isinstance(text, str) for text in texts):
-        return None
-    try:
-        return LockedFile(**value)
-    except TypeError:
-        return None

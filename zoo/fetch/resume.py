@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import enum
-import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from zoo.fetch.locations import ReplyHead, Timeouts
+from zoo.fetch.http import ReplyHead, Timeouts
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that may pass: time-outs, too many requests, and troubles of the server itself."""
@@ -171,84 +169,3 @@ class DownloadOptions:
     chunk_bytes: int = 1 << 18
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
-
-
-@dataclass(frozen=True)
-class Digests:
-    """Length and digests of one file; `crc32c` and `md5` as the storage service writes them (base64)."""
-
-    bytes: int
-    sha256: str
-    crc32c: str
-    md5: str
-
-
-class Digester:
-    """Computes a file's length and digests while its bytes pass."""
-
-    def __init__(self) -> None:
-        import google_crc32c
-
-        self.bytes = 0
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._crc32c = google_crc32c.Checksum()
-
-    def update(self, chunk: bytes) -> None:
-        """Takes in the next bytes."""
-        self.bytes += len(chunk)
-        self._sha256.update(chunk)
-        self._md5.update(chunk)
-        self._crc32c.update(chunk)
-
-    def result(self) -> Digests:
-        """Returns the digests of all bytes so far."""
-        return Digests(
-            bytes=self.bytes,
-            sha256=self._sha256.hexdigest(),
-            crc32c=base64.b64encode(self._crc32c.digest()).decode(),
-            md5=base64.b64encode(self._md5.digest()).decode(),
-        )
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What a file must be, and who says so.
-
-    Attributes:
-      sha256: the digest in hexadecimal, if known.
-      bytes: the length, if known.
-      origin: who says so, e.g. `the registry` or `/home/me/zoo.lock, first seen 2025-03-01`.
-      remedy: what the user can do about a difference.
-      pinned: True if another length is refused as soon as the server declares it; False if the file is
-        downloaded all the same, to say what it is now.
-    """
-
-    sha256: str | None
-    bytes: int | None
-    origin: str = "the registry"
-    remedy: str = "if the new file is the right one, change the registry entry"
-    pinned: bool = True
-
-    def difference(self, found_bytes: int, found_sha256: str) -> str | None:
-        """Returns what differs in words, or None if nothing does."""
-        parts = []
-        if self.bytes is not None and self.bytes != found_bytes:
-            parts.append(f"expected {self.bytes} bytes, found {found_bytes}")
-        if self.sha256 is not None and self.sha256.lower() != found_sha256:
-            parts.append(f"expected sha256 {self.sha256.lower()}, found {found_sha256}")
-        return f"{', '.join(parts)} (expected by {self.origin}); {self.remedy}" if parts else None
-
-
-def declared_difference(declared: Mapping[str, str], found: Digests) -> str | None:
-    """Returns how a file differs from the digests that the server declared, or None if it does not.
-
-    Args:
-      declared: base64 by name, `crc32c` and `md5`; either may be absent.
-      found: of the bytes that came.
-    """
-    for name, expected in sorted(declared.items()):
-        actual = getattr(found, name)
-        if actual != expected:
-            return f"the server declares {name} {expected}, the {found.bytes} bytes that came have {actual}"
-    return None

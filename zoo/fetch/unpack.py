@@ -1,8 +1,7 @@
-"""Archives: unpacked safely, whole or not at all, and the one checkpoint in an unpacked folder."""
+"""Unpacks archives safely: whole or not at all, and nothing outside their folder."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import re
@@ -10,10 +9,9 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, cast
+from typing import IO, BinaryIO, cast
 
 from zoo.errors import ArchiveError, ZooError
 from zoo.files.words import readable_size
@@ -54,7 +52,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class UnpackedFile:
     """One unpacked file: its path in the archive (with `/`), its length and SHA-256."""
 
     path: str
@@ -62,20 +60,13 @@ class Unpacked:
     sha256: str
 
 
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    kind: Literal["file", "folder", "link"]
-    target: str = ""
-    stream: IO[bytes] | None = None
-
-
-def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[Unpacked]:
+def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[UnpackedFile]:
     """Unpacks a `.tar.gz`, `.tar` or `.zip` archive into an empty folder.
 
     Only regular files and folders are ever made: a link inside the archive becomes a copy of its target.
     Refused are absolute paths, `..`, links that leave the folder, devices and pipes, two members of one name,
-    and archives beyond the limits. Every checksum that the format has is checked to its end.
+    and archives beyond the limits. Every checksum that the format has is checked to its end. The filters of
+    `tarfile` are laxer: they strip a leading `/`, keep `\\`, and make links.
 
     Args:
       archive: the file; its kind is told from its first bytes.
@@ -90,11 +81,8 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[Unpac
       ZooError: the folder cannot be written.
     """
     try:
-        packed_bytes = archive.stat().st_size
         with archive.open("rb") as raw:
-            budget = _Budget(archive, packed_bytes, limits)
-            with contextlib.closing(_members(archive, raw, budget)) as members:
-                return _write(archive, folder, members, budget)
+            return _Unpacking(archive, folder, limits).run(raw)
     except CORRUPT as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ArchiveError(
@@ -104,49 +92,183 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[Unpac
         raise ZooError(f"{archive}: cannot be unpacked into {folder}: {error.strerror or error}") from error
 
 
-class _Budget:
-    """Counts what comes out of an archive, headers included, and stops at the limits."""
+def copy_and_digest(stream: IO[bytes], output: IO[bytes] | None = None) -> tuple[int, str]:
+    """Reads a stream to its end, copies it if an output is given, and returns its length and SHA-256."""
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := stream.read(READ_BYTES):
+        if output is not None:
+            output.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    return size, digest.hexdigest()
 
-    def __init__(self, archive: Path, packed_bytes: int, limits: Limits) -> None:
+
+class _Unpacking:
+    """Writes one archive's members; counts what comes out, headers included, and stops at the limits."""
+
+    def __init__(self, archive: Path, folder: Path, limits: Limits) -> None:
         self._archive = archive
+        self._folder = folder
         self._limits = limits
-        self._bytes = 0
-        self._members = 0
-        by_ratio = max(packed_bytes * limits.ratio, limits.ratio_free_bytes)
-        self._most_bytes = min(limits.total_bytes, by_ratio)
-        self._packed_bytes = packed_bytes
+        self._files: dict[str, UnpackedFile] = {}
+        self._links: dict[str, str] = {}
+        self._packed_bytes = archive.stat().st_size
+        self._bytes = self._members = 0
+
+    def run(self, raw: BinaryIO) -> list[UnpackedFile]:
+        """Returns the files of an archive, unpacked."""
+        start = raw.read(TAR_BLOCK_BYTES)
+        raw.seek(0)
+        if start[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
+                self._tar(_Counted(cast("IO[bytes]", stream), self))
+        elif start[257:262] == b"ustar":
+            self._tar(_Counted(raw, self))
+        elif start[:2] == b"PK":
+            self._zip(raw)
+        else:
+            kind = "a web page" if start.lstrip()[:1] == b"<" else f"a file that starts with {start[:8]!r}"
+            raise self._refused(
+                f"expected a .tar.gz, .tar or .zip archive, found {kind if start else 'an empty file'}; "
+                "check what the registry names"
+            )
+        self._copy_links()
+        return [self._files[name] for name in sorted(self._files)]
 
     def spend(self, count_bytes: int) -> None:
+        """Takes in that so many bytes came out.
+
+        Raises:
+          ArchiveError: they are too many.
+        """
         self._bytes += count_bytes
-        if self._bytes > self._most_bytes:
-            raise ArchiveError(
-                f"{self._archive}: {readable_size(self._packed_bytes)} unpack to more than the allowed "
-                f"{readable_size(self._most_bytes)}; not a model's archive"
+        by_ratio = max(self._packed_bytes * self._limits.ratio, self._limits.ratio_free_bytes)
+        most_bytes = min(self._limits.total_bytes, by_ratio)
+        if self._bytes > most_bytes:
+            raise self._refused(
+                f"{readable_size(self._packed_bytes)} unpack to more than the allowed "
+                f"{readable_size(most_bytes)}; not a model's archive"
             )
 
-    def count_member(self) -> None:
+    def _refused(self, reason: str) -> ArchiveError:
+        return ArchiveError(f"{self._archive}: {reason}")
+
+    def _tar(self, counted: _Counted) -> None:
+        with tarfile.open(fileobj=counted, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload]
+            for member in tar:
+                name = self._member(member.name)
+                if member.isdir():
+                    self._make_folder(name)
+                elif member.isreg():
+                    with cast("IO[bytes]", tar.extractfile(member)) as stream:
+                        self._write(self._new(name, member.name), stream)
+                elif member.islnk() or member.issym():
+                    target = member.linkname
+                    if member.issym() and not target.startswith("/"):
+                        target = f"{member.name.rpartition('/')[0]}/{target}".lstrip("/")
+                    self._links[self._new(name, member.name)] = self._inside(target, member.name, "link")
+                else:
+                    raise self._refused(f"{member.name!r} is a device or a pipe; {UNSAFE}")
+            end = tar.offset
+        counted.drain()
+        # A damaged header looks like the end to the reader; the true end is empty blocks and nothing else.
+        if counted.position < end + TAR_BLOCK_BYTES or counted.contents_end > end:
+            raise tarfile.ReadError(f"no mark of the end after {end} bytes")
+
+    def _zip(self, raw: BinaryIO) -> None:
+        with zipfile.ZipFile(raw) as container:
+            for info in container.infolist():
+                mode = stat.S_IFMT(info.external_attr >> 16)
+                name = self._member(info.filename)
+                if info.is_dir():
+                    self._make_folder(name)
+                elif info.flag_bits & 1:
+                    raise self._refused(f"{info.filename!r} is encrypted; unpack it by hand")
+                elif mode == stat.S_IFLNK:
+                    raise self._refused(
+                        f"{info.filename!r} is a link in a .zip archive; make it a .tar.gz archive"
+                    )
+                elif mode not in (0, stat.S_IFREG):
+                    raise self._refused(f"{info.filename!r} is a device or a pipe; {UNSAFE}")
+                else:
+                    with container.open(info) as stream:
+                        self._write(self._new(name, info.filename), cast("IO[bytes]", _Counted(stream, self)))
+
+    def _member(self, path: str) -> str:
+        """Counts a member, and returns its path in the folder."""
         self._members += 1
         if self._members > self._limits.members:
-            raise ArchiveError(
-                f"{self._archive}: holds more than the allowed {self._limits.members} members; "
-                "not a model's archive"
+            raise self._refused(
+                f"holds more than the allowed {self._limits.members} members; not a model's archive"
             )
+        return self._inside(path, path, "path")
+
+    def _new(self, name: str, path: str) -> str:
+        if not name:
+            raise self._refused(f"holds a file without a name: {path!r}; {UNSAFE}")
+        if name in self._files or name in self._links:
+            raise self._refused(f"holds {name!r} twice; {UNSAFE}")
+        return name
+
+    def _inside(self, path: str, member: str, what: str) -> str:
+        """Returns a path of the archive without `.` parts, or refuses one that leads out of the folder."""
+        unsafe = path.startswith("/") or "\\" in path or "\0" in path or bool(re.match(r"[A-Za-z]:", path))
+        parts: list[str] = []
+        for part in path.split("/"):
+            if unsafe or (part == ".." and (what == "path" or not parts)):
+                raise self._refused(f"{member!r} has a {what} that leads outside: {path!r}; {UNSAFE}")
+            if part == "..":
+                parts.pop()
+            elif part not in ("", "."):
+                parts.append(part)
+        return "/".join(parts)
+
+    def _make_folder(self, name: str, of: str = "") -> None:
+        try:
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._refused(f"{of or name!r} is both a file and a folder in it") from error
+
+    def _write(self, name: str, stream: IO[bytes]) -> None:
+        self._make_folder(name.rpartition("/")[0], name)
+        try:
+            # Where the disk ignores case, names that differ in case alone are two of one name.
+            output = (self._folder / name).open("xb")
+        except (FileExistsError, IsADirectoryError) as error:
+            raise self._refused(f"holds {name!r} twice; {UNSAFE}") from error
+        with output:
+            self._files[name] = UnpackedFile(name, *copy_and_digest(stream, output))
+
+    def _copy_links(self) -> None:
+        for name, target in self._links.items():
+            # Links to links are followed by name alone; a cycle is refused like any other dead end.
+            seen = {name}
+            while target in self._links and target not in seen:
+                seen.add(target)
+                target = self._links[target]
+            if target not in self._files:
+                raise self._refused(f"the link {name!r} points to {target!r}, which is not a file in it")
+            self.spend(self._files[target].bytes)
+            with (self._folder / target).open("rb") as stream:
+                self._write(name, stream)
 
 
 class _Counted:
-    """A stream that spends a budget and remembers where it is and where its last non-zero byte was."""
+    """A stream that tells how much is read, and knows where it is and where its last non-zero byte was."""
 
-    def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
+    def __init__(self, stream: IO[bytes], unpacking: _Unpacking) -> None:
         self._stream = stream
-        self._budget = budget
+        self._unpacking = unpacking
         self.position = 0
         self.contents_end = 0
 
     def read(self, count_bytes: int = -1) -> bytes:
+        """Reads at most so many bytes."""
         if count_bytes < 0:
             raise ValueError("a read without a length")
         chunk = self._stream.read(min(count_bytes, READ_BYTES))
-        self._budget.spend(len(chunk))
+        self._unpacking.spend(len(chunk))
         contents = chunk.rstrip(b"\0")
         if contents:
             self.contents_end = self.position + len(contents)
@@ -157,181 +279,3 @@ class _Counted:
         """Reads to the end, where gzip keeps its checksum."""
         while self.read(READ_BYTES):
             pass
-
-
-def _members(archive: Path, raw: BinaryIO, budget: _Budget) -> Generator[_Member, None, None]:
-    start = raw.read(TAR_BLOCK_BYTES)
-    raw.seek(0)
-    if start[:2] == b"\x1f\x8b":
-        with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-            yield from _tar_members(archive, _Counted(cast("IO[bytes]", stream), budget))
-    elif start[257:262] == b"ustar":
-        yield from _tar_members(archive, _Counted(raw, budget))
-    elif start[:2] == b"PK":
-        yield from _zip_members(archive, raw, budget)
-    else:
-        kind = "a web page" if start.lstrip()[:1] == b"<" else f"a file that starts with {start[:8]!r}"
-        found = kind if start else "an empty file"
-        raise ArchiveError(
-            f"{archive}: expected a .tar.gz, .tar or .zip archive, found {found}; "
-            "check what the registry names"
-        )
-
-
-def _tar_members(archive: Path, counted: _Counted) -> Iterator[_Member]:
-    with tarfile.open(fileobj=counted, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload]
-        for member in tar:
-            if member.isdir():
-                yield _Member(member.name, "folder")
-            elif member.isreg():
-                with contextlib.closing(_required(tar.extractfile(member))) as stream:
-                    yield _Member(member.name, "file", stream=stream)
-            elif member.islnk():
-                yield _Member(member.name, "link", target=member.linkname)
-            elif member.issym():
-                base = member.name.rpartition("/")[0]
-                absolute = member.linkname.startswith("/")
-                target = member.linkname if absolute else f"{base}/{member.linkname}".lstrip("/")
-                yield _Member(member.name, "link", target=target)
-            else:
-                raise ArchiveError(f"{archive}: {member.name!r} is a device or a pipe; {UNSAFE}")
-        end = tar.offset
-    counted.drain()
-    # A damaged header looks like the end to the reader; the true end is empty blocks and nothing else.
-    if counted.position < end + TAR_BLOCK_BYTES or counted.contents_end > end:
-        raise tarfile.ReadError(f"no mark of the end after {end} bytes")
-
-
-def _zip_members(archive: Path, raw: BinaryIO, budget: _Budget) -> Iterator[_Member]:
-    with zipfile.ZipFile(raw) as container:
-        for info in container.infolist():
-            mode = stat.S_IFMT(info.external_attr >> 16)
-            if info.is_dir():
-                yield _Member(info.filename, "folder")
-            elif info.flag_bits & 1:
-                raise ArchiveError(f"{archive}: {info.filename!r} is encrypted; unpack it by hand")
-            elif mode == stat.S_IFLNK:
-                raise ArchiveError(
-                    f"{archive}: {info.filename!r} is a link in a .zip archive; make it a .tar.gz archive"
-                )
-            elif mode not in (0, stat.S_IFREG):
-                raise ArchiveError(f"{archive}: {info.filename!r} is a device or a pipe; {UNSAFE}")
-            else:
-                with container.open(info) as stream:
-                    counted = _Counted(stream, budget)
-                    yield _Member(info.filename, "file", stream=counted)  # type: ignore[arg-type]
-
-
-def _required(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise tarfile.ReadError("a member without contents")
-    return stream
-
-
-def _write(archive: Path, folder: Path, members: Iterable[_Member], budget: _Budget) -> list[Unpacked]:
-    files: dict[str, Unpacked] = {}
-    links: dict[str, str] = {}
-    for member in members:
-        budget.count_member()
-        name = _inside(archive, member.name, member.name, "path")
-        if member.kind == "folder":
-            _make_folder(archive, folder / name, name)
-            continue
-        if not name:
-            raise ArchiveError(f"{archive}: holds a file without a name: {member.name!r}; {UNSAFE}")
-        if name in files or name in links:
-            raise ArchiveError(f"{archive}: holds {name!r} twice; {UNSAFE}")
-        if member.kind == "link":
-            links[name] = _inside(archive, member.target, member.name, "link")
-            continue
-        assert member.stream is not None
-        files[name] = _write_file(archive, folder, name, member.stream)
-    for name, target in links.items():
-        # Links to links are followed by name alone; a cycle is refused like any other dead end.
-        seen = {name}
-        while target in links and target not in seen:
-            seen.add(target)
-            target = links[target]
-        if target not in files:
-            raise ArchiveError(
-                f"{archive}: the link {name!r} points to {target!r}, which is not a file in it"
-            )
-        budget.spend(files[target].bytes)
-        with (folder / target).open("rb") as stream:
-            files[name] = _write_file(archive, folder, name, stream)
-    return [files[name] for name in sorted(files)]
-
-
-def _inside(archive: Path, path: str, member: str, what: str) -> str:
-    """Returns a path of the archive without `.` parts, or refuses one that leads out of the folder."""
-    unsafe = path.startswith("/") or "\\" in path or "\0" in path or bool(re.match(r"[A-Za-z]:", path))
-    parts: list[str] = []
-    for part in path.split("/"):
-        if unsafe or (part == ".." and (what == "path" or not parts)):
-            raise ArchiveError(f"{archive}: {member!r} has a {what} that leads outside: {path!r}; {UNSAFE}")
-        if part == "..":
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
-
-
-def _make_folder(archive: Path, path: Path, name: str) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ArchiveError(f"{archive}: {name!r} is both a file and a folder in it") from error
-
-
-def _write_file(archive: Path, folder: Path, name: str, stream: IO[bytes]) -> Unpacked:
-    path = folder / name
-    _make_folder(archive, path.parent, name)
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        # Where the disk ignores case, names that differ in case alone are two of one name.
-        output = path.open("xb")
-    except (FileExistsError, IsADirectoryError) as error:
-        raise ArchiveError(f"{archive}: holds {name!r} twice; {UNSAFE}") from error
-    with output:
-        while chunk := stream.read(READ_BYTES):
-            output.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-    return Unpacked(name, size, digest.hexdigest())
-
-
-def find_checkpoint(folder: Path) -> Path:
-    """Returns the prefix of the one checkpoint in a folder, whatever its layout and number.
-
-    A checkpoint is one `<prefix>.index` with all its `<prefix>.data-?????-of-?????` files beside it.
-
-    Raises:
-      ArchiveError: there is none, more than one, or one with files missing.
-    """
-    # Archives made on a Mac hold a `._name` beside each name.
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("._"))
-    indices = [path for path in files if path.name.endswith(".index")]
-    if len(indices) != 1:
-        listed = indices or files
-        names = ", ".join(path.relative_to(folder).as_posix() for path in listed[:6])
-        more = f", and {len(listed) - 6} more" if len(listed) > 6 else ""
-        raise ArchiveError(
-            f"{folder}: expected one checkpoint (one *.index file), found {len(indices) or 'none'}"
-            f"{' among' if not indices else ':'} {names or 'no files'}{more}; give another one"
-        )
-    prefix = indices[0].with_name(indices[0].name.removesuffix(".index"))
-    shards = [
-        (int(match[1]), int(match[2]))
-        for path in prefix.parent.iterdir()
-        if (match := re.fullmatch(re.escape(prefix.name) + r"\.data-(\d{5})-of-(\d{5})", path.name))
-    ]
-    counts = {count for _, count in shards}
-    count = min(counts, default=0)
-    if len(counts) != 1 or sorted(number for number, _ in shards) != list(range(count)):
-        found = ", ".join(f"{number:05}-of-{of:05}" for number, of in sorted(shards)) or "none"
-        raise ArchiveError(
-            f"{indices[0]}: expected all *.data-?????-of-????? files beside it, found {found}; "
-            "the archive is incomplete: fetch it again"
-        )
-    return prefix

@@ -1,160 +1,129 @@
-"""Verifying a checkpoint: everything is read again, down to each tensor's own checksum."""
+"""Digests, and what they are compared with: the server's, the registry's, a lock file's, each tensor's."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from zoo.errors import VerificationError
-from zoo.fetch.archives import RemoteFile, changed_copy, download_target, drop_download, fetch_archive
-from zoo.fetch.locations import HttpLocation, locate
-from zoo.fetch.parts import digest_file, read_record
-from zoo.fetch.pin import LockFile
-from zoo.fetch.progress import ProgressCallback
-from zoo.fetch.resume import DownloadOptions
-from zoo.fetch.unpack import find_checkpoint
-from zoo.fetch.unpacked import forget
-from zoo.files.cache import Cache
+from zoo.errors import DownloadError, VerificationError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.files.words import readable_size
 
-KIND = "checkpoints"
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class TensorReport:
-    """How much a checkpoint holds: the number of its tensors, and their size in memory."""
+class Digests:
+    """Length and digests of one file; `crc32c` and `md5` as the storage service writes them (base64)."""
 
-    tensors: int
     bytes: int
-
-
-@dataclass(frozen=True)
-class VerificationReport:
-    """What was checked of one entry, and found right.
-
-    Attributes:
-      name: the entry.
-      url: where its archive came from.
-      archive: the archive on disk.
-      sha256: the archive's digest in hexadecimal.
-      bytes: the archive's length.
-      expected_by: who said what the archive must be: `the registry`, or a lock file; None at first sight.
-      first_seen: the day on which the lock file saw it first; None for a file that the registry pins.
-      prefix: the path that TensorFlow calls the checkpoint.
-      files: how many files the archive holds.
-      tensors: how many tensors the checkpoint holds.
-      tensor_bytes: their size in memory.
-    """
-
-    name: str
-    url: str
-    archive: Path
     sha256: str
-    bytes: int
-    expected_by: str | None
-    first_seen: str | None
-    prefix: Path
-    files: int
-    tensors: int
-    tensor_bytes: int
+    crc32c: str
+    md5: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
-        return {
-            "entry": self.name,
-            "url": self.url,
-            "archive": str(self.archive),
-            "sha256": self.sha256,
-            "bytes": self.bytes,
-            "expected_by": self.expected_by,
-            "first_seen": self.first_seen,
-            "checkpoint": str(self.prefix),
-            "files": self.files,
-            "tensors": self.tensors,
-            "tensor_bytes": self.tensor_bytes,
-        }
 
-    def __str__(self) -> str:
-        known = f"as expected by {self.expected_by}" if self.expected_by else "first sight"
-        if self.expected_by is None and self.first_seen is not None:
-            known = f"recorded as first seen on {self.first_seen}"
-        return (
-            f"{self.name}: verified: {readable_size(self.bytes)} with sha256 {self.sha256} ({known}), "
-            f"{self.files} files, {self.tensors} tensors with their checksums "
-            f"({readable_size(self.tensor_bytes)})"
+class Digester:
+    """Computes a file's length and digests while its bytes pass."""
+
+    def __init__(self) -> None:
+        import google_crc32c
+
+        self.bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._crc32c = google_crc32c.Checksum()
+
+    def update(self, chunk: bytes) -> None:
+        """Takes in the next bytes."""
+        self.bytes += len(chunk)
+        self._sha256.update(chunk)
+        self._md5.update(chunk)
+        self._crc32c.update(chunk)
+
+    def read(self, stream: IO[bytes]) -> None:
+        """Takes in a stream to its end."""
+        while chunk := stream.read(READ_BYTES):
+            self.update(chunk)
+
+    def result(self) -> Digests:
+        """Returns the digests of all bytes so far."""
+        return Digests(
+            bytes=self.bytes,
+            sha256=self._sha256.hexdigest(),
+            crc32c=base64.b64encode(self._crc32c.digest()).decode(),
+            md5=base64.b64encode(self._md5.digest()).decode(),
         )
 
 
-def verify_archive(
-    remote: RemoteFile,
-    name: str,
-    cache: Cache,
-    lock: LockFile,
-    progress: ProgressCallback | None = None,
-    options: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
-    accept: bool = False,
-) -> VerificationReport:
-    """Reads a checkpoint's archive, its unpacked files, and every tensor again.
+def digest_file(path: Path) -> Digests:
+    """Returns length and digests of a file, read whole.
 
     Raises:
-      VerificationError: something differs; what is damaged in the cache is removed.
-      ZooError: as for `zoo.fetch.archives.fetch_archive`.
+      DownloadError: it cannot be read.
     """
-    if isinstance(locate(remote.url), HttpLocation) and not accept:
-        _check_download(remote.url, name, cache)
-    counted: list[TensorReport] = []
-    fetched = fetch_archive(
-        remote,
-        name,
-        KIND,
-        cache,
-        lock,
-        progress,
-        options,
-        check=lambda folder: counted.append(read_tensors(find_checkpoint(folder))),
-        accept=accept,
-    )
-    changed = fetched.unpacked.changed_contents()
-    if changed is not None:
-        forget(fetched.unpacked, KIND, cache)
-        raise changed_copy(name, changed, "its digest differs")
-    return VerificationReport(
-        name=name,
-        url=fetched.url,
-        archive=fetched.archive,
-        sha256=fetched.sha256,
-        bytes=fetched.bytes,
-        expected_by=fetched.expected_by,
-        first_seen=fetched.first_seen,
-        prefix=find_checkpoint(fetched.unpacked.folder),
-        files=len(fetched.unpacked.files),
-        tensors=counted[0].tensors,
-        tensor_bytes=counted[0].bytes,
-    )
+    digester = Digester()
+    try:
+        with path.open("rb") as stream:
+            digester.read(stream)
+    except OSError as error:
+        raise DownloadError(f"{path}: cannot be read: {error.strerror}") from error
+    return digester.result()
 
 
-def _check_download(url: str, name: str, cache: Cache) -> None:
-    target = download_target(url, cache)
-    record = read_record(target) if target.is_file() else None
-    if record is None:
-        return
-    found = digest_file(target)
-    if (found.bytes, found.sha256) != (record.bytes, record.sha256):
-        drop_download(url, cache)
-        raise VerificationError(
-            f"{name}: {target} was changed on disk: expected {record.bytes} bytes with sha256 "
-            f"{record.sha256}, found {found.bytes} with {found.sha256}; "
-            f"it was removed, `zoo fetch {name}` fetches it again"
-        )
+@dataclass(frozen=True)
+class Expectation:
+    """What a file must be, and who says so.
+
+    Attributes:
+      sha256: the digest in hexadecimal, if known.
+      bytes: the length, if known.
+      origin: who says so, e.g. `the registry` or `/home/me/zoo.lock, first seen 2025-03-01`.
+      remedy: what the user can do about a difference.
+      pinned: True if another length is refused as soon as the server declares it; False if the file is
+        downloaded all the same, to say what it is now.
+    """
+
+    sha256: str | None
+    bytes: int | None
+    origin: str = "the registry"
+    remedy: str = "if the new file is the right one, change the registry entry"
+    pinned: bool = True
+
+    def difference(self, found_bytes: int, found_sha256: str) -> str | None:
+        """Returns what differs in words, or None if nothing does."""
+        parts = []
+        if self.bytes is not None and self.bytes != found_bytes:
+            parts.append(f"expected {self.bytes} bytes, found {found_bytes}")
+        if self.sha256 is not None and self.sha256.lower() != found_sha256:
+            parts.append(f"expected sha256 {self.sha256.lower()}, found {found_sha256}")
+        return f"{', '.join(parts)} (expected by {self.origin}); {self.remedy}" if parts else None
 
 
-def read_tensors(prefix: Path) -> TensorReport:
+def declared_difference(declared: Mapping[str, str], found: Digests) -> str | None:
+    """Returns how a file differs from the digests that the server declared, or None if it does not.
+
+    Args:
+      declared: base64 by name, `crc32c` and `md5`; either may be absent.
+      found: of the bytes that came.
+    """
+    for name, expected in sorted(declared.items()):
+        actual = getattr(found, name)
+        if actual != expected:
+            return f"the server declares {name} {expected}, the {found.bytes} bytes that came have {actual}"
+    return None
+
+
+def read_tensors(prefix: Path) -> tuple[int, int]:
     """Reads every tensor of a checkpoint; TensorFlow compares each with the checksum stored beside it.
 
     Args:
       prefix: the checkpoint: the path of its `.index` file without that ending.
+
+    Returns:
+      how many tensors there are, and their bytes in memory.
 
     Raises:
       VerificationError: a tensor is damaged; it is named.
@@ -177,7 +146,7 @@ def read_tensors(prefix: Path) -> TensorReport:
         except damaged as error:
             raise VerificationError(f"{prefix}: tensor {name!r} is damaged: {_first_line(error)}") from error
         total_bytes += value.nbytes if hasattr(value, "nbytes") else len(value)
-    return TensorReport(len(names), total_bytes)
+    return len(names), total_bytes
 
 
 def _first_line(error: Exception) -> str:

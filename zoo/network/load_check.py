@@ -11,6 +11,7 @@ import numpy as np
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from zoo.fetch.fetcher import Fetcher
     from zoo.registry import Entry, Registry
 
 TOLERANCE = 1e-3
@@ -129,14 +130,15 @@ def compare_with_saved_model(
       UsageError: it is larger than the crop.
       ZooError: something could not be fetched, verified, or restored.
     """
-    from zoo.fetch.entries import fetch_checkpoint
+    from zoo.fetch.fetcher import Fetcher
     from zoo.model.preprocess import MEAN_PIXEL
     from zoo.network.loading import load_entry
     from zoo.network.saved_model import load_saved_model
 
-    saved_model = load_saved_model(entry)
-    name, image = _image(entry, registry, image_file)
-    network = load_entry(entry, fetch_checkpoint(entry))
+    fetcher = Fetcher()
+    saved_model = load_saved_model(entry, fetcher)
+    name, image = _image(entry, registry, image_file, fetcher)
+    network = load_entry(entry, fetcher.checkpoint(entry))
 
     height, width = image.shape[:2]
     crop = entry.evaluation.crop_size
@@ -189,17 +191,18 @@ def _map_agreement(expected: np.ndarray, found: np.ndarray) -> MapAgreement:
     return MapAgreement(float(difference.max()), float(expected.std(dtype=np.float64)))
 
 
-def _image(entry: Entry, registry: Registry, image_file: Path | None) -> tuple[str, np.ndarray]:
+def _image(
+    entry: Entry, registry: Registry, image_file: Path | None, fetcher: Fetcher
+) -> tuple[str, np.ndarray]:
     from zoo.repro.datasets.dataset import decode_image, read_bytes
 
     if image_file is not None:
         name, image = str(image_file), decode_image(read_bytes(image_file), str(image_file))
     else:
-        from zoo.fetch.entries import fetch_dataset_archive
         from zoo.repro.cityscapes.dataset import open_cityscapes
 
         declared = registry.dataset(BUNDLED_DATASET)
-        dataset = open_cityscapes(fetch_dataset_archive(declared), declared.split)
+        dataset = open_cityscapes(fetcher.dataset(declared), declared.split)
         name = f"{dataset.image_ids[0]} of {BUNDLED_DATASET}"
         image = dataset.load(0).image
     crop = entry.evaluation.crop_size

@@ -16,7 +16,7 @@ from zoo.files.tensorflow import import_tensorflow
 if TYPE_CHECKING:
     import keras
 
-    from zoo.fetch.entries import FetchedCheckpoint
+    from zoo.fetch.fetcher import Fetched
     from zoo.model.checkpoint import Receipt
     from zoo.network.saved_model import SavedModelNetwork
     from zoo.registry import Backbone, Entry, Registry
@@ -142,7 +142,7 @@ def load(
 
 def load_entry(
     entry: Entry,
-    checkpoint: FetchedCheckpoint,
+    checkpoint: Fetched,
     input_size: tuple[int, int] | None = None,
     precision: str = "float32",
     optimize: bool = False,
@@ -152,7 +152,7 @@ def load_entry(
     Raises:
       ZooError: as `load`.
     """
-    return _load(entry, checkpoint.prefix, checkpoint.sha256, input_size, precision, optimize)
+    return _load(entry, checkpoint.path, checkpoint.sha256, input_size, precision, optimize)
 
 
 def load_check(
@@ -308,6 +308,7 @@ def _load(
 
 
 def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> SavedModelNetwork:
+    from zoo.fetch.fetcher import Fetcher
     from zoo.network.saved_model import load_saved_model
 
     if entry.kind == "backbone":
@@ -317,22 +318,22 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> SavedModel
             f'{entry.name}: {", ".join(options)}: expected none of these with source="saved_model", which is '
             'taken as it was published; use source="checkpoint"'
         )
-    return load_saved_model(entry)
+    return load_saved_model(entry, Fetcher())
 
 
 def _locate(entry: Entry | Backbone, checkpoint: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
     """Returns a checkpoint's prefix, and the digest of the archive it came in."""
     import_tensorflow()
-    from zoo.fetch.entries import fetch_checkpoint
-    from zoo.fetch.unpack import find_checkpoint
+    from zoo.fetch.archive import find_checkpoint
+    from zoo.fetch.fetcher import Fetcher
     from zoo.registry.schema import RemoteFile
 
     if checkpoint is not None and "://" in os.fspath(checkpoint):
         entry = entry.model_copy(update={"checkpoint": RemoteFile(url=os.fspath(checkpoint))})
         checkpoint = None
     if checkpoint is None:
-        fetched = fetch_checkpoint(entry)
-        return fetched.prefix, fetched.sha256
+        fetched = Fetcher().checkpoint(entry)
+        return fetched.path, fetched.sha256
     path = Path(checkpoint)
     prefix = path.with_name(path.name.removesuffix(".index"))
     if prefix.with_name(f"{prefix.name}.index").is_file():
@@ -340,19 +341,8 @@ def _locate(entry: Entry | Backbone, checkpoint: str | os.PathLike[str] | None) 
     if path.is_dir():
         return find_checkpoint(path), None
     if path.is_file():
-        return _unpack(path)
+        return Fetcher().own_checkpoint(path)
     raise CheckpointError(
         f"{entry.name}: no checkpoint {checkpoint}: expected {path.name}.index beside its data files, "
         "a folder with one checkpoint, or an archive of one"
     )
-
-
-def _unpack(archive: Path) -> tuple[Path, str]:
-    from zoo.fetch.parts import digest_file
-    from zoo.fetch.unpack import find_checkpoint
-    from zoo.fetch.unpacked import unpack_into_cache
-    from zoo.files.cache import Cache
-
-    sha256 = digest_file(archive).sha256
-    unpacked = unpack_into_cache(archive, sha256, "checkpoints", Cache())
-    return find_checkpoint(unpacked.folder), sha256

@@ -14,6 +14,7 @@ from zoo.errors import ArchiveError, UsageError
 from zoo.files.tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
+    from zoo.fetch.fetcher import Fetcher
     from zoo.model.predict import PanopticPrediction
     from zoo.registry import Entry
 
@@ -160,16 +161,14 @@ class SavedModelNetwork:
         return make_prediction(panoptic, semantic, labels[things], area[things], scores, classes)
 
 
-def load_saved_model(entry: Entry) -> SavedModelNetwork:
+def load_saved_model(entry: Entry, fetcher: Fetcher) -> SavedModelNetwork:
     """Fetches, verifies and loads the SavedModel that was published for an entry.
 
     Raises:
       ArchiveError: none was published, or it cannot be loaded.
       ZooError: it could not be fetched or verified.
     """
-    from zoo.fetch.entries import fetch_saved_model
-
-    return SavedModelNetwork(entry, fetch_saved_model(entry))
+    return SavedModelNetwork(entry, fetcher.saved_model(entry))
 
 
 def _load(entry: Entry, folder: Path) -> Any:

@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from zoo.errors import DataError
+from zoo.fetch.fetcher import Fetcher
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
 from zoo.repro.cityscapes.dataset import (
@@ -373,7 +374,7 @@ def test_headers_of_all_ground_truth_are_read(
     (reason,) = wrong_headers(dataset, dataset.image_ids).values()
     assert str(path) in reason
     declared = load_registry().dataset("minicity").model_copy(update={"images": 3})
-    check = check_dataset(declared, root, Cache(tmp_path / "cache"))
+    check = check_dataset(declared, root, Fetcher(Cache(tmp_path / "cache")))
     assert not check.ok
     assert reason in check.problems
     assert "can score it" not in str(check)
@@ -390,8 +391,8 @@ def test_only_a_full_check_decodes_every_file(copy_images: Callable[..., Path], 
     middle = len(data) // 2
     path.write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
     declared = load_registry().dataset("minicity").model_copy(update={"images": 12})
-    assert check_dataset(declared, root, Cache(tmp_path / "cache")).ok
-    check = check_dataset(declared, root, Cache(tmp_path / "cache"), full=True)
+    assert check_dataset(declared, root, Fetcher(Cache(tmp_path / "cache"))).ok
+    check = check_dataset(declared, root, Fetcher(Cache(tmp_path / "cache")), full=True)
     assert check.samples == 12
     assert len(check.problems) == 1
     assert str(path) in check.problems[0]

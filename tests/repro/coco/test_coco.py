@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.errors import DataError
+from zoo.fetch.fetcher import Fetcher
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
 from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
@@ -248,13 +249,13 @@ def test_what_is_no_panoptic_json_is_said_so(copy: Path, tmp_path: Path, text: s
 
 def test_the_check_says_what_is_wrong(copy: Path, edit: Edit, tmp_path: Path) -> None:
     declared = load_registry().dataset("minicoco").model_copy(update={"images": 3})
-    cache = Cache(tmp_path / "cache")
-    check = check_dataset(declared, copy, cache)
+    fetcher = Fetcher(Cache(tmp_path / "cache"))
+    check = check_dataset(declared, copy, fetcher)
     assert check.ok
     assert "complete; 3 images decoded" in str(check)
     edit(damage_area)
     (copy / "val2017/000000001001.jpg").unlink()
-    check = check_dataset(declared, copy, cache)
+    check = check_dataset(declared, copy, fetcher)
     assert not check.ok
     assert check.images == 2
     assert len(check.problems) == 2

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from zoo.cli.entries import SORT_KEYS, describe_entry, sort_entries
-from zoo.fetch.entries import fetch_checkpoint
-from zoo.fetch.places import place_of
+from zoo.fetch.fetcher import Fetcher
+from zoo.fetch.locations import on_disk
 from zoo.files.cache import Cache
 from zoo.network.parameters import summarize_entry
 from zoo.registry import Entry, load_registry
@@ -121,24 +121,24 @@ def test_a_download_is_found_as_soon_as_it_is_complete(server: Any, tmp_path: Pa
     url = server.put("/some/small.tar.gz", body)
     entry = Entry.model_validate({**bundled.model_dump(), "checkpoint": {"url": url}})
 
-    assert place_of(url, cache) == ""
+    assert on_disk(url, cache) == ""
     assert not cache.root.exists(), "looking makes nothing"
-    fetched = fetch_checkpoint(entry, cache=cache, lock=tmp_path / "zoo.lock")
-    assert place_of(url, cache) == "cache"
-    assert place_of(url + "?other", cache) == ""
+    fetched = Fetcher(cache, tmp_path / "zoo.lock").checkpoint(entry)
+    assert on_disk(url, cache) == "cache"
+    assert on_disk(url + "?other", cache) == ""
 
     fetched.archive.rename(fetched.archive.with_name(f"{fetched.archive.name}.part"))
-    assert place_of(url, cache) == ""
+    assert on_disk(url, cache) == ""
 
 
 def test_other_places(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     file = tmp_path / "a file.tar.gz"
-    assert place_of(file.as_uri(), cache) == ""
+    assert on_disk(file.as_uri(), cache) == ""
     file.touch()
-    assert place_of(file.as_uri(), cache) == "disk"
-    assert place_of("package://zoo/assets/minicity.tar.gz", cache) == "bundled"
-    assert place_of("gs://bucket/model.tar.gz", cache) == ""
+    assert on_disk(file.as_uri(), cache) == "disk"
+    assert on_disk("package://zoo/assets/minicity.tar.gz", cache) == "bundled"
+    assert on_disk("gs://bucket/model.tar.gz", cache) == ""
 
 
 def test_listing_is_quick(zoo_call: Call) -> None:

@@ -20,11 +20,13 @@ from typing import Any
 import pytest
 
 from zoo.errors import DownloadError, VerificationError, ZooError
-from zoo.fetch.download import download
-from zoo.fetch.locations import HttpLocation, Timeouts, locate
-from zoo.fetch.parts import Record, read_record
+from zoo.fetch.download import Download
+from zoo.fetch.http import Timeouts
+from zoo.fetch.locations import HttpLocation, locate
+from zoo.fetch.part import Record, read_record
 from zoo.fetch.progress import Meter, Progress, silent
-from zoo.fetch.resume import DownloadOptions, Expectation, RetryPolicy
+from zoo.fetch.resume import DownloadOptions, RetryPolicy
+from zoo.fetch.verify import Expectation
 from zoo.files.locks import holding
 
 BODY = random.Random(1).randbytes(200_000)
@@ -47,14 +49,20 @@ class Client:
             chance=lambda: 0.5,
         )
 
-    def fetch(self, url: str, sha256: str | None = None, size: int | None = None, **more: Any) -> Record:
+    def fetch(
+        self,
+        url: str,
+        sha256: str | None = None,
+        size: int | None = None,
+        progress: Any = silent,
+        refresh: bool = False,
+    ) -> Record:
         location = locate(url)
         assert isinstance(location, HttpLocation)
-        if sha256 is not None or size is not None:
-            more["expected"] = Expectation(sha256, size)
-        settings = {"progress": silent, "options": self.options, **more}
-        guard = holding(self.target.parents[1] / "lock", f"{url}: is being downloaded", wait=True)
-        return download(url, location, self.target, guard, **settings)
+        expected = None if (sha256, size) == (None, None) else Expectation(sha256, size)
+        download = Download(url, location, self.target, expected, self.options, progress)
+        lock = holding(self.target.parents[1] / "lock", "another process is downloading it", wait=True)
+        return download.run(lock, refresh=refresh)
 
     def left(self) -> list[str]:
         """Returns the names of all files on disk, but for the lock."""
@@ -488,7 +496,7 @@ def test_a_full_disk_names_the_file_and_says_that_the_download_resumes(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("zoo.fetch.parts.Part.write", full)
+    monkeypatch.setattr("zoo.fetch.part.Part.write", full)
     with pytest.raises(DownloadError, match=r"cannot write .*: the disk is full; .*resumes") as caught:
         client.fetch(server.put("/model.tar.gz", BODY))
     assert str(client.target) in one_line(caught)
@@ -502,13 +510,13 @@ def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess
 FETCH = """
     import sys
     from pathlib import Path
-    from zoo.files.locks import holding
-    from zoo.fetch.download import download
+    from zoo.fetch.download import Download
     from zoo.fetch.progress import silent
     from zoo.fetch.locations import locate
+    from zoo.files.locks import holding
     url, target, lock = sys.argv[1:]
-    guard = holding(Path(lock), "another process is downloading it", wait=True)
-    print(download(url, locate(url), Path(target), guard, progress=silent).sha256)
+    download = Download(url, locate(url), Path(target), progress=silent)
+    print(download.run(holding(Path(lock), "another process is downloading it", wait=True)).sha256)
 """
 
 

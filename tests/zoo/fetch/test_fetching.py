@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import ArchiveError, DownloadError, VerificationError, ZooError
-from zoo.fetch.entries import fetch_checkpoint, fetch_dataset_archive, fetch_saved_model
+from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
 from zoo.fetch.resume import DownloadOptions, RetryPolicy
@@ -74,11 +74,11 @@ class Home:
         self.lock = self.folder / "zoo.lock"
 
     @property
-    def settings(self) -> dict[str, Any]:
-        return {"cache": self.cache, "lock": self.lock, "progress": silent, "options": self.options}
+    def fetcher(self) -> Any:
+        return Fetcher(self.cache, self.lock, silent, self.options)
 
     def checkpoint(self, remote: RemoteFile) -> Any:
-        return fetch_checkpoint(Entry(remote), **self.settings)  # type: ignore[arg-type]
+        return self.fetcher.checkpoint(Entry(remote))
 
     def seen(self) -> dict[str, Any]:
         return LockFile(self.lock, self.cache).entries()
@@ -105,8 +105,8 @@ def test_from_the_web_to_a_checkpoint_on_disk(server: Any, home: Home) -> None:
     found = home.checkpoint(RemoteFile(url))
     assert (found.url, found.sha256, found.bytes) == (url, SHA256, len(ARCHIVE))
     assert found.archive.read_bytes() == ARCHIVE
-    assert found.prefix == found.folder / "model" / "ckpt-60000"
-    assert found.prefix.with_name("ckpt-60000.data-00000-of-00001").read_bytes() == DATA
+    assert found.path == found.unpacked.folder / "model" / "ckpt-60000"
+    assert found.path.with_name("ckpt-60000.data-00000-of-00001").read_bytes() == DATA
     seen = home.seen()[url]
     assert (seen.sha256, seen.bytes, seen.etag) == (SHA256, len(ARCHIVE), '"v1"')
     assert f"crc32c={seen.crc32c},md5={seen.md5}" == server.goog_hash(ARCHIVE)
@@ -138,7 +138,7 @@ def test_local_files_are_read_where_they_are(home: Home) -> None:
 def test_files_of_the_package_need_no_lock(home: Home) -> None:
     remote = RemoteFile("package://zoo/assets/minicity_mobilenet_v3_small_os16.tar.gz")
     found = home.checkpoint(remote)
-    assert found.prefix.name == "ckpt-2600"
+    assert found.path.name == "ckpt-2600"
     assert found.archive.name == "minicity_mobilenet_v3_small_os16.tar.gz"
     assert not home.lock.exists()
     home.refuses(RemoteFile("package://zoo/assets/gone.tar.gz"), DownloadError, "holds no such file")
@@ -154,7 +154,7 @@ def test_a_package_inside_a_zip(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(str(library))
     found = home.checkpoint(RemoteFile("package://packed_models/model.tar.gz", sha256=SHA256))
     assert found.archive.read_bytes() == ARCHIVE
-    assert found.prefix.name == "ckpt-60000"
+    assert found.path.name == "ckpt-60000"
     sys.modules.pop("packed_models", None)
 
 
@@ -255,20 +255,20 @@ def test_servers_that_fail_leave_nothing_behind(server: Any, home: Home) -> None
 def test_a_changed_unpacked_copy_is_made_anew(server: Any, home: Home) -> None:
     url = server.put("/model.tar.gz", ARCHIVE)
     found = home.checkpoint(RemoteFile(url))
-    found.prefix.with_name("ckpt-60000.index").unlink()
-    (found.folder / "model" / "ckpt-1.index").write_bytes(b"")
+    found.path.with_name("ckpt-60000.index").unlink()
+    (found.unpacked.folder / "model" / "ckpt-1.index").write_bytes(b"")
     assert home.checkpoint(RemoteFile(url)) == found
-    assert found.prefix.with_name("ckpt-60000.index").read_bytes() == b"index"
+    assert found.path.with_name("ckpt-60000.index").read_bytes() == b"index"
     assert len(server.requests) == 1
 
 
 def test_data_sets(server: Any, home: Home) -> None:
     url = server.put("/city.tar.gz", archive_of({"city/gtFine/a.png": b"1", "city/leftImg8bit/a.png": b"2"}))
-    folder = fetch_dataset_archive(Dataset(RemoteFile(url)), **home.settings)  # type: ignore[arg-type]
+    folder = home.fetcher.dataset(Dataset(RemoteFile(url)))
     assert sorted(path.name for path in folder.iterdir()) == ["gtFine", "leftImg8bit"]
     assert folder.name == "city"
     with pytest.raises(ArchiveError, match="give the folder with --data"):
-        fetch_dataset_archive(Dataset(None), **home.settings)  # type: ignore[arg-type]
+        home.fetcher.dataset(Dataset(None))
 
 
 def test_saved_models(server: Any, home: Home) -> None:
@@ -277,13 +277,13 @@ def test_saved_models(server: Any, home: Home) -> None:
     )
     checkpoint = RemoteFile(server.endpoint + "/none")
     entry: Any = Entry(checkpoint, RemoteFile(good))
-    assert fetch_saved_model(entry, **home.settings).name == "name"
+    assert home.fetcher.saved_model(entry).name == "name"
     bad: Any = Entry(checkpoint, RemoteFile(server.put("/bad.tar.gz", ARCHIVE)))
     with pytest.raises(ArchiveError, match="expected one SavedModel"):
-        fetch_saved_model(bad, **home.settings)
+        home.fetcher.saved_model(bad)
     none: Any = Entry(checkpoint)
     with pytest.raises(ArchiveError, match="no SavedModel of this entry was published"):
-        fetch_saved_model(none, **home.settings)
+        home.fetcher.saved_model(none)
 
 
 def test_names_of_downloads_are_safe(server: Any, home: Home) -> None:

@@ -9,28 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import DownloadError
-from zoo.fetch.locations import (
-    HttpLocation,
-    LocalLocation,
-    PackageLocation,
-    ReplyHead,
-    declared_digests,
-    locate,
-    read_head,
-)
+from zoo.fetch.http import ReplyHead, declared_digests, read_head
+from zoo.fetch.locations import HttpLocation, LocalLocation, PackageLocation, locate
 from zoo.fetch.resume import (
     Answer,
-    Digester,
-    Expectation,
     PartState,
     Request,
     RetryPolicy,
-    declared_difference,
     next_request,
     read_answer,
     request_headers,
     retry_after_s,
 )
+from zoo.fetch.verify import Digester, Expectation, declared_difference
 
 URL = "https://example.org/model.tar.gz"
 PART = PartState(URL, 400, 1000, etag='"v1"')
@@ -134,11 +125,7 @@ def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | 
 
 def test_declared_digests_of_the_storage_service() -> None:
     header = "crc32c=n03x6A==, md5=Ojk9c3dhfxgoKVVHYwFbHQ==, sha1=AAAA"
-    found = declared_digests(header)
-    assert {name: base64.b64encode(digest) for name, digest in found.items()} == {
-        "crc32c": b"n03x6A==",
-        "md5": b"Ojk9c3dhfxgoKVVHYwFbHQ==",
-    }
+    assert declared_digests(header) == {"crc32c": "n03x6A==", "md5": "Ojk9c3dhfxgoKVVHYwFbHQ=="}
     assert declared_digests("crc32c=,md5=Ojk9,nonsense,crc32c=!!!!") == {}
 
 
@@ -148,7 +135,7 @@ def test_a_head_knows_the_length_of_the_whole_file() -> None:
         read_head(200, "OK", {"Content-Length": "8", "x-goog-stored-content-length": "10"}).total_bytes == 10
     )
     part = read_head(206, "Partial Content", {"Content-Length": "6", "Content-Range": "bytes 4-9/10"})
-    assert (part.range_start, part.total_bytes, part.body_bytes) == (4, 10, 6)
+    assert (part.range_start, part.total_bytes) == (4, 10)
     assert read_head(206, "", {"Content-Range": "bytes 4-9/*"}).total_bytes is None
     assert read_head(416, "", {"Content-Range": "bytes */10"}).total_bytes == 10
     assert read_head(200, "", {"Content-Length": "-3"}).total_bytes is None

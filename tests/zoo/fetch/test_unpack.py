@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import ArchiveError, ZooError
-from zoo.fetch.unpack import Limits, find_checkpoint, unpack
-from zoo.fetch.unpacked import forget, top_folder, unpack_into_cache
+from zoo.fetch.archive import find_checkpoint, top_folder, unpack_into_cache
+from zoo.fetch.unpack import Limits, unpack
 from zoo.files.cache import Cache
 
 DATA = random.Random(3).randbytes(50_000)
@@ -140,7 +140,7 @@ def test_a_change_of_contents_is_found_by_reading(tmp_path: Path, unpacking: Unp
     data.write_bytes(bytes([DATA[0] ^ 1]) + DATA[1:])
     assert unpacked.changed_size() is None
     assert unpacked.changed_contents() == "model/ckpt-60000.data-00000-of-00001"
-    forget(unpacked, "checkpoints", unpacking.cache)
+    unpacked.forget(unpacking.cache)
     assert not unpacked.folder.exists()
     assert unpacked.changed_contents() == "model/ckpt-60000.data-00000-of-00001"
 
@@ -313,14 +313,14 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_the_one_top_folder(tmp_path: Path, unpacking: Unpacking) -> None:
     one = unpacking(write(tmp_path, tar_bytes({"city/a": b"1", "city/b/c": b"2", "._city": b"mac"})))
-    assert top_folder(one) == one.folder / "city"
+    assert top_folder(one.folder) == one.folder / "city"
     two = unpacking(write(tmp_path, tar_bytes({"gtFine/a": b"1", "leftImg8bit/b": b"2"})))
-    assert top_folder(two) == two.folder
+    assert top_folder(two.folder) == two.folder
     lone = unpacking(write(tmp_path, tar_bytes({"file": b"1"})))
-    assert top_folder(lone) == lone.folder
+    assert top_folder(lone.folder) == lone.folder
     empty = unpacking(write(tmp_path, tar_bytes({}, special("folder", tarfile.DIRTYPE))))
     with pytest.raises(ArchiveError, match="holds no files"):
-        top_folder(empty)
+        top_folder(empty.folder)
 
 
 SHARD = "a/ckpt-1.data-0000{}-of-0000{}"

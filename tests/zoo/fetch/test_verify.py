@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import ArchiveError, VerificationError
-from zoo.fetch.entries import fetch_checkpoint, verify_entry
+from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
 from zoo.fetch.resume import DownloadOptions, RetryPolicy
@@ -83,19 +83,13 @@ class Home:
         self.cache = Cache(folder / "cache")
         self.lock = folder / "zoo.lock"
         options = DownloadOptions(retry=RetryPolicy(attempts=2), sleep=lambda _: None)
-        self.settings: dict[str, Any] = {
-            "cache": self.cache,
-            "lock": self.lock,
-            "progress": silent,
-            "options": options,
-        }
+        self.fetcher: Any = Fetcher(self.cache, self.lock, silent, options)
 
     def fetch(self, url: str) -> Any:
-        return fetch_checkpoint(Entry(RemoteFile(url)), **self.settings)  # type: ignore[arg-type]
+        return self.fetcher.checkpoint(Entry(RemoteFile(url)))
 
     def verify(self, url: str, sha256: str | None = None, accept: bool = False) -> Any:
-        entry: Any = Entry(RemoteFile(url, sha256))
-        return verify_entry(entry, accept=accept, **self.settings)
+        return self.fetcher.verify(Entry(RemoteFile(url, sha256)), accept=accept)
 
     def refuses(self, url: str, match: str, **settings: Any) -> str:
         with pytest.raises(VerificationError, match=match) as caught:
@@ -123,12 +117,12 @@ def test_a_good_checkpoint(server: Any, home: Home, files: dict[str, bytes]) -> 
     assert report.to_json() == {
         "entry": "city/model",
         "url": url,
-        "archive": str(report.archive),
+        "archive": str(report.checkpoint.archive),
         "sha256": home.seen()[url].sha256,
         "bytes": len(archive),
         "expected_by": None,
         "first_seen": home.seen()[url].first_seen,
-        "checkpoint": str(report.prefix),
+        "checkpoint": str(report.checkpoint.path),
         "files": 2,
         "tensors": TENSORS,
         "tensor_bytes": report.tensor_bytes,
@@ -136,10 +130,10 @@ def test_a_good_checkpoint(server: Any, home: Home, files: dict[str, bytes]) -> 
     assert report.tensor_bytes > 630 * 4
     assert "first seen" in str(report)
     again = home.verify(url)
-    assert again.expected_by.startswith(str(home.lock))
+    assert again.checkpoint.expected_by.startswith(str(home.lock))
     assert len(server.requests) == 1
-    pinned = home.verify(url, sha256=report.sha256)
-    assert (pinned.expected_by, pinned.first_seen) == ("the registry", None)
+    pinned = home.verify(url, sha256=report.checkpoint.sha256)
+    assert (pinned.checkpoint.expected_by, pinned.checkpoint.first_seen) == ("the registry", None)
 
 
 def test_a_flipped_bit_in_a_published_tensor(server: Any, home: Home, files: dict[str, bytes]) -> None:
@@ -172,7 +166,7 @@ def test_a_flipped_bit_in_the_list_of_tensors(server: Any, home: Home, files: di
 def test_a_flipped_bit_in_the_unpacked_copy(server: Any, home: Home, files: dict[str, bytes]) -> None:
     url = server.put("/model.tar.gz", archive_of(files))
     found = home.fetch(url)
-    (found.folder / DATA).write_bytes(flipped(files, DATA, kernel_position(files))[DATA])
+    (found.unpacked.folder / DATA).write_bytes(flipped(files, DATA, kernel_position(files))[DATA])
     message = home.refuses(url, "the unpacked copy was removed, `zoo fetch city/model` makes it again")
     assert KERNEL in message
     assert DATA in message
@@ -184,9 +178,9 @@ def test_a_flipped_bit_in_the_unpacked_copy(server: Any, home: Home, files: dict
 def test_a_change_outside_the_tensors(server: Any, home: Home, files: dict[str, bytes]) -> None:
     url = server.put("/model.tar.gz", archive_of({**files, "model/readme": b"mine"}))
     found = home.fetch(url)
-    (found.folder / "model/readme").write_bytes(b"your")
+    (found.unpacked.folder / "model/readme").write_bytes(b"your")
     home.refuses(url, "its digest differs; model/readme was changed on disk")
-    assert home.verify(url).files == 3
+    assert len(home.verify(url).checkpoint.unpacked.files) == 3
 
 
 def test_a_flipped_bit_in_the_archive_on_disk(server: Any, home: Home, files: dict[str, bytes]) -> None:
@@ -212,11 +206,11 @@ def test_accepting_a_changed_file(server: Any, home: Home, files: dict[str, byte
     old = home.seen()[url]
     changed = archive_of({**files, "model/readme": b"changed"})
     server.put("/model.tar.gz", changed, etag='"v2"')
-    assert home.verify(url).bytes == old.bytes
+    assert home.verify(url).checkpoint.bytes == old.bytes
     report = home.verify(url, accept=True)
-    assert report.bytes == len(changed)
-    assert home.seen()[url].sha256 == report.sha256 != old.sha256
-    assert home.verify(url).sha256 == report.sha256
+    assert report.checkpoint.bytes == len(changed)
+    assert home.seen()[url].sha256 == report.checkpoint.sha256 != old.sha256
+    assert home.verify(url).checkpoint.sha256 == report.checkpoint.sha256
 
 
 def test_damage_is_never_accepted(server: Any, home: Home, files: dict[str, bytes]) -> None:
@@ -230,6 +224,6 @@ def test_damage_is_never_accepted(server: Any, home: Home, files: dict[str, byte
 
 def test_the_bundled_checkpoint(home: Home) -> None:
     report = home.verify("package://zoo/assets/minicity_mobilenet_v3_small_os16.tar.gz")
-    assert (report.bytes, report.files) == (9_696_695, 2)
-    assert report.sha256 == "1e2df671184ff941101d8d01dda72fec70ec6142f7a1b98720fed15613fe7b91"
+    assert (report.checkpoint.bytes, len(report.checkpoint.unpacked.files)) == (9_696_695, 2)
+    assert report.checkpoint.sha256 == "1e2df671184ff941101d8d01dda72fec70ec6142f7a1b98720fed15613fe7b91"
     assert report.tensors == 364

@@ -13,7 +13,7 @@ import pytest
 
 import zoo
 from zoo.errors import UsageError
-from zoo.fetch.entries import fetch_checkpoint, fetch_dataset_archive
+from zoo.fetch.fetcher import Fetcher
 from zoo.model.decoders.panoptic_deeplab import aspp_window
 from zoo.model.postprocess.panoptic import ImagePrediction, PostprocessOptions, postprocess
 from zoo.model.predict import PanopticPrediction, padded_size
@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
-    dataset = open_cityscapes(fetch_dataset_archive(load_registry().dataset("minicity")))
+    dataset = open_cityscapes(Fetcher().dataset(load_registry().dataset("minicity")))
     return [dataset.load(index).image for index in range(len(dataset))]
 
 
@@ -64,7 +64,7 @@ def scored() -> Callable[..., ImagePrediction]:
         if (name, settings) not in predictors:
             entry = load_registry().resolve(name)
             options = PostprocessOptions.from_entry(entry.evaluation, classes_of(entry))
-            predictors[name, settings] = Predictor(entry, fetch_checkpoint(entry), settings, options)
+            predictors[name, settings] = Predictor(entry, Fetcher().checkpoint(entry), settings, options)
         predictor = predictors[name, settings]
         return predictor.postprocess(predictor.maps([image])[0], (image.shape[0], image.shape[1]))
 
@@ -99,7 +99,7 @@ def test_scales_and_mirroring_are_those_of_a_run(
 
 
 def test_images_of_any_size_are_resized_for_coco(scored: Callable[..., ImagePrediction]) -> None:
-    dataset = open_coco(fetch_dataset_archive(load_registry().dataset("minicoco")))
+    dataset = open_coco(Fetcher().dataset(load_registry().dataset("minicoco")))
     network = zoo.load(COCO_NAME, optimize=True)
     sizes = set()
     for index in range(0, len(dataset), 3):

@@ -132,10 +132,10 @@ def saved_model(registry: Registry) -> SavedModelNetwork:
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    from zoo.fetch.entries import fetch_dataset_archive
+    from zoo.fetch.fetcher import Fetcher
     from zoo.repro.cityscapes.dataset import open_cityscapes
 
-    image = open_cityscapes(fetch_dataset_archive(load_registry().dataset("minicity"))).load(0).image
+    image = open_cityscapes(Fetcher().dataset(load_registry().dataset("minicity"))).load(0).image
     assert image.shape == (256, 512, 3)
     return image
 

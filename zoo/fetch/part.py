@@ -1,30 +1,28 @@
-"""Downloaded files on disk: their records, and the unfinished ones with what is needed to go on."""
+"""The files of a download on disk: the unfinished part, and the whole file with its record."""
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from zoo.errors import DownloadError
-from zoo.fetch.locations import ReplyHead
-from zoo.fetch.resume import Digester, Digests, Expectation, PartState
+from zoo.fetch.resume import PartState
+from zoo.fetch.verify import Digester, Digests, Expectation, digest_file
 from zoo.files.cache import SET_CACHE, remove
 from zoo.files.json_files import read_json, write_json
 
-log = logging.getLogger("zoo")
+if TYPE_CHECKING:
+    from zoo.fetch.http import ReplyHead
 
-READ_BYTES = 1 << 20
+log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a downloaded file; kept as JSON beside it.
+    """What is known of a file; kept as JSON beside it, where it was downloaded.
 
     Attributes:
       url: where it came from.
@@ -48,21 +46,19 @@ class Record:
     fetched: str
     mtime_ns: int
 
-
-def digest_file(path: Path) -> Digests:
-    """Returns length and digests of a file, read whole.
-
-    Raises:
-      DownloadError: it cannot be read.
-    """
-    digester = Digester()
-    try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(READ_BYTES):
-                digester.update(chunk)
-    except OSError as error:
-        raise DownloadError(f"{path}: cannot be read: {error.strerror}") from error
-    return digester.result()
+    @classmethod
+    def of(
+        cls, path: Path, url: str, digests: Digests | None = None, state: PartState | None = None
+    ) -> Record:
+        """Returns the record of a file as it is now; it is read for its digests, unless they are known."""
+        return cls(
+            **asdict(digests or digest_file(path)),
+            url=url,
+            etag=state.etag if state else None,
+            last_modified=state.last_modified if state else None,
+            fetched=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            mtime_ns=path.stat().st_mtime_ns,
+        )
 
 
 def record_path(target: Path) -> Path:
@@ -78,16 +74,7 @@ def read_record(target: Path) -> Record | None:
         return None
 
 
-def discard(target: Path) -> None:
-    """Removes a downloaded file, its record, and what an interrupted download left."""
-    part = target.with_name(f"{target.name}.part")
-    for path in (target, record_path(target), part, record_path(part)):
-        remove(path)
-
-
-def cached_file(
-    url: str, target: Path, expected: Expectation | None, *, reread: bool = False
-) -> Record | None:
+def cached_file(url: str, target: Path, expected: Expectation | None) -> Record | None:
     """Returns the record of a file that was downloaded before, or None if it must be downloaded.
 
     A file whose size and time stamp are those of its record is taken as it is; any other is read again. One
@@ -97,37 +84,33 @@ def cached_file(
       url: where it must have come from.
       target: where it would be.
       expected: what it must be, if known.
-      reread: read it again in any case.
     """
     if not target.is_file():
         return None
-    record = read_record(target)
-    status = target.stat()
-    if record is None or reread or (record.bytes, record.mtime_ns) != (status.st_size, status.st_mtime_ns):
-        record = _reread(url, target, record)
-    difference = None
+    record, status = read_record(target), target.stat()
+    difference: str | None = "it was changed on disk"
+    if record is None or (record.bytes, record.mtime_ns) != (status.st_size, status.st_mtime_ns):
+        found = Record.of(target, url)
+        if record is None or (record.bytes, record.sha256) == (found.bytes, found.sha256):
+            record = replace(record or found, mtime_ns=found.mtime_ns)
+            write_json(record_path(target), asdict(record), remedy=SET_CACHE)
+        else:
+            record = None
     if record is not None and record.url == url:
         difference = expected.difference(record.bytes, record.sha256) if expected else None
         if difference is None:
             return record
-    log.warning("%s: removed from the cache: %s", target, difference or "it was changed on disk")
-    discard(target)
+    log.warning("%s: removed from the cache: %s", target, difference)
+    for path in (target, target.with_name(f"{target.name}.part")):
+        remove(path)
+        remove(record_path(path))
     return None
-
-
-def _reread(url: str, target: Path, record: Record | None) -> Record | None:
-    found = digest_file(target)
-    if record is None:
-        record = Record(**asdict(found), url=url, etag=None, last_modified=None, fetched=now(), mtime_ns=0)
-    if (record.bytes, record.sha256) != (found.bytes, found.sha256):
-        return None
-    record = Record(**{**asdict(record), "mtime_ns": target.stat().st_mtime_ns})
-    write_json(record_path(target), asdict(record), remedy=SET_CACHE)
-    return record
 
 
 class Part:
     """The unfinished file of a download: its bytes, their digests, and which version they belong to.
+
+    As a context it takes up what an earlier process left.
 
     Args:
       target: where the whole file will go; the part lies beside it.
@@ -143,18 +126,28 @@ class Part:
         self.target = target
         self.url = url
         self.path = target.with_name(f"{target.name}.part")
+        self._stream: BinaryIO | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.state: PartState | None = None
         self.declared: dict[str, str] = {}
         self.pieced = False
         self._digester = Digester()
-        self._stream: BinaryIO | None = None
-        self._read_state()
 
     def __enter__(self) -> Part:
+        fields = read_json(record_path(self.path)) or {}
+        declared = fields.pop("declared", None)
+        try:
+            state = PartState(**{**fields, "bytes": self.path.stat().st_size})
+        except (TypeError, OSError):
+            return self
+        if state.url == self.url and isinstance(declared, dict):
+            self.state, self.declared, self.pieced = state, declared, True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.pause()
 
     @property
     def size_bytes(self) -> int:
@@ -171,7 +164,7 @@ class Part:
     def resume(self, head: ReplyHead) -> None:
         """Goes on after the bytes that are there; they are read once, for the digests."""
         assert self.state is not None
-        self.load_digests()
+        self.digests()
         self.pieced = True
         self._stream = self.path.open("r+b")
         self._stream.seek(self.state.bytes)
@@ -189,75 +182,39 @@ class Part:
 
     def pause(self) -> None:
         """Puts what is there on disk, to be continued."""
-        self._close()
-
-    def load_digests(self) -> None:
-        """Reads the bytes that an earlier process left, unless their digests are known."""
-        if self._digester.bytes == self.size_bytes:
-            return
-        self._digester = Digester()
-        with self.path.open("rb") as stream:
-            while chunk := stream.read(READ_BYTES):
-                self._digester.update(chunk)
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     def discard(self) -> None:
         """Removes what is there."""
-        self._close()
-        self.state = None
-        self.declared = {}
-        self.pieced = False
-        self._digester = Digester()
+        self.pause()
+        self._forget()
         remove(self.path)
         remove(record_path(self.path))
 
     def digests(self) -> Digests:
-        """Returns length and digests of what is there."""
-        self.load_digests()
+        """Returns length and digests of what is there; what an earlier process left is read for them."""
+        if self._digester.bytes != self.size_bytes:
+            self._digester = Digester()
+            with self.path.open("rb") as stream:
+                self._digester.read(stream)
         return self._digester.result()
 
     def land(self) -> Record:
         """Moves the whole file to its place and writes its record."""
-        assert self.state is not None
-        self._close()
+        self.pause()
         with self.path.open("rb+") as stream:
             os.fsync(stream.fileno())
         found = self.digests()
         self.path.replace(self.target)
-        record = Record(
-            **asdict(found),
-            url=self.url,
-            etag=self.state.etag,
-            last_modified=self.state.last_modified,
-            fetched=now(),
-            mtime_ns=self.target.stat().st_mtime_ns,
-        )
+        record = Record.of(self.target, self.url, found, self.state)
         write_json(record_path(self.target), asdict(record), remedy=SET_CACHE)
         remove(record_path(self.path))
         return record
 
     def _declare(self, head: ReplyHead) -> None:
         assert self.state is not None
-        if head.digests:
-            self.declared = {name: base64.b64encode(digest).decode() for name, digest in head.digests.items()}
+        self.declared = dict(head.digests or self.declared)
         state = {**asdict(self.state), "bytes": 0, "declared": self.declared}
         write_json(record_path(self.path), state, remedy=SET_CACHE)
-
-    def _read_state(self) -> None:
-        fields = read_json(record_path(self.path)) or {}
-        declared = fields.pop("declared", None)
-        try:
-            state = PartState(**{**fields, "bytes": self.path.stat().st_size})
-        except (TypeError, OSError):
-            return
-        if state.url == self.url and isinstance(declared, Mapping):
-            self.state, self.declared, self.pieced = state, dict(declared), True
-
-    def _close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-
-def now() -> str:
-    """Returns the time in UTC to the second, ISO 8601."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

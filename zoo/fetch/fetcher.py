@@ -1,0 +1,284 @@
+"""Fetches what the registry names: brings it to disk, checks it against what was pinned, and unpacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ArchiveError, VerificationError
+from zoo.fetch.archive import (
+    UnpackedArchive,
+    find_checkpoint,
+    find_saved_model,
+    top_folder,
+    unpack_into_cache,
+)
+from zoo.fetch.download import Download
+from zoo.fetch.locations import HttpLocation, LocalLocation, PackageLocation, download_name, locate
+from zoo.fetch.part import Record, read_record
+from zoo.fetch.pin import LockedFile, LockFile, choose_lock_path
+from zoo.fetch.resume import DownloadOptions
+from zoo.fetch.verify import Expectation, digest_file, read_tensors
+from zoo.files.atomic import write_atomically
+from zoo.files.cache import SET_CACHE, Cache, remove
+from zoo.files.words import readable_size
+
+if TYPE_CHECKING:
+    from zoo.fetch.progress import ProgressCallback
+    from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, RemoteFile
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An archive that is on disk, checked and unpacked.
+
+    Attributes:
+      path: what was looked for in it: a checkpoint's prefix, as TensorFlow calls it (`<path>.index` is one of
+        its files), or the folder of a SavedModel or a data set.
+      unpacked: all that it holds, in the cache.
+      archive: the archive itself; in the cache, unless the URL names a file of this machine.
+      url: where it came from.
+      sha256: its digest in hexadecimal.
+      bytes: its length.
+      expected_by: who said what it must be: `the registry`, or a lock file; None at first sight.
+      first_seen: the day on which the lock file saw it first; None for a file that the registry pins.
+    """
+
+    path: Path
+    unpacked: UnpackedArchive
+    archive: Path
+    url: str
+    sha256: str
+    bytes: int
+    expected_by: str | None = field(compare=False)
+    first_seen: str | None = field(compare=False)
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What was checked of one entry, and found right.
+
+    Attributes:
+      name: the entry.
+      checkpoint: its archive and what is known of it.
+      tensors: how many tensors the checkpoint holds.
+      tensor_bytes: their size in memory.
+    """
+
+    name: str
+    checkpoint: Fetched
+    tensors: int
+    tensor_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "entry": self.name,
+            "url": self.checkpoint.url,
+            "archive": str(self.checkpoint.archive),
+            "sha256": self.checkpoint.sha256,
+            "bytes": self.checkpoint.bytes,
+            "expected_by": self.checkpoint.expected_by,
+            "first_seen": self.checkpoint.first_seen,
+            "checkpoint": str(self.checkpoint.path),
+            "files": len(self.checkpoint.unpacked.files),
+            "tensors": self.tensors,
+            "tensor_bytes": self.tensor_bytes,
+        }
+
+    def __str__(self) -> str:
+        found = self.checkpoint
+        known = f"as expected by {found.expected_by}" if found.expected_by else "first sight"
+        if found.expected_by is None and found.first_seen is not None:
+            known = f"recorded as first seen on {found.first_seen}"
+        return (
+            f"{self.name}: verified: {readable_size(found.bytes)} with sha256 {found.sha256} ({known}), "
+            f"{len(found.unpacked.files)} files, {self.tensors} tensors with their checksums "
+            f"({readable_size(self.tensor_bytes)})"
+        )
+
+
+class Fetcher:
+    """Brings the registry's files to disk, verified and unpacked.
+
+    Every method raises `DownloadError` where an archive cannot be fetched, `VerificationError` where it is
+    not what was declared, pinned, or seen before, and `ArchiveError` where it is damaged, unsafe, or does not
+    hold what it should; then nothing of it is kept.
+
+    Args:
+      cache: where to; None for the default one.
+      lock: the lock file; None for `ZOO_LOCK`, `zoo.lock` in the working directory, or the cache's.
+      progress: takes reports of a download; None shows them on standard error.
+      options: retries and time-outs.
+    """
+
+    def __init__(
+        self,
+        cache: Cache | None = None,
+        lock: Path | None = None,
+        progress: ProgressCallback | None = None,
+        options: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        self.cache = cache or Cache()
+        self._pins = LockFile(choose_lock_path(self.cache.root, lock), self.cache)
+        self._progress = progress
+        self._options = options
+
+    def checkpoint(self, entry: Entry | Backbone) -> Fetched:
+        """Fetches an entry's checkpoint; the entry's `name` and `checkpoint` are read."""
+        return self.archive(entry.checkpoint, entry.name, "checkpoints", find_checkpoint)
+
+    def own_checkpoint(self, archive: Path) -> tuple[Path, str]:
+        """Unpacks an archive of the user's own, which is not pinned.
+
+        Returns:
+          the checkpoint's prefix, and the archive's SHA-256 in hexadecimal.
+        """
+        sha256 = digest_file(archive).sha256
+        unpacked = unpack_into_cache(archive, sha256, "checkpoints", self.cache)
+        return find_checkpoint(unpacked.folder), sha256
+
+    def saved_model(self, entry: Entry) -> Path:
+        """Fetches an entry's published SavedModel, and returns its folder."""
+        if entry.saved_model is None:
+            raise ArchiveError(f"{entry.name}: no SavedModel of this entry was published; use its checkpoint")
+        return self.archive(entry.saved_model, entry.name, "saved_models", find_saved_model).path
+
+    def dataset(self, declared: DatasetDeclaration) -> Path:
+        """Fetches a data set, and returns its folder: the one in its archive, or the whole of it."""
+        if declared.archive is None:
+            raise ArchiveError(f"{declared.name}: no archive can be fetched; give the folder with --data")
+        return self.archive(declared.archive, declared.name, "datasets", top_folder).path
+
+    def verify(self, entry: Entry | Backbone, *, accept: bool = False) -> VerificationReport:
+        """Reads an entry's checkpoint again, whole, and checks all that is known of it.
+
+        That is the archive's digest, its structure, the unpacked files' digests, and each tensor's own
+        checksum. What is not on disk yet is fetched. A damaged file of the cache is removed.
+
+        Args:
+          entry: the registry's entry; its `name` and `checkpoint` are read.
+          accept: as for `archive`.
+
+        Raises:
+          VerificationError: something differs; a damaged tensor is named.
+        """
+        tensors = tensor_bytes = 0
+
+        def find(folder: Path) -> Path:
+            nonlocal tensors, tensor_bytes
+            prefix = find_checkpoint(folder)
+            tensors, tensor_bytes = read_tensors(prefix)
+            return prefix
+
+        if isinstance(locate(entry.checkpoint.url), HttpLocation) and not accept:
+            self._check_download(entry.checkpoint.url, entry.name)
+        found = self.archive(entry.checkpoint, entry.name, "checkpoints", find, accept=accept)
+        changed = found.unpacked.changed_contents()
+        if changed is not None:
+            found.unpacked.forget(self.cache)
+            raise _changed_copy(entry.name, changed, "its digest differs")
+        return VerificationReport(entry.name, found, tensors, tensor_bytes)
+
+    def archive(
+        self, remote: RemoteFile, name: str, kind: str, find: Callable[[Path], Path], *, accept: bool = False
+    ) -> Fetched:
+        """Makes sure that an archive is on disk, verified and unpacked.
+
+        At first sight the file is recorded in the lock file, but only after it was unpacked and checked; a
+        file that fails is not kept.
+
+        Args:
+          remote: URL, and digest and length where known.
+          name: the entry's name, for messages.
+          kind: the part of the cache for its contents.
+          find: returns what is looked for in the unpacked folder; raises a `ZooError` if it is not there.
+          accept: fetch the file again and record it, as it is now, as the one to expect; nothing is recorded
+            if its contents are damaged. What the registry pins stays as pinned.
+        """
+        location = locate(remote.url)
+        # What the package brings along is as good as the package itself.
+        watched = remote.sha256 is None and not isinstance(location, PackageLocation)
+        expected = self._pins.expectation(remote.url, name) if watched and not accept else None
+        if expected is None and (remote.sha256, remote.bytes) != (None, None):
+            expected = Expectation(remote.sha256, remote.bytes)
+        if isinstance(location, HttpLocation):
+            path = self._target(remote.url)
+            download = Download(remote.url, location, path, expected, self._options, self._progress)
+            record = download.run(self._downloading(remote.url), refresh=accept)
+        else:
+            path = self._file(remote.url, location)
+            record = Record.of(path, remote.url)
+            if expected and (wrong := expected.difference(record.bytes, record.sha256)):
+                raise VerificationError(f"{remote.url}: {wrong}")
+        unpacked = None
+        try:
+            unpacked = unpack_into_cache(path, record.sha256, kind, self.cache)
+            found = find(unpacked.folder)
+        except (ArchiveError, VerificationError) as error:
+            changed = unpacked.changed_contents() if unpacked else None
+            if unpacked:
+                unpacked.forget(self.cache)
+            if changed is not None:
+                raise _changed_copy(name, changed, str(error)) from error
+            if isinstance(location, HttpLocation):
+                self._drop(remote.url)
+            raise type(error)(f"{name}: {error}") from error
+        seen = None
+        if watched:
+            seen = self._pins.record(LockedFile.of(record), accept=accept)
+        return Fetched(
+            path=found,
+            unpacked=unpacked,
+            archive=path,
+            url=remote.url,
+            sha256=record.sha256,
+            bytes=record.bytes,
+            expected_by=expected.origin if expected else None,
+            first_seen=seen.first_seen if seen else None,
+        )
+
+    def _file(self, url: str, location: LocalLocation | PackageLocation) -> Path:
+        file = location.file()
+        if isinstance(file, Path):
+            return file
+        # The package is not installed as plain files: its asset is copied out each time; it may have changed.
+        target = self._target(url)
+        with self._downloading(url):
+            write_atomically(target, file.read_bytes(), remedy=SET_CACHE)
+        return target
+
+    def _target(self, url: str) -> Path:
+        """Returns where a URL's file is, or would be, in the cache; its folder holds nothing else."""
+        return self.cache.folder("downloads") / download_name(url)
+
+    def _downloading(self, url: str) -> AbstractContextManager[None]:
+        name = download_name(url).parent.name
+        return self.cache.holding("downloads", name, f"{url}: another process is downloading it")
+
+    def _drop(self, url: str) -> None:
+        with self._downloading(url):
+            remove(self._target(url).parent)
+
+    def _check_download(self, url: str, name: str) -> None:
+        target = self._target(url)
+        record = read_record(target) if target.is_file() else None
+        found = digest_file(target) if record is not None else None
+        if found and record and (found.bytes, found.sha256) != (record.bytes, record.sha256):
+            self._drop(url)
+            raise VerificationError(
+                f"{name}: {target} was changed on disk: expected {record.bytes} bytes with sha256 "
+                f"{record.sha256}, found {found.bytes} with {found.sha256}; "
+                f"it was removed, `zoo fetch {name}` fetches it again"
+            )
+
+
+def _changed_copy(name: str, changed: str, how: str) -> VerificationError:
+    """Returns the error for an unpacked file that was changed after it was unpacked, and is removed now."""
+    return VerificationError(
+        f"{name}: {how}; {changed} was changed on disk since it was unpacked: the unpacked copy was removed, "
+        f"`zoo fetch {name}` makes it again"
+    )

@@ -1,0 +1,255 @@
+"""Asks web servers for files, and says in one line why one did not answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from zoo.errors import DownloadError
+
+if TYPE_CHECKING:
+    import requests
+
+    from zoo.fetch.locations import HttpLocation
+
+DIGEST_SIZES_BYTES = {"crc32c": 4, "md5": 16}
+"""The digests that a storage service declares in `x-goog-hash`, and how long each is."""
+
+
+class InterruptedTransferError(Exception):
+    """A transfer ended early for a reason that may pass: worth another attempt.
+
+    Attributes:
+      reason: what happened, in one line.
+      retry_after_s: how long the server asked to wait, if it did.
+      unresolved: True if the host's name could not be resolved: most likely there is no network.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float | None = None, unresolved: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.unresolved = unresolved
+
+
+@dataclass(frozen=True)
+class ReplyHead:
+    """What a server says before it sends a body.
+
+    Attributes:
+      status: the HTTP status code.
+      reason: the status in words.
+      range_start: first byte of the file that this body holds, if it is a part.
+      total_bytes: length of the whole file, if declared.
+      etag: the validator of this version of the file.
+      last_modified: the date of this version of the file.
+      retry_after: the `Retry-After` header as it came.
+      digests: declared digests of the whole file in base64 by name: `crc32c` and `md5`.
+    """
+
+    status: int
+    reason: str = ""
+    range_start: int | None = None
+    total_bytes: int | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    retry_after: str | None = None
+    digests: Mapping[str, str] | None = None
+
+
+def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead:
+    """Returns the parts of a reply's headers that matter for a download.
+
+    Args:
+      status: the HTTP status code.
+      reason: the status in words.
+      headers: case-insensitive; repeated headers joined by commas, as HTTP allows.
+    """
+    range_start, total_bytes = _content_range(headers.get("Content-Range"))
+    if total_bytes is None and status == 200:
+        # The length of what is stored wins: a server that declares two lengths is caught by counting.
+        stored = _whole_number(headers.get("x-goog-stored-content-length"))
+        total_bytes = stored if stored is not None else _whole_number(headers.get("Content-Length"))
+    return ReplyHead(
+        status=status,
+        reason=reason,
+        range_start=range_start,
+        total_bytes=total_bytes,
+        etag=headers.get("ETag"),
+        last_modified=headers.get("Last-Modified"),
+        retry_after=headers.get("Retry-After"),
+        digests=declared_digests(headers.get("x-goog-hash", "")),
+    )
+
+
+def declared_digests(header: str) -> dict[str, str]:
+    """Returns the digests of an `x-goog-hash` header, e.g. `crc32c=n03x6A==, md5=Ojk9c3dhfxgoKVVHYwFbHQ==`.
+
+    What is of another kind, or is not base64 of the right length, is left out.
+    """
+    found: dict[str, str] = {}
+    for item in header.split(","):
+        name, _, value = item.strip().partition("=")
+        try:
+            digest = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if len(digest) == DIGEST_SIZES_BYTES.get(name.lower()):
+            found[name.lower()] = base64.b64encode(digest).decode()
+    return found
+
+
+def _whole_number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
+
+
+def _content_range(text: str | None) -> tuple[int | None, int | None]:
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", (text or "").strip())
+    return (_whole_number(match[1]), _whole_number(match[2])) if match else (None, None)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait for a server, in seconds."""
+
+    connect_s: float = 20.0
+    read_s: float = 60.0
+
+
+class HttpReply:
+    """A server's reply: its head, and its body as it arrives."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+        self.head = read_head(response.status_code, response.reason or "", response.headers)
+
+    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
+        """Yields the body as it was sent, without undoing a content encoding.
+
+        Raises:
+          InterruptedTransferError: the connection broke, or the server fell silent.
+        """
+        import urllib3
+
+        # What has arrived counts at once: a broken connection must not take a half-filled chunk along.
+        read = getattr(self._response.raw, "read1", self._response.raw.read)
+        try:
+            while chunk := read(chunk_bytes, decode_content=False):
+                yield chunk
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise InterruptedTransferError(_cause(error)) from error
+
+
+class HttpTransport:
+    """Asks web servers for files; one session of connections, with the proxies that `requests` finds."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        import requests
+
+        self._timeouts = timeouts
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"zoo/{_version()}"
+
+    def __enter__(self) -> HttpTransport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing a session leaves its idle connections to the garbage collector.
+        adapters: list[Any] = list(self._session.adapters.values())
+        for adapter in adapters:
+            for connections in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                keys = connections.pools.keys()
+                for key in keys:
+                    connections.pools[key].close()
+        self._session.close()
+
+    @contextmanager
+    def ask(self, location: HttpLocation, headers: Mapping[str, str]) -> Iterator[HttpReply]:
+        """Sends one GET request and gives the reply, whatever its status.
+
+        Raises:
+          InterruptedTransferError: no answer, for a reason that may pass.
+          DownloadError: no answer, and asking again is no use.
+        """
+        import requests
+
+        try:
+            response = self._session.get(
+                location.url,
+                headers={"Accept-Encoding": location.accept_encoding, **headers},
+                stream=True,
+                timeout=(self._timeouts.connect_s, self._timeouts.read_s),
+            )
+        except requests.RequestException as error:
+            _raise_unanswered(location.url, error)
+        try:
+            yield HttpReply(response)
+        finally:
+            response.close()
+
+
+def _raise_unanswered(url: str, error: requests.RequestException) -> NoReturn:
+    import requests
+
+    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    if isinstance(error, requests.exceptions.SSLError):
+        raise DownloadError(
+            f"{url}: no trusted connection: {_cause(error)}; check this machine's date and certificates"
+        ) from error
+    if isinstance(error, passing):
+        raise InterruptedTransferError(_cause(error), unresolved=_is_unresolved(error)) from error
+    raise DownloadError(f"{url}: {_cause(error)}; correct the URL") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Returns the innermost reason of a network error in one short line."""
+    import requests
+    import urllib3
+
+    chain = list(_chain(error))
+    if _is_unresolved(error):
+        return "the host's name could not be resolved"
+    # First what the operating system says: a refused connection counts as a kind of time-out to urllib3.
+    for found in chain:
+        if isinstance(found, OSError) and found.errno is not None and found.errno in errno.errorcode:
+            return os.strerror(found.errno).lower()
+    if any(isinstance(found, urllib3.exceptions.IncompleteRead) for found in chain):
+        return "the connection closed before the whole file had come"
+    silent = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    if any(isinstance(found, silent) for found in chain):
+        return "the server did not answer in time"
+    text = " ".join(str(chain[-1]).split())
+    return text or type(chain[-1]).__name__
+
+
+def _is_unresolved(error: BaseException) -> bool:
+    return any(isinstance(found, socket.gaierror) for found in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[Any] = [error]
+    while pending:
+        found = pending.pop(0)
+        if not isinstance(found, BaseException) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        pending += [getattr(found, "reason", None), *found.args, found.__cause__, found.__context__]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("panoptic-zoo")
+    except PackageNotFoundError:
+        return "unknown"
