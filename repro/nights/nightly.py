@@ -19,7 +19,7 @@ from zoo.files.atomic import write_atomically, writing
 from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
 from zoo.files.locks import holding
-from zoo.files.words import readable_size
+from zoo.files.words import counted, readable_size
 from zoo.reports.page import html
 from zoo.reports.runs import find_runs
 from zoo.reports.tables.measured import measured_tables, read_measured
@@ -112,7 +112,8 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
     with holding(out / ".lock", f"{out}: another night is running there"), _ended_by_sigterm():
         night = open_night(out, day, {"limit": settings.limit, "device": settings.device})
         if night.outcomes:
-            say(f"night {night.folder.name}: goes on, with {len(night.measured())} entries measured")
+            measured = counted(len(night.measured()), "entry", "entries")
+            say(f"night {night.folder.name}: goes on, with {measured} measured")
         queue = _plan(night, registry, entries, named, settings)
         _write(night, registry, settings)
         for number, entry in enumerate(queue, 1):

@@ -14,6 +14,7 @@ from zoo.errors import DataError, EvaluationError, InterruptedRunError, UsageErr
 from zoo.files.atomic import write_atomically
 from zoo.files.json_files import write_json
 from zoo.files.tensorflow import import_tensorflow
+from zoo.files.words import counted
 from zoo.network.devices import kind_of_device
 from zoo.reports.tables.run_table import markdown
 from zoo.repro.datasets.dataset import images_in_dataset, require_headers, usable_images
@@ -216,7 +217,7 @@ def _measure(
     done = folder.done(image_ids)
     done -= set(missing_predictions(folder.predictions, done))
     if done:
-        say(f"going on with {len(done)} images of an interrupted run in {folder.root}")
+        say(f"going on with {counted(len(done), 'image')} of an interrupted run in {folder.root}")
     official = start_official(dataset, image_ids, folder.predictions, folder.official, cache=cache)
     try:
         with pipeline:
