@@ -58,9 +58,19 @@ class InUseError(ZooError):
 
 
 class InterruptedRunError(ZooError):
-    """A run stopped by the user; what was computed is kept."""
+    """A run stopped by the user; what was computed is kept.
+
+    Attributes:
+      images_done: how many of the run's `images` are done; None where no run over images was stopped.
+      images: how many images the run is over.
+    """
 
     exit_code = 130
+
+    def __init__(self, message: str, images_done: int | None = None, images: int | None = None) -> None:
+        super().__init__(message)
+        self.images_done = images_done
+        self.images = images
 
 
 def cannot_write(path: Path, error: OSError, remedy: str = "give another folder") -> str:

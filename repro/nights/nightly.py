@@ -196,7 +196,6 @@ def _measure(night: Night, registry: Registry, entry: Entry, work: Path, setting
     with writing(log):
         made.unlink(missing_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
-        printed_before = log.stat().st_size if log.exists() else 0
     ended = call_zoo(
         _words(entry, work, settings, restart=restart),
         log,
@@ -208,8 +207,7 @@ def _measure(night: Night, registry: Registry, entry: Entry, work: Path, setting
         record = read_record(made)
         write_json(night.record_path(entry.name), record)
         return replace(outcome, result=_judged(record), reason=None, begun_with=None)
-    output = log.read_bytes()[printed_before:].decode("utf-8", errors="replace")
-    return replace(outcome, result=FAILED, reason=ended.error(output).removeprefix(f"{entry.name}: "))
+    return replace(outcome, result=FAILED, reason=ended.error.removeprefix(f"{entry.name}: "))
 
 
 def _made(work: Path, entry: str, settings: NightSettings) -> Path:

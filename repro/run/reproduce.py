@@ -235,7 +235,9 @@ def _measure(
             say(numbers_so_far(folder, kept, dataset.info, images_in_dataset(dataset)))
         raise InterruptedRunError(
             f"{name}: interrupted with {len(kept)} of {len(image_ids)} images done; "
-            f"run the same command again to go on (kept in {folder.root})"
+            f"run the same command again to go on (kept in {folder.root})",
+            images_done=len(kept),
+            images=len(image_ids),
         ) from None
     finally:
         official.close()

@@ -24,6 +24,7 @@ from zoo.cli.options import RegistryFiles, registry_files
 from zoo.cli.report import report_app
 from zoo.cli.reproduce import reproduce
 from zoo.errors import InterruptedRunError, UsageError, ZooError
+from zoo.repro.nights.exit_file import write_exit_file
 
 # What the parser raises on a wrong call; its module differs between versions of Typer.
 _ParserError: Any = typer.BadParameter.__base__
@@ -136,14 +137,14 @@ def main() -> None:
     try:
         try:
             # Otherwise the parser would turn an abandoned question into 1.
-            code = app(standalone_mode=False) or 0
+            code = app(prog_name="zoo", standalone_mode=False) or 0
         finally:
             sys.stdout.flush()
     except _ParserError as error:
         error.show()
         code = UsageError.exit_code
     except ZooError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", InterruptedRunError.exit_code)
     except BrokenPipeError:
@@ -185,6 +186,8 @@ def _describe_unexpected(error: BaseException) -> str:
     )
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
-    print(f"zoo: error: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, exit_code: int, error: BaseException | None = None) -> NoReturn:
+    line = " ".join(message.split())
+    write_exit_file(line, exit_code, error)
+    print(f"zoo: error: {line}", file=sys.stderr)
     sys.exit(exit_code)

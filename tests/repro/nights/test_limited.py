@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +10,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from zoo.repro.nights.limited import Ended, call_zoo
+from zoo.errors import InterruptedRunError
+from zoo.repro.nights.exit_file import EXIT_FILE, write_exit_file
+from zoo.repro.nights.limited import Ended, _last_line, call_zoo
 
 NAME = "minicity/mobilenet_v3_small_os16"
 
@@ -32,10 +36,10 @@ def test_a_command_that_ends_by_itself(quiet: None, tmp_path: Path) -> None:
     assert NAME in (tmp_path / "log.txt").read_text()
     # The next one adds to the file.
     failed = call_zoo(["show", "no/such_entry"], tmp_path / "log.txt")
-    output = (tmp_path / "log.txt").read_text()
-    assert failed.exit_code == 2
-    assert failed.error(output).startswith("no entry 'no/such_entry'")
-    assert NAME in output
+    assert failed.exit_code == failed.note["exit_code"] == 2
+    assert failed.error.startswith("no entry 'no/such_entry'")
+    assert failed.last_line == f"zoo: error: {failed.error}"
+    assert NAME in (tmp_path / "log.txt").read_text()
     assert ended.duration_s > 0
 
 
@@ -49,7 +53,7 @@ def test_it_runs_the_installed_package_wherever_it_starts(
 
 def test_a_limit_of_time(quiet: None, tmp_path: Path) -> None:
     ended = call_zoo(["reproduce", NAME, "--out", str(tmp_path)], tmp_path / "log.txt", timeout_s=0.6)
-    assert ended.limit == ended.error("") == "ended after 0.01 minutes"
+    assert ended.limit == ended.error == "ended after 0.01 minutes"
     assert not (tmp_path / NAME.replace("/", "__") / "record.json").exists()
 
 
@@ -63,28 +67,44 @@ def test_a_limit_of_memory(quiet: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "output", "expected"),
+    ("exit_code", "note", "last_line", "expected"),
     [
-        (3, "zoo: 2 of 30\nzoo: error: a/b: no data\n", "a/b: no data"),
-        (-signal.SIGSEGV, "zoo: 2 of 30\n", "ended by SIGSEGV"),
-        (-signal.SIGKILL, "", "ended by SIGKILL; the machine may have run out of memory"),
-        (1, "Traceback\n  here\nValueError: 7\n\n", "ended with exit code 1: ValueError: 7"),
-        (9, "", "ended with exit code 9"),
+        (3, {"message": "a/b: no data"}, "zoo: 2 of 30", "a/b: no data"),
+        (-signal.SIGSEGV, {}, "zoo: 2 of 30", "ended by SIGSEGV"),
+        (-signal.SIGKILL, {}, "", "ended by SIGKILL; the machine may have run out of memory"),
+        (1, {}, "ValueError: 7", "ended with exit code 1: ValueError: 7"),
+        (9, {}, "", "ended with exit code 9"),
     ],
 )
-def test_an_error_is_one_line(exit_code: int, output: str, expected: str) -> None:
-    assert Ended(exit_code, None, 1.0, 1).error(output) == expected
+def test_an_error_is_one_line(exit_code: int, note: dict[str, Any], last_line: str, expected: str) -> None:
+    assert Ended(exit_code, None, 1.0, 1, note, last_line).error == expected
 
 
-def test_a_limit_says_how_far_the_run_was() -> None:
-    ended = Ended(130, "ended after 5 minutes", 301.0, 1)
-    output = "zoo: error: a/b: interrupted with 12 of 500 images done; run the same command again\n"
-    assert ended.error(output) == "ended after 5 minutes with 12 of 500 images done"
+@pytest.mark.parametrize(
+    ("output", "expected"), [(b"", ""), (b"one\n", "one"), (b"one\n two\xff \r\n \n\n", "two\ufffd")]
+)
+def test_the_last_line_of_any_output(output: bytes, expected: str) -> None:
+    assert _last_line(output) == expected
+
+
+def test_an_exit_file_says_how_far_the_run_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "exit.json"
+    write_exit_file("nobody asks", 3)
+    monkeypatch.setenv(EXIT_FILE, str(path))
+    write_exit_file("a/b: interrupted", 130, InterruptedRunError("a/b: interrupted", 12, 500))
+    note = json.loads(path.read_text(encoding="utf-8"))
+    assert note == {"message": "a/b: interrupted", "exit_code": 130, "images_done": 12, "images": 500}
+    ended = Ended(130, "ended after 5 minutes", 301.0, 1, note)
+    assert ended.error == "ended after 5 minutes with 12 of 500 images done"
+    # A folder that is gone is no second error.
+    monkeypatch.setenv(EXIT_FILE, str(path / "below a file"))
+    write_exit_file("a/b: no data", 3)
 
 
 CALLS = """
 import sys
 from pathlib import Path
+from typing import Any
 from zoo.repro.nights.limited import call_zoo
 
 call_zoo(["reproduce", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2]) / "log.txt")
