@@ -152,7 +152,8 @@ def main() -> None:
     parser.add_argument("--xla", action="store_true", help="compile the graph operations with XLA")
     arguments = parser.parse_args()
 
-    from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess
+    from zoo.model.postprocess.center_offset import postprocess
+    from zoo.model.postprocess.options import PostprocessOptions
 
     size = (arguments.height, arguments.width)
     options = PostprocessOptions(
@@ -203,7 +204,7 @@ def main() -> None:
     print(f"ratio                      {plain_ms / fused_ms:9.1f}")
 
     if arguments.graph or arguments.xla:
-        from zoo.model.postprocess.graph import postprocess_graph
+        from zoo.model.postprocess.center_offset_graph import postprocess_graph
 
         for jit_compile in [False] * arguments.graph + [True] * arguments.xla:
 
@@ -219,11 +220,10 @@ def main() -> None:
 
 def time_steps(function: Callable, repeat: int) -> None:
     """Prints thread time per kernel: the sum over threads of one call."""
-    from zoo.model.postprocess.panoptic import kernels as postprocess_kernels
-    from zoo.model.postprocess.panoptic import panoptic as postprocess
+    from zoo.model.postprocess import center_offset, grouping, merging, scoring, upsampling
 
     spent: dict[str, float] = {}
-    modules = [postprocess_kernels, postprocess]
+    modules = [center_offset, grouping, merging, scoring, upsampling]
     originals = {
         (module, name): each
         for module in modules

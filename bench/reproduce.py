@@ -48,7 +48,7 @@ import sys, time
 from pathlib import Path
 from zoo.fetch.fetcher import Fetcher
 from zoo.registry import load_registry
-from zoo.model.postprocess.panoptic import PostprocessOptions
+from zoo.model.postprocess.options import PostprocessOptions
 from zoo.repro.cityscapes.dataset import open_cityscapes
 from zoo.repro.run.predictor import Predictor
 from zoo.repro.run.reproduce import RunSettings

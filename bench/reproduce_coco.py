@@ -48,7 +48,7 @@ from zoo.fetch.fetcher import Fetcher
 from zoo.network.loading import build
 from zoo.model.folding import fold_batch_norm
 from zoo.model.decoders.panoptic_deeplab import compile_inference
-from zoo.model.postprocess.panoptic import PostprocessOptions
+from zoo.model.postprocess.options import PostprocessOptions
 from zoo.registry import load_registry
 from zoo.repro.run import pipeline
 from zoo.repro.coco.dataset import open_coco

@@ -15,7 +15,8 @@ import tensorflow as tf
 from zoo.errors import UsageError
 from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
-from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess, postprocess_full_resolution
+from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.preprocess import network_input, resized_size
 
 # ruff: noqa: D102 (the members of a data set's classes are described in `zoo.repro.datasets.dataset`)

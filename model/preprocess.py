@@ -1,17 +1,15 @@
-"""Images to a network's input and back: the reference's resizing and padding, and what undoes it.
+"""Images to a network's input: the reference's resizing and padding.
 
 An image is resized so that its shorter side reaches `min_resize_value` without the longer one exceeding
 `max_resize_value`, then padded at the bottom and right to the crop size with the pixel that normalisation
-turns into zero. Predictions are cut to the resized image and resized back, label maps to the nearest pixel.
+turns into zero. `zoo.model.postprocess.result` undoes both.
 
-Source: google-research/deeplab2, `data/preprocessing/input_preprocessing.py` and `preprocess_utils.py`;
-`undo_preprocessing` in `model/utils.py`.
+Source: google-research/deeplab2, `data/preprocessing/input_preprocessing.py` and `preprocess_utils.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,37 +71,6 @@ def network_input(image: Any, size: Any, crop_size: tuple[int, int]) -> Any:
     # Around the mean, as the reference does: fractions of a resized image are rounded on the way.
     padded = tf.pad(resized[0] - MEAN_PIXEL, padding) + MEAN_PIXEL
     return tf.ensure_shape(padded, (*crop_size, 3))
-
-
-@dataclass(frozen=True, eq=False)
-class NearestSampling:
-    """The source pixel of each target pixel, one axis, corners aligned, as TensorFlow's resize rounds it.
-
-    Attributes:
-      rows: [raw height] int64.
-      columns: [raw width] int64.
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-
-    @classmethod
-    def between(cls, source_size: tuple[int, int], target_size: tuple[int, int]) -> NearestSampling:
-        """Samples maps of `source_size` (height, width) at `target_size`."""
-        return cls(*(_nearest(*sides) for sides in zip(source_size, target_size, strict=True)))
-
-    def __call__(self, label_map: np.ndarray) -> np.ndarray:
-        """Resizes a map [h or more, w or more] to the target size; what lies beyond the source is cut off."""
-        return label_map[np.ix_(self.rows, self.columns)]
-
-
-def _nearest(source: int, target: int) -> np.ndarray:
-    scale = np.float32(source - 1) / np.float32(target - 1) if target > 1 else np.float32(source)
-    position = np.arange(target).astype(np.float32) * scale
-    below = np.floor(position)
-    # Halves go up, as in C; NumPy's own rounding takes them to the even neighbour.
-    nearest = below + (position - below >= np.float32(0.5))
-    return np.minimum(nearest.astype(np.int64), source - 1)
 
 
 def _both_sides(value: Sequence[int]) -> tuple[int, int] | None:

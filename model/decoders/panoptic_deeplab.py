@@ -2,7 +2,7 @@
 
 (CVPR 2020.) An encoder; two decoders on the same features, one for semantics, one for instances; three heads.
 Images go in, maps at a quarter of their size come out. Up-sampling, arg-max and grouping belong to
-`zoo.model.postprocess.panoptic`.
+`zoo.model.postprocess.center_offset`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.model.postprocess.panoptic import PostprocessOptions
+from zoo.model.postprocess.options import PostprocessOptions
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.run.predictor import Predictor
 from zoo.repro.run.progress import Progress

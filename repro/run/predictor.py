@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.model.postprocess.panoptic import ImagePrediction, postprocess, postprocess_full_resolution
+from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.result import ImagePrediction
 from zoo.model.preprocess import entry_resized_size, network_input
 from zoo.network.devices import describe, strategy_for
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.fetch.fetcher import Fetched
-    from zoo.model.postprocess.panoptic import PostprocessOptions
+    from zoo.model.postprocess.options import PostprocessOptions
     from zoo.registry import Entry
     from zoo.repro.run.reproduce import RunSettings
 

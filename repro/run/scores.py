@@ -16,7 +16,7 @@ from zoo.metrics.segments import ImageSegments, OfficialTruth
 from zoo.repro.records.record import finite
 
 if TYPE_CHECKING:
-    from zoo.model.postprocess.panoptic import Instances
+    from zoo.model.postprocess.instances import Instances
     from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.datasets.dataset import Sample
 

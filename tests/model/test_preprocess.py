@@ -4,7 +4,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.model.preprocess import NearestSampling, network_input, resized_size
+from zoo.model.postprocess.sampling import Grid
+from zoo.model.preprocess import network_input, resized_size
 
 SIDES = st.integers(40, 1000)
 
@@ -65,7 +66,7 @@ def test_nearest_sampling_equals_tensorflow(source, target):
     expected = tf.compat.v1.image.resize_nearest_neighbor(
         positions[None, ..., None], target, align_corners=True
     )
-    np.testing.assert_array_equal(NearestSampling.between(source, target)(positions), expected[0, ..., 0])
+    np.testing.assert_array_equal(Grid.of(source, target).nearest(positions), expected[0, ..., 0])
 
 
 @settings(max_examples=60)
@@ -83,8 +84,8 @@ def test_there_and_back_moves_no_centroid_by_a_pixel(raw, value, seed):
     size = resized_size(raw, crop, (value,), (value,))
     assert all(1 <= side <= most for side, most in zip(size, crop, strict=True))
     padded = np.full(crop, -1, np.int32)
-    padded[: size[0], : size[1]] = NearestSampling.between(raw, size)(labels)
-    restored = NearestSampling.between(size, raw)(padded)
+    padded[: size[0], : size[1]] = Grid.of(raw, size).nearest(labels)
+    restored = Grid.of(size, raw).nearest(padded)
     assert restored.shape == raw
     # Where an image shrinks to less than half, a pixel of the smaller image is the measure.
     shrinking = max(raw[0] / size[0], raw[1] / size[1])

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from zoo.model.layers import resize_bilinear
-from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess, postprocess_full_resolution
+from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.options import PostprocessOptions
 
 CROP, VALID = (65, 81), (57, 73)
 OPTIONS = PostprocessOptions(

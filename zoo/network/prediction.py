@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.model.postprocess.panoptic import PostprocessOptions
+    from zoo.model.postprocess.options import PostprocessOptions
     from zoo.model.predict import PanopticPrediction
     from zoo.registry import Entry
     from zoo.registry.dataset_info import DatasetInfo
@@ -93,7 +93,7 @@ def postprocess_options(entry: Entry) -> PostprocessOptions:
     Raises:
       UsageError: its classes are not known.
     """
-    from zoo.model.postprocess.panoptic import PostprocessOptions
+    from zoo.model.postprocess.options import PostprocessOptions
 
     return PostprocessOptions.from_entry(entry.evaluation, classes_of(entry))
 

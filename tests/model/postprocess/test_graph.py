@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.model.postprocess.graph import postprocess_graph, postprocess_graph_full_resolution
-from zoo.model.postprocess.panoptic import PostprocessOptions, postprocess, postprocess_full_resolution
+from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.center_offset_graph import postprocess_graph, postprocess_graph_full_resolution
+from zoo.model.postprocess.options import PostprocessOptions
 
 DATA = Path(__file__).parents[2] / "data" / "postprocess"
 CITYSCAPES = {"thing_class_ids": tuple(range(11, 19)), "label_divisor": 1000, "void_label": 255}

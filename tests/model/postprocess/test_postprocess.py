@@ -13,17 +13,12 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import UsageError
-from zoo.model.postprocess.graph import upsample
-from zoo.model.postprocess.panoptic import (
-    PanopticResult,
-    PostprocessOptions,
-    find_centers,
-    group_pixels,
-    merge,
-    postprocess,
-    postprocess_batch,
-    postprocess_full_resolution,
-)
+from zoo.model.postprocess.center_offset import postprocess, postprocess_batch, postprocess_full_resolution
+from zoo.model.postprocess.center_offset_graph import upsample
+from zoo.model.postprocess.grouping import find_centers, group_pixels
+from zoo.model.postprocess.merging import merge
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.postprocess.result import PanopticResult
 
 DATA = Path(__file__).parents[2] / "data" / "postprocess"
 CITYSCAPES = {"thing_class_ids": tuple(range(11, 19)), "label_divisor": 1000, "void_label": 255}
@@ -164,7 +159,7 @@ def test_tensors_are_read_in_place() -> None:
     maps, panoptic, options = network("mobilenet_v3_small_os16")
     tensors = [tf.constant(each) for each in maps]
     assert_same_map("panoptic", postprocess(*tensors, NETWORK_SIZE, options).panoptic, panoptic)
-    from zoo.model.postprocess.steps import float32_view
+    from zoo.model.postprocess.upsampling import float32_view
 
     assert np.shares_memory(float32_view(tensors[0]), np.asarray(memoryview(tensors[0])))
     assert np.shares_memory(float32_view(maps[0]), maps[0])

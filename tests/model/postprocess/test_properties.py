@@ -7,16 +7,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.model.postprocess.graph import upsample, upsample_offsets
-from zoo.model.postprocess.panoptic import (
-    PostprocessOptions,
-    find_centers,
-    group_pixels,
-    hash_map_order,
-    merge,
-    postprocess,
-    postprocess_full_resolution,
-)
+from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.center_offset_graph import upsample, upsample_offsets
+from zoo.model.postprocess.grouping import find_centers, group_pixels
+from zoo.model.postprocess.merging import hash_map_order, merge
+from zoo.model.postprocess.options import PostprocessOptions
 
 OPTIONS = PostprocessOptions(tuple(range(3, 7)), label_divisor=1000, void_label=255, stuff_area_limit=20)
 SEEDS = st.integers(0, 2**32 - 1)

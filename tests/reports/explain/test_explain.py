@@ -19,7 +19,7 @@ import pytest
 from zoo.errors import DataError
 from zoo.files.json_files import write_json
 from zoo.metrics.segments import OfficialTruth
-from zoo.model.postprocess.panoptic import Instances
+from zoo.model.postprocess.instances import Instances
 from zoo.reports.explain.steps import AP_OF_CITYSCAPES, AP_OF_COCO, PQ_RULES, Explanation, explain
 from zoo.reports.explain.tables import class_table, markdown, points, step_rows, terminal
 from zoo.reports.explain.waterfall import Step, Waterfall

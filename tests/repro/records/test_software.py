@@ -53,7 +53,7 @@ def test_an_edit_of_what_only_shows_numbers_lets_a_run_go_on(copy: Path, tmp_pat
     "file",
     [
         "model/layers.py",
-        "model/postprocess/kernels.py",
+        "model/postprocess/scoring.py",
         "metrics/panoptic_quality.py",
         "repro/datasets/dataset.py",
         "registry/schema.py",

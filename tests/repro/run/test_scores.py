@@ -10,7 +10,7 @@ from zoo.metrics.mask_ap import MaskAP
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
-from zoo.model.postprocess.panoptic import Instances
+from zoo.model.postprocess.instances import Instances
 from zoo.repro.cityscapes.dataset import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.records.store import RunFolder

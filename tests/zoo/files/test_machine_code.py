@@ -16,7 +16,7 @@ from zoo.files.contents import prune
 EVERY_KERNEL = """
 import numba.core.caching as caching
 caching.CacheImpl._locator_classes = {locators}
-import zoo.metrics.ap_resampling, zoo.metrics.overlap, zoo.model.postprocess.kernels
+import zoo.metrics.ap_resampling, zoo.metrics.overlap, zoo.model.postprocess.scoring
 import zoo.repro.cityscapes.dataset, zoo.repro.coco.dataset, zoo.repro.datasets.predictions
 import numpy as np
 from zoo.metrics.mean_iou import _add_pixels

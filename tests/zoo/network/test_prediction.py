@@ -15,7 +15,9 @@ import zoo
 from zoo.errors import UsageError
 from zoo.fetch.fetcher import Fetcher
 from zoo.model.decoders.panoptic_deeplab import aspp_window
-from zoo.model.postprocess.panoptic import ImagePrediction, PostprocessOptions, postprocess
+from zoo.model.postprocess.center_offset import postprocess
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.postprocess.result import ImagePrediction
 from zoo.model.predict import PanopticPrediction, padded_size
 from zoo.network.prediction import classes_of, postprocess_options
 from zoo.registry import load_registry

@@ -21,8 +21,10 @@ from zoo.metrics.segments import OfficialTruth
 from zoo.model.decoders.panoptic_deeplab import at_size
 from zoo.model.folding import fold_batch_norm
 from zoo.model.multiscale import MultiScaleNetwork
+from zoo.model.postprocess.center_offset import postprocess
 from zoo.model.postprocess.instances import Instances
-from zoo.model.postprocess.panoptic import ImagePrediction, PostprocessOptions, postprocess
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.postprocess.result import ImagePrediction
 from zoo.model.predict import checked_image, make_prediction
 from zoo.network.saved_model import _whole_numbers
 from zoo.registry import load_registry

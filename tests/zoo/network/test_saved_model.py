@@ -45,7 +45,11 @@ def export(network: Any, folder: Path) -> None:
     """
     import tensorflow as tf
 
-    from zoo.model.postprocess.graph import postprocess_graph_full_resolution, upsample, upsample_offsets
+    from zoo.model.postprocess.center_offset_graph import (
+        postprocess_graph_full_resolution,
+        upsample,
+        upsample_offsets,
+    )
     from zoo.network.prediction import postprocess_options
 
     crop = network.entry.evaluation.crop_size

@@ -1,6 +1,6 @@
 """Post-processing in graph operations: for GPU and TPU, and for exported models.
 
-The same algorithm as `zoo.model.postprocess.panoptic`, with the same numbers for instances: DeepLab2's
+The same algorithm as `zoo.model.postprocess.center_offset`, with the same numbers for instances: DeepLab2's
 `model/post_processor/panoptic_deeplab.py` with `merge_semantic_and_instance_maps_op_kernel.cc`. There is no
 Python in the graph, the batch size is free, and grouping holds a few [H, W] maps for any number of centers.
 
@@ -15,8 +15,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from zoo.model.postprocess.panoptic import MAX_CHANNELS_HEIGHT_FIRST
-from zoo.model.postprocess.steps import BUCKET_COUNTS, PostprocessOptions
+from zoo.model.postprocess.merging import BUCKET_COUNTS
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.postprocess.upsampling import MAX_CHANNELS_HEIGHT_FIRST
 
 __all__ = ["postprocess_graph", "postprocess_graph_full_resolution", "upsample", "upsample_offsets"]
 
@@ -228,7 +229,7 @@ def _instance_labels(
 
 
 def _hash_map_order(keys: tf.Tensor, count: tf.Tensor, capacity: int | tf.Tensor) -> tf.Tensor:
-    """Brings the first `count` keys into the order of `zoo.model.postprocess.panoptic.hash_map_order`."""
+    """Brings the first `count` keys into the order of `zoo.model.postprocess.merging.hash_map_order`."""
     bucket_counts = tf.constant(BUCKET_COUNTS, tf.int32)
     static = isinstance(capacity, int)
     # Segments must be a static number for XLA: the largest table that the capacity can lead to.

@@ -1,0 +1,110 @@
+"""What post-processing makes of one image: label maps and scored instances, at the size that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from zoo.model.postprocess.grouping import Things
+from zoo.model.postprocess.instances import Instances, InstanceSums, instances_from_sums
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.postprocess.sampling import Grid
+from zoo.model.postprocess.scoring import Scorer, Size
+from zoo.model.postprocess.threads import for_rows, workers_for
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrediction:
+    """What is predicted for an image, at the size of that image.
+
+    Attributes:
+      panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff).
+      semantic: [H, W] uint8, class of the largest probability.
+      instances: the things in `panoptic` with their scores.
+    """
+
+    panoptic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)
+    instances: Instances
+
+
+@dataclass(eq=False)
+class PanopticResult:
+    """The maps of one image.
+
+    Attributes:
+      panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff).
+      semantic: [H, W] uint8, class of the largest probability.
+      instance: [H, W] int32, 1 + index of the pixel's center at thing pixels, 0 elsewhere.
+      centers: [N, 2] int32, (y, x).
+      center_scores: [N] float32, heatmap values.
+      options: as given.
+      instance_labels: [N + 1] int32, panoptic label of each value of `instance`.
+      num_classes: classes that have a probability.
+      scorer: adds up probabilities.
+    """
+
+    panoptic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)
+    instance: np.ndarray = field(repr=False)
+    centers: np.ndarray
+    center_scores: np.ndarray
+    options: PostprocessOptions = field(repr=False)
+    instance_labels: np.ndarray = field(repr=False)
+    num_classes: int = field(repr=False)
+    scorer: Scorer = field(repr=False)
+
+    @cached_property
+    def instance_score_map(self) -> np.ndarray:
+        """[H, W] float32: heatmap value of the pixel's center at thing pixels, 0 elsewhere."""
+        return self._instance_scores[self.instance]
+
+    def instances(self, valid_size: Size | None = None) -> Instances:
+        """Scores the thing segments, as DeepLab2's `combined_instance_scores` does.
+
+        Args:
+          valid_size: (height, width) of the image without padding: only this top-left region counts.
+        """
+        size = self._valid(valid_size or self.semantic.shape)
+        return self._scored(self.semantic, self.instance, size, size)
+
+    def restored(self, valid_size: Size, raw_size: Size) -> ImagePrediction:
+        """Undoes padding and resizing, and scores the thing segments at the raw image's size.
+
+        Label maps are resized to the nearest pixel, probabilities bilinearly, corners aligned.
+
+        Args:
+          valid_size: (height, width) of the resized image, without padding.
+          raw_size: (height, width) of the raw image.
+        """
+        height, width = valid_size = self._valid(valid_size)
+        if valid_size == raw_size:
+            panoptic, semantic = self.panoptic[:height, :width], self.semantic[:height, :width]
+            return ImagePrediction(panoptic, semantic, self.instances(valid_size))
+        maps = (self.panoptic, self.semantic, self.instance)
+        panoptic, semantic, instance = map(Grid.of(valid_size, raw_size).nearest, maps)
+        return ImagePrediction(panoptic, semantic, self._scored(semantic, instance, valid_size, raw_size))
+
+    def _valid(self, size: tuple[int, ...]) -> Size:
+        height, width = self.semantic.shape
+        return min(size[0], height), min(size[1], width)
+
+    def _scored(
+        self, semantic: np.ndarray, instance: np.ndarray, valid_size: Size, raw_size: Size
+    ) -> Instances:
+        options = self.options
+        label_class = self.instance_labels // options.label_divisor
+        is_thing = np.isin(label_class, options.thing_class_ids) & (label_class != options.void_label)
+        height = raw_size[0]
+        sums = InstanceSums.zeros(
+            np.where(label_class < self.num_classes, label_class, -1), workers_for(height)
+        )
+        add_rows = self.scorer(Things(semantic, options.thing_index, instance), valid_size, raw_size)
+        for_rows(height, lambda worker, *rows: add_rows(sums.of_worker(worker), *rows))
+        return instances_from_sums(sums.total(), self.instance_labels, self._instance_scores, is_thing)
+
+    @property
+    def _instance_scores(self) -> np.ndarray:
+        return np.concatenate([np.zeros(1, np.float32), self.center_scores])
