@@ -1,4 +1,4 @@
-"""Run records on disk, alone or with the folder of their run."""
+"""Reads run records, alone or with the folder of their run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import DataError
 from zoo.repro.records.record import read_record
@@ -56,9 +56,19 @@ class Run:
         return self.started[:10] or "?"
 
     @property
+    def settings(self) -> str:
+        """What the run was asked to compute, in words; see `settings_of`."""
+        return settings_of(self.record)
+
+    @property
+    def title(self) -> str:
+        """The entry and the settings, which name a history of runs."""
+        return f"{self.entry}, {self.settings}"
+
+    @property
     def class_names(self) -> list[str]:
         """The data set's classes, by train id."""
-        return list(self.record.get("per_class", {}).get("internal", {}).get("pq", {}))
+        return list(self.per_class("internal", "pq"))
 
     @property
     def thing_names(self) -> set[str]:
@@ -71,9 +81,19 @@ class Run:
         """Returns a metric in percent, None where it was not measured or nothing of its kind occurs."""
         return finite_or_none(self.record.get("metrics", {}).get(evaluator, {}).get(metric))
 
+    def per_class(self, evaluator: str, metric: str) -> dict[str, float | None]:
+        """Returns class -> value, None where the class does not occur; nothing where it was not measured."""
+        values = (self.record.get("per_class") or {}).get(evaluator, {}).get(metric, {})
+        return {name: finite_or_none(value) for name, value in values.items()}
+
+    def claim(self, evaluator: str, metric: str) -> dict[str, Any] | None:
+        """Returns the claim about a metric; None where nothing was published."""
+        claims = self.record["claims"]
+        return next((it for it in claims if (it["evaluator"], it["metric"]) == (evaluator, metric)), None)
+
     def image_ids(self) -> list[str]:
-        """Returns the images of the run whose statistics are beside the record; none unless all are there."""
-        names = self._folder.images_of(self.record)
+        """Returns the images of the run; none unless the statistics of all are beside the record."""
+        names = self.folder.images_of(self.record)
         return names if len(names) == self.record["images"] else []
 
     def images(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -82,24 +102,15 @@ class Run:
         Raises:
           DataError: a file is damaged.
         """
-        from zoo.repro.records.statistics import check_statistics
+        from zoo.repro.records.statistics import read_statistics
 
-        for image_id in self.image_ids():
-            arrays = self._folder.read_image(image_id)
-            if arrays is None:
-                raise DataError(
-                    f"{self._folder.images / image_id}.npz: is damaged; "
-                    f"run `zoo reproduce {self.entry}` again"
-                )
-            check_statistics(arrays, self._folder.images / f"{image_id}.npz")
-            yield image_id, arrays
-
-    def file(self, name: str) -> Path:
-        """Returns the path of a file of the run folder."""
-        return self._folder.root / name
+        names = self.image_ids()
+        yield from zip(names, read_statistics(self.folder, names), strict=True)
 
     @property
-    def _folder(self) -> RunFolder:
+    def folder(self) -> RunFolder:
+        """The folder that holds the record, and the run's files where they were kept."""
+        # It reads arrays; most reports need the record alone.
         from zoo.repro.records.store import RunFolder
 
         return RunFolder(self.path.parent)
@@ -109,19 +120,13 @@ def open_run(path: Path) -> Run:
     """Returns the run whose record is `path`, or is in the folder `path`, or is the only one below it.
 
     Raises:
-      DataError: there is no record, or several, or it is none of this schema.
+      DataError: there is no record, or several, or it does not follow the schema.
     """
-    path = Path(path)
-    if path.is_dir() and not (path / "record.json").exists():
-        below = sorted(_records_below(path))
-        if len(below) > 1:
-            raise DataError(
-                f"{path}: expected one run record, found {len(below)}; "
-                f"give one of them, as {below[0]} or {below[1]}"
-            )
-        if not below:
-            raise DataError(f"{path}: no run record in it; {_how_to_get_one(path)}")
-        path = below[0]
+    found = record_files([path])
+    if len(found) > 1:
+        such = f"give one of them, as {found[0]} or {found[1]}"
+        raise DataError(f"{path}: expected one run record, found {len(found)}; {such}")
+    path = found[0]
     record = read_record(path)
     return Run(path / "record.json" if path.is_dir() else path, record)
 
@@ -129,7 +134,7 @@ def open_run(path: Path) -> Run:
 def find_runs(paths: Iterable[Path]) -> list[Run]:
     """Returns all runs in files and folders, the oldest first.
 
-    A record that was copied counts once, where the files of its run are.
+    Of a record and its copies, the one beside the files of its run counts.
 
     Args:
       paths: records, run folders, or folders above them. In a folder above, `record.json` of each run folder
@@ -141,32 +146,31 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     found: dict[str, Run] = {}
     for record in record_files(paths):
         run = open_run(record)
-        same = found.setdefault(json.dumps(run.record, sort_keys=True), run)
-        if run.image_ids() and not same.image_ids():
-            found[json.dumps(run.record, sort_keys=True)] = run
+        content = json.dumps(run.record, sort_keys=True)
+        if content not in found or (run.image_ids() and not found[content].image_ids()):
+            found[content] = run
     return sorted(found.values(), key=lambda run: (run.started, str(run.path)))
 
 
 def record_files(paths: Iterable[Path]) -> list[Path]:
-    """Returns the records, run folders, and what lies below folders above them; see `find_runs`.
+    """Returns the records and run folders that are given, and those below the folders that are given.
 
     Raises:
       DataError: there is no record in a folder.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir() and not (path / "record.json").exists():
-            below = sorted(_records_below(path))
-            if not below:
-                raise DataError(f"{path}: no run record in it; {_how_to_get_one(path)}")
+        if not path.is_dir() or (path / "record.json").exists():
+            found.append(path)
+        elif below := sorted(_records_below(path)):
             found += below
         else:
-            found.append(path)
+            raise DataError(f"{path}: no run record in it; {_how_to_get_one(path)}")
     return found
 
 
 def one_of_each_entry(runs: Iterable[Run]) -> list[Run]:
-    """Returns the newest run of each entry, and before all others one measured as what was published."""
+    """Returns the newest run of each entry, but before all others one measured as the published numbers."""
 
     def rank(run: Run) -> tuple[bool, bool, str]:
         settings = run.record.get("settings", {})
@@ -216,7 +220,7 @@ def _is_record(path: Path) -> bool:
 
 
 def finite_or_none(value: Any) -> float | None:
-    """Returns a number as a float, and what is no finite number as None."""
+    """Returns a finite number as a float, and None for anything else."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
@@ -235,11 +239,38 @@ def conditions(record: Mapping[str, Any]) -> dict[str, str]:
     return {name: _shown(value) for name, value in found.items() if value is not None}
 
 
-def changed_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns (name, before, after) of each condition that differs between two records."""
+def settings_of(record: Mapping[str, Any]) -> str:
+    """Returns what the run of a record was asked to compute, in words.
+
+    Numbers of other settings are not comparable. Device, versions and data are not settings: where they
+    change, a history says so.
+    """
+    asked, images, of = (record.get(key) for key in ("settings", "images", "images_in_dataset"))
+    if not asked:
+        return "settings not recorded"
+    scales = asked.get("scales", [1.0])
+    words = [
+        str(asked.get("precision", "")),
+        "" if scales == [1.0] else f"scales {', '.join(f'{scale:g}' for scale in scales)}",
+        "with mirrored images" if asked.get("flip") else "",
+        "all images" if images == of else f"{images} of {of or '?'} images",
+    ]
+    return " · ".join(word for word in words if word)
+
+
+class ChangedCondition(NamedTuple):
+    """A condition that differs between two records; `none` where one of them has no such condition."""
+
+    name: str
+    before: str
+    after: str
+
+
+def changed_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ChangedCondition]:
+    """Returns each condition that differs between two records."""
     old, new = conditions(before), conditions(after)
     return [
-        (name, old.get(name, "none"), new.get(name, "none"))
+        ChangedCondition(name, old.get(name, "none"), new.get(name, "none"))
         for name in {**old, **new}
         if old.get(name) != new.get(name)
     ]

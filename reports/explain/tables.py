@@ -9,6 +9,7 @@ from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.tables.markdown_table import aligned_text
 
 STEP_COLUMNS = ("", "Rule", "Worth", "After it", "What the official script does")
+_NUMBERS = ("", "Worth", "After it")
 # Shares of a class below this are not shown, in percentage points of the mean.
 _SHOWN_SHARE = 0.0005
 
@@ -97,11 +98,11 @@ def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
     parts = []
     for waterfall in explanation.waterfalls:
         parts.append(headline(explanation, waterfall))
-        parts.append(aligned_text(STEP_COLUMNS, step_rows(waterfall), right=(0, 2, 3)))
+        parts.append(aligned_text(STEP_COLUMNS, step_rows(waterfall), _NUMBERS))
         if per_class:
             header, rows, others = class_table(waterfall)
             if rows:
-                parts.append(aligned_text(header, rows, right=range(1, len(header))))
+                parts.append(aligned_text(header, rows, header[1:]))
             parts += [others] if others else []
         if waterfall.metric == "pq":
             parts.append(same_line())
@@ -114,38 +115,30 @@ def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    from zoo.reports.tables.terminal import FittedTable
+    from zoo.reports.tables.terminal import fitted_table
 
     shown: list[Any] = []
     for waterfall in explanation.waterfalls:
-        table = FittedTable(
-            title=Text(headline(explanation, waterfall)),
-            header_style="bold",
-            title_justify="left",
-            leave_out_first=STEP_COLUMNS[-1:],
-        )
-        for name in STEP_COLUMNS:
-            fixed = name in ("", "Worth", "After it")
-            table.add_column(name, justify="right" if fixed else "left", no_wrap=fixed, overflow="fold")
-        for row in step_rows(waterfall):
-            cells = [Text(cell) for cell in row]
-            if float(row[2] or 0) == 0 and row[0]:
-                for cell in cells:
-                    cell.stylize("dim")
-            table.add_row(*cells)
-        shown.append(table)
-        if per_class:
-            header, rows, others = class_table(waterfall)
-            classes = FittedTable(
-                caption=Text(others) if others else None,
-                header_style="bold",
-                leave_out_first=header[:0:-1],
+        title = Text(headline(explanation, waterfall))
+        rows = [
+            [Text(cell, "dim" if row[0] and float(row[2]) == 0 else "") for cell in row]
+            for row in step_rows(waterfall)
+        ]
+        left_out = STEP_COLUMNS[-1:]
+        shown.append(
+            fitted_table(
+                STEP_COLUMNS, rows, _NUMBERS, title=title, title_justify="left", leave_out_first=left_out
             )
-            for name in header:
-                classes.add_column(name, justify="left" if name == "Class" else "right", no_wrap=True)
-            for row in rows:
-                classes.add_row(*(Text(cell) for cell in row))
-            shown.append(classes)
+        )
+        if per_class:
+            header, classes, others = class_table(waterfall)
+            caption = Text(others) if others else None
+            left_out = header[:0:-1]
+            shown.append(
+                fitted_table(
+                    header, classes, header[1:], whole=header, caption=caption, leave_out_first=left_out
+                )
+            )
     shown += [Text(ap_line(explanation))] if explanation.ap else []
     return Group(*shown)
 

@@ -11,7 +11,6 @@ from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.page.markup import Markup, join, scroll, tag
 from zoo.reports.page.waterfall_svg import draw
 from zoo.reports.runs import Run
-from zoo.reports.tables.history import title
 
 
 def explanation_parts(run: Run) -> Markup | None:
@@ -33,10 +32,10 @@ def explanation_parts(run: Run) -> Markup | None:
     tables = [_step_table(waterfall) for waterfall in explanation.waterfalls]
     words = tag(
         "details",
-        tag("summary", "The rules in words", tag("span", f" for {title(run)}", class_="unseen")),
-        scroll(join(tables), f"Rules in which the evaluators of {title(run)} differ"),
+        tag("summary", "The rules in words", tag("span", f" for {run.title}", class_="unseen")),
+        scroll(join(tables), f"Rules in which the evaluators of {run.title} differ"),
     )
-    return join((scroll(picture, f"From the internal to the official number of {title(run)}"), words))
+    return join((scroll(picture, f"From the internal to the official number of {run.title}"), words))
 
 
 def _step_table(waterfall: Waterfall) -> Markup:

@@ -15,7 +15,6 @@ from zoo.reports.tables.history import (
     describe_changes,
     moments,
     published_value,
-    title,
 )
 from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
@@ -54,7 +53,7 @@ def history_picture(histories: Sequence[Sequence[Point]]) -> Markup:
             notes += wrap(note, _NOTE_LETTERS, subsequent_indent="\N{NO-BREAK SPACE}" * 4)
         parts, label, height = _drawing(points, notes)
         name = tag(
-            "text", title(points[0].run), x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end"
+            "text", points[0].run.title, x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end"
         )
         groups.append(tag("g", name, parts, transform=f"translate(0 {top})"))
         labels.append(label)

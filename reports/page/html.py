@@ -16,7 +16,7 @@ from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
 from zoo.reports.page.markup import Markup, breakable, join, scroll, tag
 from zoo.reports.page.overview import TALL_ROWS, overview
 from zoo.reports.runs import Run, conditions
-from zoo.reports.tables.history import Point, histories, moments, settings, title
+from zoo.reports.tables.history import Point, histories, moments
 from zoo.reports.tables.history import rows as history_rows
 from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
@@ -86,7 +86,7 @@ def _header(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     links = [
         tag(
             "li",
-            tag("a", breakable(run.entry), "" if is_one_each else f", {settings(run)}", href=f"#{anchor}"),
+            tag("a", breakable(run.entry), "" if is_one_each else f", {run.settings}", href=f"#{anchor}"),
         )
         for anchor, run in newest.items()
     ]
@@ -106,7 +106,7 @@ def _pictured(points: Sequence[Point]) -> Run:
 def _entry_section(points: Sequence[Point], anchor: str) -> Markup:
     run, pictured = points[-1].run, _pictured(points)
     parts = [
-        tag("h2", breakable(run.entry), tag("small", settings(run), class_="settings"), id=anchor),
+        tag("h2", breakable(run.entry), tag("small", run.settings, class_="settings"), id=anchor),
         _cards(run),
         tag("p", f"Pictures, gap and confusion are of the run of {pictured.started[:16]}.", class_="note")
         if pictured is not run
@@ -150,7 +150,11 @@ def _cards(run: Run) -> Markup:
 
 def _drawn(run: Run) -> list[Mapping[str, Any]]:
     """Returns what the record says of the pictures whose files are there."""
-    return [p for p in run.record.get("pictures", ()) if all(map(_is_there(run), p["files"].values()))]
+    return [
+        p
+        for p in run.record.get("pictures", ())
+        if all((run.path.parent / name).is_file() for name in p["files"].values())
+    ]
 
 
 def _overview_picture(run: Run) -> Markup | None:
@@ -161,8 +165,8 @@ def _overview_picture(run: Run) -> Markup | None:
     height, width = picture["size"]
     image = tag(
         "img",
-        src=_data_uri(run.file(picture["files"]["prediction"])),
-        alt=f"Prediction for {picture['image_id']}, overview of {title(run)}",
+        src=_data_uri(run.path.parent / picture["files"]["prediction"]),
+        alt=f"Prediction for {picture['image_id']}, overview of {run.title}",
         width=width,
         height=height,
         decoding="async",
@@ -218,7 +222,12 @@ def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
                 f"{picture['wrong_segment']:.1f} % the right class in a wrong segment"
             )
         image = tag(
-            "img", src=_data_uri(run.file(name)), alt=alt, width=width, height=height, decoding="async"
+            "img",
+            src=_data_uri(run.path.parent / name),
+            alt=alt,
+            width=width,
+            height=height,
+            decoding="async",
         )
         figures.append(tag("figure", image, tag("figcaption", name_shown), class_=kind))
     facts = (
@@ -259,7 +268,7 @@ def _classes(run: Run, anchor: str) -> Markup | None:
         )
         if per_class.get("official", {}).get("ap") and not per_class.get("internal", {}).get("ap")
         else None,
-        scroll(table, f"Values per class of {title(run)}", tall=table.count("<tr") > TALL_ROWS),
+        scroll(table, f"Values per class of {run.title}", tall=table.count("<tr") > TALL_ROWS),
         class_="by-class",
     )
 
@@ -280,8 +289,8 @@ def _confusion(run: Run, anchor: str) -> Markup | None:
         ),
         tag(
             "div",
-            scroll(confusion_svg(names, confusion), f"Confusion matrix of {title(run)}"),
-            scroll(largest_confusions(names, confusion), f"Most frequent mistakes of {title(run)}"),
+            scroll(confusion_svg(names, confusion), f"Confusion matrix of {run.title}"),
+            scroll(largest_confusions(names, confusion), f"Most frequent mistakes of {run.title}"),
             class_="beside",
         ),
     )
@@ -308,7 +317,7 @@ def _history(points: Sequence[Point], anchor: str) -> Markup:
     ]
     caption = tag("caption", "All runs, the newest first; values in percent")
     table = tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="history-table")
-    name = title(points[0].run)
+    name = points[0].run.title
     notes = [tag("li", note) for note in change_notes(points)]
     return tag(
         "section",
@@ -328,18 +337,14 @@ def _provenance(run: Run) -> Markup:
     table = tag("table", tag("caption", "What was measured with what"), tag("tbody", started, rows))
     return tag(
         "details",
-        tag("summary", "Settings, versions and digests", tag("span", f" of {title(run)}", class_="unseen")),
-        scroll(table, f"Settings, versions and digests of {title(run)}"),
+        tag("summary", "Settings, versions and digests", tag("span", f" of {run.title}", class_="unseen")),
+        scroll(table, f"Settings, versions and digests of {run.title}"),
         class_="provenance",
     )
 
 
 def _swatch(colour: str) -> Markup:
     return tag("span", class_="swatch", style=f"background:{colour}")
-
-
-def _is_there(run: Run) -> Any:
-    return lambda name: run.file(name).is_file()
 
 
 def _data_uri(path: Path) -> str:
@@ -354,5 +359,5 @@ def _anchor(points: Sequence[Point], found: Sequence[Sequence[Point]]) -> str:
     """Returns the id of a section: the entry, and its settings where others are shown too."""
     run = points[0].run
     is_alone = [other[0].run.entry for other in found].count(run.entry) == 1
-    words = run.entry if is_alone else f"{run.entry} {settings(run)}"
+    words = run.entry if is_alone else f"{run.entry} {run.settings}"
     return "".join(character if character.isalnum() else "-" for character in words)

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.reports.page.markup import Markup, breakable, scroll, tag
 from zoo.reports.runs import Run
-from zoo.reports.tables.history import moments, settings
+from zoo.reports.tables.history import moments
 from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
 
 _VERDICTS = {"match": "✓", "within": "≈", "mismatch": "✕", "not judged": "○"}
@@ -62,10 +62,10 @@ def _tally(runs: Iterable[Run], classes: str, label: str) -> Markup | None:
 
 def _runs_table(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     """Returns a table with one row for each run, in the order of the sections, the newest first."""
-    section = {(run.entry, settings(run)): anchor for anchor, run in newest.items()}
+    section = {(run.entry, run.settings): anchor for anchor, run in newest.items()}
     order = {name: position for position, name in enumerate(section)}
     newest_first = sorted(runs, key=lambda run: run.started, reverse=True)
-    shown = sorted(newest_first, key=lambda run: order[run.entry, settings(run)])
+    shown = sorted(newest_first, key=lambda run: order[run.entry, run.settings])
     head = tag(
         "tr",
         tag("th", "Run", scope="col"),
@@ -78,7 +78,7 @@ def _runs_table(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     )
     body = []
     for run, started in zip(shown, moments(shown), strict=True):
-        words = settings(run)
+        words = run.settings
         name = tag("a", breakable(run.entry), href=f"#{section[run.entry, words]}")
         values = [run.value("official", metric) for metric in HEADLINE_METRICS]
         body.append(
@@ -116,10 +116,10 @@ def _summary(anchor: str, run: Run, picture: Markup | None) -> Markup:
         tag("th", "Verdict", scope="col"),
     )
     name = tag("a", breakable(run.entry), href=f"#{anchor}")
-    caption = tag("caption", name, tag("small", settings(run), class_="settings"))
+    caption = tag("caption", name, tag("small", run.settings, class_="settings"))
     body = tag("tbody", [_row(row, has_interval=has_interval) for row in rows])
     table = tag("table", caption, tag("thead", head), body, class_="claims")
-    label = f"Table of all claims: {run.entry}, {settings(run)}"
+    label = f"Table of all claims: {run.entry}, {run.settings}"
     return tag("div", scroll(table, label), picture, class_="summary")
 
 

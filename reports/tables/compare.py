@@ -1,13 +1,14 @@
-"""What changed between two runs of one entry over the same images: metrics, classes, single images."""
+"""Compares two runs of one entry over the same images: metrics, classes, single images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.reports.runs import Run, changed_conditions, finite_or_none
+from zoo.reports.runs import ChangedCondition, Run, changed_conditions, finite_or_none
+from zoo.reports.tables.markdown_table import compact_text
 from zoo.repro.records.claim_words import EVALUATORS, metric_title
 from zoo.repro.records.statistics import image_quality
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-# Per class: what is compared, in percentage points.
+# What is compared per class, in percentage points.
 _CLASS_METRICS = ("pq", "iou", "ap")
-# Counts of segments in an image's statistics, and what one more of them is called.
+# Counts of segments in an image's statistics, and what a table calls them.
 _COUNTS = {"tp": "found", "fp": "spurious", "fn": "missed"}
 
 
 @dataclass(frozen=True)
-class Change:
+class ValueChange:
     """One value in both runs, in percent; None where nothing of its kind occurs or it was not measured."""
 
     before: float | None
@@ -46,10 +47,21 @@ class Change:
         return abs(self.difference)
 
     def fell_by_more_than(self, threshold: float) -> bool:
-        """Whether it fell by more than so many points, or is gone."""
+        """Returns whether it fell by more than `threshold` points, or is gone."""
         if self.difference is None:
             return self.before is not None
         return self.difference < -threshold
+
+    def to_json(self) -> dict[str, float | None]:
+        """Returns both values and their difference, unrounded."""
+        return {"before": self.before, "after": self.after, "difference": self.difference}
+
+    def cells(self) -> tuple[str, str, str]:
+        """Returns the two values and their difference as a table shows them."""
+        before, after = ("" if value is None else f"{value:.3f}" for value in (self.before, self.after))
+        if self.difference is None:
+            return before, after, "gone" if self.after is None else "new"
+        return before, after, f"{self.difference:+.3f}" if self.difference else "0"
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class ImageChange:
     """An image's own internal PQ in both runs, and the segments of each class that came or went."""
 
     image_id: str
-    pq: Change
+    pq: ValueChange
     segments: dict[str, dict[str, int]]
     """Class -> `tp`, `fp`, `fn` -> how many more there are; only what changed."""
 
@@ -77,7 +89,7 @@ class Comparison:
       before: the first run.
       after: the second one.
       threshold: percentage points by which a metric may fall.
-      conditions: (name, before, after) of what the runs were measured with, where it differs.
+      conditions: what the runs were measured with, where it differs.
       metrics: (evaluator, metric) -> change.
       classes: (evaluator, metric, class) -> change.
       images: one for each image, those that moved most first; None where the statistics of the images are not
@@ -87,9 +99,9 @@ class Comparison:
     before: Run
     after: Run
     threshold: float
-    conditions: list[tuple[str, str, str]]
-    metrics: dict[tuple[str, str], Change]
-    classes: dict[tuple[str, str, str], Change]
+    conditions: list[ChangedCondition]
+    metrics: dict[tuple[str, str], ValueChange]
+    classes: dict[tuple[str, str, str], ValueChange]
     images: list[ImageChange] | None
 
     @property
@@ -103,7 +115,7 @@ class Comparison:
         return [image for image in self.images or () if image.pq.has_moved or image.segments]
 
     @property
-    def moved_classes(self) -> list[tuple[tuple[str, str, str], Change]]:
+    def moved_classes(self) -> list[tuple[tuple[str, str, str], ValueChange]]:
         """The classes' values that changed, those that moved most first."""
         moved = [item for item in self.classes.items() if item[1].has_moved]
         return sorted(moved, key=lambda item: -item[1].size)
@@ -121,7 +133,7 @@ def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparis
       DataError: the runs are of different entries, data or images, or statistics of an image are damaged.
     """
     _check_comparable(before, after)
-    images = None
+    runs, images = (before, after), None
     if before.image_ids() and after.image_ids():
         images = sorted(_image_changes(before, after), key=lambda image: (-image.pq.size, image.image_id))
     return Comparison(
@@ -129,8 +141,17 @@ def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparis
         after=after,
         threshold=threshold,
         conditions=changed_conditions(before.record, after.record),
-        metrics=dict(_metric_changes(before, after)),
-        classes=dict(_class_changes(before, after)),
+        metrics={
+            (evaluator, metric): change
+            for evaluator in EVALUATORS
+            for metric, change in _changes(*(run.record["metrics"].get(evaluator, {}) for run in runs))
+        },
+        classes={
+            (evaluator, metric, name): change
+            for evaluator in EVALUATORS
+            for metric in _CLASS_METRICS
+            for name, change in _changes(*(run.per_class(evaluator, metric) for run in runs))
+        },
         images=images,
     )
 
@@ -154,31 +175,18 @@ def _check_comparable(before: Run, after: Run) -> None:
         )
 
 
-def _metric_changes(before: Run, after: Run) -> Iterator[tuple[tuple[str, str], Change]]:
-    for evaluator in EVALUATORS:
-        metrics = [run.record.get("metrics", {}).get(evaluator, {}) for run in (before, after)]
-        for metric in {**metrics[0], **metrics[1]}:
-            change = Change(before.value(evaluator, metric), after.value(evaluator, metric))
-            if change.before is not None or change.after is not None:
-                yield (evaluator, metric), change
-
-
-def _class_changes(before: Run, after: Run) -> Iterator[tuple[tuple[str, str, str], Change]]:
-    for evaluator in EVALUATORS:
-        for metric in _CLASS_METRICS:
-            old, new = (
-                run.record.get("per_class", {}).get(evaluator, {}).get(metric, {}) for run in (before, after)
-            )
-            for name in {**old, **new}:
-                change = Change(finite_or_none(old.get(name)), finite_or_none(new.get(name)))
-                if change.before is not None or change.after is not None:
-                    yield (evaluator, metric, name), change
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, ValueChange]]:
+    """Yields the name and both values of what at least one run has a value of."""
+    for name in {**old, **new}:
+        change = ValueChange(finite_or_none(old.get(name)), finite_or_none(new.get(name)))
+        if change.before is not None or change.after is not None:
+            yield name, change
 
 
 def _image_changes(before: Run, after: Run) -> Iterator[ImageChange]:
     names = after.class_names
     for (image_id, old), (_, new) in zip(before.images(), after.images(), strict=True):
-        change = Change(finite_or_none(image_quality(old)), finite_or_none(image_quality(new)))
+        change = ValueChange(finite_or_none(image_quality(old)), finite_or_none(image_quality(new)))
         yield ImageChange(image_id, change, _segment_changes(names, old, new))
 
 
@@ -196,31 +204,26 @@ def _segment_changes(
 
 def to_json(found: Comparison) -> dict[str, Any]:
     """Returns everything as one JSON object, unrounded; every image and class, not only those that moved."""
-
-    def change(value: Change) -> dict[str, float | None]:
-        return {"before": value.before, "after": value.after, "difference": value.difference}
-
+    images = [
+        {"image_id": image.image_id, **image.pq.to_json(), "segments": image.segments}
+        for image in found.images or ()
+    ]
     return {
         "entry": found.before.entry,
         "before": str(found.before.path),
         "after": str(found.after.path),
         "threshold": found.threshold,
         "fallen": [{"evaluator": evaluator, "metric": metric} for evaluator, metric in found.fallen],
-        "conditions": [{"name": name, "before": old, "after": new} for name, old, new in found.conditions],
+        "conditions": [condition._asdict() for condition in found.conditions],
         "metrics": [
-            {"evaluator": evaluator, "metric": metric, **change(value)}
-            for (evaluator, metric), value in found.metrics.items()
+            {"evaluator": evaluator, "metric": metric, **change.to_json()}
+            for (evaluator, metric), change in found.metrics.items()
         ],
         "classes": [
-            {"evaluator": evaluator, "metric": metric, "class": name, **change(value)}
-            for (evaluator, metric, name), value in found.classes.items()
+            {"evaluator": evaluator, "metric": metric, "class": name, **change.to_json()}
+            for (evaluator, metric, name), change in found.classes.items()
         ],
-        "images": None
-        if found.images is None
-        else [
-            {"image_id": image.image_id, **change(image.pq), "segments": image.segments}
-            for image in found.images
-        ],
+        "images": None if found.images is None else images,
     }
 
 
@@ -230,8 +233,10 @@ class _Table:
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
-    numbers: tuple[str, ...] = ("A", "B", "Change")
-    """The columns that are numbers."""
+
+
+# The columns that hold numbers, where the table has such rows.
+_NUMBERS = ("A", "B", "Change")
 
 
 def _tables(found: Comparison, top: int) -> Iterator[_Table]:
@@ -241,49 +246,40 @@ def _tables(found: Comparison, top: int) -> Iterator[_Table]:
         ("What", "A", "B"),
         found.conditions,
         "" if found.conditions else "Nothing: same settings, versions, device and checkpoint.",
-        numbers=(),
     )
     fallen = set(found.fallen)
     yield _Table(
         f"Metrics (a fall of more than {found.threshold:g} points is marked)",
-        ("Metric", "Evaluator", "A", "B", "Change", ""),
+        ("Metric", "Evaluator", *_NUMBERS, ""),
         [
-            (metric_title(metric), evaluator, *_cells(value), "fell" if (evaluator, metric) in fallen else "")
+            (metric_title(metric), evaluator, *value.cells(), "fell" if (evaluator, metric) in fallen else "")
             for (evaluator, metric), value in found.metrics.items()
         ],
     )
     moved = found.moved_classes
     yield _Table(
         "Classes that moved most",
-        ("Class", "Metric", "Evaluator", "A", "B", "Change"),
+        ("Class", "Metric", "Evaluator", *_NUMBERS),
         [
-            (name, metric_title(metric), evaluator, *_cells(value))
+            (name, metric_title(metric), evaluator, *value.cells())
             for (evaluator, metric, name), value in moved[:top]
         ],
-        _how_many(len(moved), len(found.classes), min(top, len(moved)), "values of classes"),
+        _how_many(len(moved), len(found.classes), top, "values of classes"),
     )
     images = found.moved_images
     yield _Table(
         "Images that moved most (internal PQ of the image alone)",
-        ("Image", "A", "B", "Change", "Segments"),
-        [(image.image_id, *_cells(image.pq), image.segments_text()) for image in images[:top]],
+        ("Image", *_NUMBERS, "Segments"),
+        [(image.image_id, *image.pq.cells(), image.segments_text()) for image in images[:top]],
         "Not compared: the statistics of the images are not beside both records."
         if found.images is None
-        else _how_many(len(images), len(found.images), min(top, len(images)), "images"),
+        else _how_many(len(images), len(found.images), top, "images"),
     )
 
 
-def _how_many(moved: int, total: int, shown: int, what: str) -> str:
-    rest = f"; {shown} shown" if shown < moved else ""
+def _how_many(moved: int, total: int, top: int, what: str) -> str:
+    rest = f"; {top} shown" if top < moved else ""
     return f"{moved} of {total} {what} moved{rest}."
-
-
-def _cells(change: Change) -> tuple[str, str, str]:
-    before, after = ("" if v is None else f"{v:.3f}" for v in (change.before, change.after))
-    difference = change.difference
-    if difference is None:
-        return before, after, "gone" if change.after is None else "new"
-    return before, after, f"{difference:+.3f}" if difference else "0"
 
 
 def _heading(found: Comparison) -> list[str]:
@@ -304,15 +300,14 @@ def markdown(found: Comparison, top: int) -> str:
     for table in _tables(found, top):
         blocks.append(f"## {table.title}")
         if table.rows:
-            rule = ["---:" if name in table.numbers else "---" for name in table.header]
-            blocks.append("\n".join(_markdown_row(row) for row in (table.header, rule, *table.rows)))
+            blocks.append(compact_text(table.header, table.rows, _numbers_of(table)))
         if table.note:
             blocks.append(table.note)
     return "\n\n".join(blocks) + "\n"
 
 
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _numbers_of(table: _Table) -> tuple[str, ...]:
+    return _NUMBERS if "Change" in table.header else ()
 
 
 def write_terminal(found: Comparison, top: int, console: Console) -> None:
@@ -325,7 +320,7 @@ def write_terminal(found: Comparison, top: int, console: Console) -> None:
     """
     from rich.text import Text
 
-    from zoo.reports.tables.terminal import FittedTable
+    from zoo.reports.tables.terminal import fitted_table
 
     console.print(Text(found.before.entry, style="bold"))
     for line in _heading(found):
@@ -334,14 +329,10 @@ def write_terminal(found: Comparison, top: int, console: Console) -> None:
         console.print()
         console.print(Text(table.title, style="bold"))
         if table.rows:
-            shown = FittedTable(header_style="bold", leave_out_first=("Segments", "A"))
-            for name in table.header:
-                is_number = name in table.numbers
-                shown.add_column(
-                    name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
-                )
-            for row in table.rows:
-                shown.add_row(*map(Text, row), style="bold red" if row[-1] == "fell" else None)
-            console.print(shown)
+            rows = [
+                [Text(cell, "bold red" if row[-1] == "fell" else "") for cell in row] for row in table.rows
+            ]
+            leave_out = ("Segments", "A")
+            console.print(fitted_table(table.header, rows, _numbers_of(table), leave_out_first=leave_out))
         if table.note:
             console.print(Text(table.note))

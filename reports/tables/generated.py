@@ -1,8 +1,7 @@
-"""Files of `reports/` that are generated, and whether they are as they would be generated now."""
+"""Generates `reports/published.md`, or checks that it is up to date."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from zoo.registry import Registry
 
 COMMAND = "zoo report write"
+FILE = "published.md"
 
 
 def published_page(registry: Registry) -> str:
@@ -28,10 +28,6 @@ def published_page(registry: Registry) -> str:
     )
 
 
-GENERATED: dict[str, Callable[[Registry], str]] = {"published.md": published_page}
-"""Name of a file -> what makes its text from the registry."""
-
-
 def write_generated(registry: Registry, folder: Path) -> list[Path]:
     """Writes the generated files into a folder and returns those that changed.
 
@@ -40,7 +36,7 @@ def write_generated(registry: Registry, folder: Path) -> list[Path]:
     """
     stale = stale_files(registry, folder)
     for path in stale:
-        write_atomically(path, GENERATED[path.name](registry))
+        write_atomically(path, published_page(registry))
     return stale
 
 
@@ -55,13 +51,6 @@ def stale_files(registry: Registry, folder: Path) -> list[Path]:
             f"{folder}: expected the folder of the generated tables, found none; "
             "call it in the root of a checkout, or give --folder"
         )
-    return [
-        folder / name for name, make in GENERATED.items() if _bytes(folder / name) != make(registry).encode()
-    ]
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+    path = folder / FILE
+    is_fresh = path.exists() and path.read_bytes() == published_page(registry).encode()
+    return [] if is_fresh else [path]

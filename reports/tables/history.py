@@ -1,20 +1,18 @@
-"""What was measured for one entry over time, and what changed in between."""
+"""The history of an entry: what was measured over time, and what changed in between."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import DataError, UsageError
-from zoo.reports.runs import Run, by_entry, changed_conditions
-from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
+from zoo.reports.runs import ChangedCondition, Run, by_entry, changed_conditions
+from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, MISMATCH, metric_title
 
-# The source changes from one nightly run to the next; a mark for each would hide those that tell something.
-_NOT_MARKED = frozenset({"zoo's code"})
-
-Change = tuple[str, str, str]
-"""Name, before, after."""
+# The source changes from one nightly run to the next; marks for it would hide those that tell something.
+_NOT_MARKED = "zoo's code"
 
 
 @dataclass(frozen=True)
@@ -23,16 +21,16 @@ class Point:
 
     Attributes:
       run: the record.
-      changes: (name, before, after) of what differs from the run before.
+      changes: what it was measured with that differs from the run before.
     """
 
     run: Run
-    changes: tuple[Change, ...]
+    changes: tuple[ChangedCondition, ...]
 
     @property
-    def marked_changes(self) -> tuple[Change, ...]:
+    def marked_changes(self) -> tuple[ChangedCondition, ...]:
         """The changes that a picture marks: all but the program's own source."""
-        return tuple(change for change in self.changes if change[0] not in _NOT_MARKED)
+        return tuple(change for change in self.changes if change.name != _NOT_MARKED)
 
     @property
     def time(self) -> str:
@@ -41,76 +39,47 @@ class Point:
 
     def verdict_of(self, evaluator: str, metric: str) -> str | None:
         """Returns the verdict on one claim, None where nothing was published."""
-        for claim in self.run.record["claims"]:
-            if (claim["evaluator"], claim["metric"]) == (evaluator, metric):
-                return str(claim["verdict"])
-        return None
+        claim = self.run.claim(evaluator, metric)
+        return claim and str(claim["verdict"])
 
     def verdicts(self) -> str:
         """Returns the verdicts in a few words; missed claims by name."""
         claims = self.run.record["claims"]
-        count: dict[str, int] = {}
-        for claim in claims:
-            count[claim["verdict"]] = count.get(claim["verdict"], 0) + 1
         missed = [
             f"{metric_title(claim['metric'])} {claim['evaluator']}"
             for claim in claims
-            if claim["verdict"] == "mismatch"
+            if claim["verdict"] == MISMATCH
         ]
-        words = [f"{number} {verdict}" for verdict, number in count.items()]
-        return ", ".join(words) + (f" ({', '.join(missed)})" if missed else "")
+        return tally(claims) + (f" ({', '.join(missed)})" if missed else "")
+
+
+def tally(claims: Iterable[Mapping[str, Any]]) -> str:
+    """Returns how many claims have which verdict: `3 match, 1 mismatch`."""
+    return ", ".join(
+        f"{number} {verdict}" for verdict, number in Counter(claim["verdict"] for claim in claims).items()
+    )
 
 
 def history(runs: Iterable[Run]) -> list[Point]:
-    """Returns runs of one entry and equal settings with what changed, the oldest first."""
-    ordered = sorted(runs, key=lambda run: (run.started, str(run.path)))
+    """Returns runs of one entry and equal settings, each with what changed, the oldest first."""
     points: list[Point] = []
-    for run in ordered:
+    for run in sorted(runs, key=lambda run: (run.started, str(run.path))):
         changes = changed_conditions(points[-1].run.record, run.record) if points else []
         points.append(Point(run, tuple(changes)))
     return points
-
-
-def settings(run: Run) -> str:
-    """Returns the settings of a run, in words."""
-    return settings_of(run.record)
-
-
-def settings_of(record: Mapping[str, Any]) -> str:
-    """Returns what the run of a record was asked to compute, in words.
-
-    Numbers of other settings are not comparable. Device, versions and data are not settings: where they
-    change, a history says so.
-    """
-    asked, images, of = (record.get(key) for key in ("settings", "images", "images_in_dataset"))
-    if not asked:
-        return "settings not recorded"
-    scales = asked.get("scales", [1.0])
-    words = [
-        str(asked.get("precision", "")),
-        "" if scales == [1.0] else f"scales {', '.join(f'{scale:g}' for scale in scales)}",
-        "with mirrored images" if asked.get("flip") else "",
-        "all images" if images == of else f"{images} of {of or '?'} images",
-    ]
-    return " · ".join(word for word in words if word)
-
-
-def title(run: Run) -> str:
-    """Returns the entry and the settings of a run, which name its history."""
-    return f"{run.entry}, {settings(run)}"
 
 
 def histories(runs: Iterable[Run]) -> list[list[Point]]:
     """Returns the history of each entry and settings, in the order of the entries, then of the first runs."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.entry, settings(run)), []).append(run)
+        groups.setdefault((run.entry, run.settings), []).append(run)
     entries = list(dict.fromkeys(entry for entry, _ in groups))
     return [history(groups[key]) for key in sorted(groups, key=lambda key: entries.index(key[0]))]
 
 
 def moments(runs: Iterable[Run]) -> list[str]:
-    """Returns when each run began, as day, or to the minute or second where several runs share a day."""
+    """Returns when each run began: the day, or also the time where several runs share a day."""
     started = [run.started for run in runs]
     for length in (10, 16, 19):
         shown = [text[:length].replace("T", " ") or "?" for text in started]
@@ -150,10 +119,8 @@ def shown_metrics(points: Iterable[Point]) -> list[tuple[str, str]]:
 
 def published_value(points: Sequence[Point], evaluator: str, metric: str) -> float | None:
     """Returns what the newest record calls the published value."""
-    for claim in points[-1].run.record["claims"] if points else ():
-        if (claim["evaluator"], claim["metric"]) == (evaluator, metric):
-            return float(claim["published"])
-    return None
+    claim = points[-1].run.claim(evaluator, metric) if points else None
+    return claim and float(claim["published"])
 
 
 def as_json(points: Iterable[Point]) -> list[dict[str, Any]]:
@@ -162,15 +129,13 @@ def as_json(points: Iterable[Point]) -> list[dict[str, Any]]:
         {
             "started": point.run.started,
             "record": str(point.run.path),
-            "settings": settings(point.run),
+            "settings": point.run.settings,
             "metrics": point.run.record.get("metrics", {}),
             "verdicts": [
                 {key: claim[key] for key in ("metric", "evaluator", "published", "measured", "verdict")}
                 for claim in point.run.record["claims"]
             ],
-            "changes": [
-                {"name": name, "before": before, "after": after} for name, before, after in point.changes
-            ],
+            "changes": [change._asdict() for change in point.changes],
         }
         for point in points
     ]
@@ -179,9 +144,8 @@ def as_json(points: Iterable[Point]) -> list[dict[str, Any]]:
 def rows(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
     """Returns the header and one row of text for each run."""
     metrics = shown_metrics(points)
-    header = ["Date (UTC)"]
-    header += [f"{metric_title(metric)} {evaluator}" for evaluator, metric in metrics]
-    header += ["Verdicts", "Changed"]
+    values = [f"{metric_title(metric)} {evaluator}" for evaluator, metric in metrics]
+    header = ["Date (UTC)", *values, "Verdicts", "Changed"]
     body = []
     times = moments(point.run for point in points)
     for point, time in zip(points, times, strict=True):
@@ -197,30 +161,27 @@ def rows(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def describe_changes(changes: Iterable[Change]) -> str:
+def describe_changes(changes: Iterable[ChangedCondition]) -> str:
     """Returns changes as one line of text."""
     return "; ".join(f"{name} {before} → {after}" for name, before, after in changes)
 
 
 def terminal(points: Sequence[Point]) -> Any:
-    """Returns the rows as a `rich.table.Table`."""
+    """Returns the rows as a `FittedTable`; numbers that miss a claim are red."""
     from rich.text import Text
 
-    from zoo.reports.tables.terminal import FittedTable
+    from zoo.reports.tables.terminal import fitted_table
 
     header, body = rows(points)
-    table = FittedTable(
-        title=Text(title(points[0].run)),
-        header_style="bold",
+    texts = [[Text(cell) for cell in cells] for cells in body]
+    for point, cells in zip(points, texts, strict=True):
+        for cell, key in zip(cells[1:], shown_metrics(points), strict=False):
+            if point.verdict_of(*key) == MISMATCH:
+                cell.stylize("bold red")
+    return fitted_table(
+        header,
+        texts,
+        header[1:-2],
+        title=Text(points[0].run.title),
         leave_out_first=(header[-1], *reversed(header[2:-2])),
     )
-    for i, name in enumerate(header):
-        is_number = 0 < i < len(header) - 2
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
-    for point, cells in zip(points, body, strict=True):
-        texts = [Text(cell) for cell in cells]
-        for i, key in enumerate(shown_metrics(points), start=1):
-            if point.verdict_of(*key) == "mismatch":
-                texts[i].stylize("bold red")
-        table.add_row(*texts)
-    return table

@@ -1,4 +1,4 @@
-"""Markdown tables as upstream lays them out: cells in columns, bars only between them; written and read."""
+"""Writes Markdown tables, those in upstream's layout (bars only between cells) too, and reads them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Column:
 def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Returns a table whose columns are as wide as their widest cell, with a newline at its end."""
     titles = [column.title for column in columns]
-    texts = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    texts = [_escaped(row) for row in rows]
     # A rule of one dash between two colons is the shortest there is.
     widths = [max(3, *map(len, cells)) for cells in zip(titles, *texts, strict=True)]
     wider = [width + column.extra_width for width, column in zip(widths, columns, strict=True)]
@@ -45,26 +45,35 @@ def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     return line(titles, widths) + line(rule, wider) + "".join(line(text, wider) for text in texts)
 
 
-def aligned_text(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+def aligned_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str]) -> str:
     """Returns a table with bars on both sides, whose columns line up; no newline at its end.
 
     Args:
       header: titles of the columns.
       rows: cells of the rows.
-      right: positions of the columns that are aligned to the right.
+      numbers: titles of the columns that are aligned to the right.
     """
+    texts = [_escaped(row) for row in (header, *rows)]
     # A rule of two dashes and a colon is the shortest there is.
-    widths = [max(3, *map(len, cells)) for cells in zip(header, *rows, strict=True)]
+    widths = [max(3, *map(len, cells)) for cells in zip(*texts, strict=True)]
+    pads = [str.rjust if title in numbers else str.ljust for title in header]
+    padded = [[pad(*cell) for pad, *cell in zip(pads, text, widths, strict=True)] for text in texts]
+    rule = ["-" * (width - 1) + ("-:"[title in numbers]) for title, width in zip(header, widths, strict=True)]
+    return _with_bars([padded[0], rule, *padded[1:]])
 
-    def line(cells: Iterable[str]) -> str:
-        padded = (
-            cell.rjust(width) if position in right else cell.ljust(width)
-            for position, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "| " + " | ".join(padded) + " |"
 
-    rule = ("-" * (width - 1) + (":" if i in right else "-") for i, width in enumerate(widths))
-    return "\n".join([line(header), line(rule), *map(line, rows)])
+def compact_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str]) -> str:
+    """Returns a table as `aligned_text` does, but no wider than its text: its columns do not line up."""
+    rule = ["---:" if title in numbers else "---" for title in header]
+    return _with_bars([header, rule, *map(_escaped, rows)])
+
+
+def _with_bars(lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escaped(cells: Iterable[str]) -> list[str]:
+    return [cell.replace("|", r"\|") for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ class Table:
 
 
 def read_tables(text: str) -> list[Table]:
-    """Returns the tables of a Markdown text, in order; what stands in fenced code is none."""
+    """Returns the tables of a Markdown text, in order, without those in fenced code."""
     return list(_tables(text.splitlines()))
 
 

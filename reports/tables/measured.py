@@ -13,6 +13,7 @@ from zoo.reports.tables.published import (
     NUMBER_COLUMNS,
     OFFICIAL_AP,
     NumberColumn,
+    claim_in,
     entries_in,
     entry_cells,
     layout,
@@ -24,9 +25,6 @@ from zoo.repro.records.record import read_record
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
     from zoo.registry.schema import PublishedTable
-
-
-Metrics = Mapping[str, Mapping[str, "float | None"]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Measured:
 
     path: Path
     entry: str
-    metrics: Metrics
+    metrics: Mapping[str, Mapping[str, float | None]]
     reservations: tuple[str, ...]
 
     def value(self, column: NumberColumn) -> float | None:
@@ -69,8 +67,8 @@ def read_measured(path: Path) -> Measured:
 def measured_tables(registry: Registry, records: Iterable[Measured]) -> str:
     """Returns the published tables, the bundled entries and other measured ones, with measured numbers.
 
-    Numbers are rounded to the decimals that were published; what was not run is blank. What is to be known
-    about a run stands below its table.
+    Numbers are rounded to the decimals that were published; what was not run is blank. Below a table stand
+    the reservations about its runs.
 
     Raises:
       UsageError: two records of one entry.
@@ -122,9 +120,5 @@ def _rounded(entry: Entry, column: NumberColumn, record: Measured | None) -> str
     value = None if record is None else record.value(column)
     if value is None:
         return ""
-    published = [
-        claim.decimals
-        for claim in entry.published
-        if (claim.evaluator, claim.metric) == (column.evaluator, column.metric)
-    ]
-    return f"{value:.{published[0] if published else column.decimals}f}"
+    claim = claim_in(entry, column)
+    return f"{value:.{column.decimals if claim is None else claim.decimals}f}"

@@ -1,16 +1,21 @@
-"""The summary of a night: for programs, for a terminal, and in Markdown."""
+"""The summary of a night: as JSON, for a terminal, and in Markdown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import DataError
 from zoo.files.words import counted, readable_size
-from zoo.reports.tables.night_changes import change_since_last
-from zoo.reports.tables.run_table import claim_rows, markdown
-from zoo.repro.records.claim_words import metric_title
-from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED
+from zoo.reports.runs import open_run
+from zoo.reports.tables.claim_table import claim_rows, markdown
+from zoo.reports.tables.compare import Comparison, compare_runs, to_json
+from zoo.reports.tables.history import tally
+from zoo.reports.tables.markdown_table import compact_text
+from zoo.repro.records.claim_words import MISMATCH, metric_title
+from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED, last_record
 from zoo.repro.records.record import read_record
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ Row = Mapping[str, Any]
 
 
 def summarize(night: Night, threshold: float) -> dict[str, Any]:
-    """Returns all that is known of a night as one JSON object.
+    """Returns everything about a night as one JSON object.
 
     Args:
       night: the night, finished or not.
@@ -49,6 +54,45 @@ def summarize(night: Night, threshold: float) -> dict[str, Any]:
     return {**night.to_json(), "entries": rows, "exit_code": exit_code(rows)}
 
 
+def change_since_last(folder: Path, entry: str, record: Path, threshold: float) -> dict[str, Any]:
+    """Compares an entry's record with its newest one of the nights before.
+
+    Args:
+      folder: the night's folder.
+      entry: full name.
+      record: the entry's record of this night.
+      threshold: percentage points by which a metric may fall.
+
+    Returns:
+      As JSON values: `night`, the earlier one, or None where there is none; `not_comparable`, why not, or
+      None; `metrics`, of both records, in percent; of these `fell` and `rose`, by more than the threshold;
+      `conditions`, what was measured differently.
+    """
+    before = last_record(folder, entry)
+    found: dict[str, Any] = {"night": None, "not_comparable": None, "threshold": threshold}
+    changes: dict[str, Any] = {"fell": [], "rose": [], "metrics": [], "conditions": []}
+    if before is not None:
+        found["night"] = before.parent.parent.name
+        try:
+            changes = _changes(compare_runs(open_run(before), open_run(record), threshold=threshold))
+        except DataError as error:
+            found["not_comparable"] = str(error)
+    return {**found, **changes}
+
+
+def _changes(compared: Comparison) -> dict[str, Any]:
+    shown = to_json(compared)
+    rows = dict(zip(compared.metrics, shown["metrics"], strict=True))
+    fell = compared.fallen
+    rose = [key for key, change in compared.metrics.items() if change.size > compared.threshold]
+    return {
+        "fell": [rows[key] for key in fell],
+        "rose": [rows[key] for key in rose if key not in fell],
+        "metrics": shown["metrics"],
+        "conditions": shown["conditions"],
+    }
+
+
 def exit_code(rows: Sequence[Row]) -> int:
     """Returns 3 where an entry could not run, else 1 where a claim was missed or a metric fell, else 0."""
     could_not = [row for row in rows if row["result"] in (FAILED, UNFINISHED) or _is_missing(row)]
@@ -70,8 +114,7 @@ def summary_markdown(summary: Row, night: Night) -> str:
     rows = [row for row in summary["entries"] if row["result"] != NOT_RUN]
     blocks = [f"# Night {summary['night']}", headline(summary)]
     if rows:
-        lines = [COLUMNS, ("---",) * 4 + ("---:",) * 2, *map(_cells, rows)]
-        blocks.append("\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines))
+        blocks.append(compact_text(COLUMNS, map(_cells, rows), COLUMNS[-2:]))
     for title, notes in _notes(summary):
         blocks += [f"## {title}", "\n".join(f"- {note}" for note in notes)]
     records = [read_record(night.record_path(entry)) for entry in night.measured()]
@@ -84,20 +127,17 @@ def print_summary(summary: Row, console: Console) -> None:
     """Prints the summary for a person."""
     from rich.text import Text
 
-    from zoo.reports.tables.terminal import FittedTable
+    from zoo.reports.tables.terminal import fitted_table
 
     colours = {FAILED: "bold red", MISSED: "bold red", UNFINISHED: "yellow"}
-    table = FittedTable(header_style="bold", leave_out_first=("Peak memory", "Time", COLUMNS[3]))
-    for name in COLUMNS:
-        is_number = name in COLUMNS[-2:]
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    rows = []
     for row in summary["entries"]:
         if row["result"] != NOT_RUN:
             style = colours.get(row["result"], "bold red" if _fallen(row) else "")
-            table.add_row(*(Text(cell, style) for cell in _cells(row)))
+            rows.append([Text(cell, style) for cell in _cells(row)])
     console.print(Text(f"Night {summary['night']}", style="bold"))
-    if table.row_count:
-        console.print(table)
+    if rows:
+        console.print(fitted_table(COLUMNS, rows, COLUMNS[-2:], leave_out_first=COLUMNS[:2:-1]))
     for title, notes in _notes(summary):
         console.print(Text(title, style="bold"))
         for note in notes:
@@ -118,11 +158,10 @@ def headline(summary: Row) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     duration_s, memory = row["duration_s"], row["peak_memory_bytes"]
-    verdicts = Counter(claim["verdict"] for claim in row.get("claims", ()))
     return (
         row["entry"],
         row["result"],
-        ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()),
+        tally(row.get("claims", ())),
         _change(row["change"]) if "change" in row else "",
         "" if duration_s is None else _duration(duration_s),
         "" if memory is None else readable_size(memory),
@@ -154,7 +193,7 @@ def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
         f"{name}: {metric}: published {published}, measured {measured}"
         for row in rows
         for name, metric, _, published, measured, *_, verdict in claim_rows([{"claims": (), **row}])
-        if verdict == "mismatch"
+        if verdict == MISMATCH
     ]
     changes = {
         title: [
@@ -200,7 +239,3 @@ def _duration(seconds: float) -> str:
     return (
         f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
     )
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zoo.errors import RegistryError, UsageError
 from zoo.reports.tables.markdown_table import Column, table_text
 
 if TYPE_CHECKING:
-    from zoo.registry import DatasetDeclaration, Entry, Registry
+    from zoo.registry import Claim, DatasetDeclaration, Entry, Registry
     from zoo.registry.schema import Evaluator, MetricName, PublishedTable
 
 # From upstream's folder of project pages to the root of its repository.
@@ -59,7 +59,7 @@ class Place:
 
     Attributes:
       file: name of the file.
-      edition: which later state of the file; empty for the one whose tables are regenerated here.
+      edition: a later state of the file; empty for the one whose tables are regenerated here.
       line: from 1. A row of a later edition replaced the row that stands on the same line.
     """
 
@@ -69,7 +69,7 @@ class Place:
 
 
 def place_of(entry: Entry) -> Place | None:
-    """Returns where the entry's numbers stand, or None where that is no line of a file."""
+    """Returns where the entry's numbers stand, or None where that is not a line of a file."""
     found = _SOURCE.fullmatch(entry.published[0].source) if entry.published else None
     return Place(found["file"], found["edition"] or "", int(found["line"])) if found else None
 
@@ -102,29 +102,33 @@ def places_in(
 
 
 def entries_in(registry: Registry, dataset: DatasetDeclaration, table: PublishedTable) -> list[Entry]:
-    """Returns the rows of a published table, in its order; rows of later editions are none of it."""
+    """Returns the rows of a published table, in its order, without those of later editions."""
     return [entry for place, entry in places_in(registry, dataset, table) if not place.edition]
 
 
 def number_columns(entries: Iterable[Entry]) -> list[NumberColumn]:
     """Returns the columns for which any of the entries has a published number, in the tables' order."""
-    published = {(claim.evaluator, claim.metric) for entry in entries for claim in entry.published}
-    return [column for column in NUMBER_COLUMNS if (column.evaluator, column.metric) in published]
+    entries = list(entries)
+    return [column for column in NUMBER_COLUMNS if any(claim_in(entry, column) for entry in entries)]
+
+
+def claim_in(entry: Entry, column: NumberColumn) -> Claim | None:
+    """Returns the entry's published number of a column, or None."""
+    key = column.evaluator, column.metric
+    return next((claim for claim in entry.published if (claim.evaluator, claim.metric) == key), None)
 
 
 def printed(entry: Entry, column: NumberColumn) -> str:
     """Returns a published number as it was printed, or nothing."""
-    for claim in entry.published:
-        if (claim.evaluator, claim.metric) == (column.evaluator, column.metric):
-            return str(claim.value)
-    return ""
+    claim = claim_in(entry, column)
+    return "" if claim is None else str(claim.value)
 
 
 def with_quirks(entry: Entry, place: str, regular: str) -> str:
-    """Returns what upstream has in place of a regular text: an entry's links, or the name of a file.
+    """Returns what upstream printed in place of a regular text: an entry's links, or the name of a file.
 
     Raises:
-      RegistryError: the entry records a quirk of something that is not there.
+      RegistryError: the entry records a quirk of a part that the text does not have.
     """
     for quirk in entry.quirks:
         if quirk.place == place:
@@ -159,12 +163,8 @@ def resolution(entry: Entry) -> str:
 
 def layout(numbers: Sequence[NumberColumn], table: PublishedTable | None) -> list[Column]:
     """Returns the columns of a table of this family, with the published table's quirks."""
-    extra: dict[str, int] = (
-        {quirk.column: quirk.extra_width for quirk in table.quirks} if table is not None else {}
-    )
-    entry_columns = [
-        Column(column.title, column.is_centered, extra.get(column.title, 0)) for column in ENTRY_COLUMNS
-    ]
+    extra = {quirk.column: quirk.extra_width for quirk in (table.quirks if table is not None else ())}
+    entry_columns = [replace(column, extra_width=extra.get(column.title, 0)) for column in ENTRY_COLUMNS]
     return [*entry_columns, *(Column(number.title, is_centered=True) for number in numbers)]
 
 

@@ -1,9 +1,9 @@
-"""Tables that lose no digit on a narrow terminal: they go without lines, then without columns, and say so."""
+"""Tables for terminals: on a narrow one they drop lines, then columns, and say so, but never a digit."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,33 @@ class FittedTable(Table):
             yield Text("")
         if self.caption:
             yield Text(str(self.caption), overflow="fold")
+
+
+def fitted_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    numbers: Collection[str],
+    *,
+    whole: Collection[str] | None = None,
+    **options: Any,
+) -> FittedTable:
+    """Returns a table of texts.
+
+    Args:
+      header: titles of the columns.
+      rows: the cells; text is shown as it is, without markup.
+      numbers: titles of the columns that are aligned to the right.
+      whole: titles of the columns that stay on one line; None for those of numbers.
+      options: of `FittedTable`.
+    """
+    table = FittedTable(header_style="bold", **options)
+    whole = numbers if whole is None else whole
+    for title in header:
+        justify: Any = "right" if title in numbers else "left"
+        table.add_column(title, justify=justify, no_wrap=title in whole, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
 
 
 def _least_width(column: Column) -> int:

@@ -16,7 +16,7 @@ from zoo.files.json_files import write_json
 from zoo.files.tensorflow import import_tensorflow
 from zoo.files.words import counted
 from zoo.network.devices import kind_of_device
-from zoo.reports.tables.run_table import markdown
+from zoo.reports.tables.claim_table import markdown
 from zoo.repro.datasets.dataset import images_in_dataset, require_headers, usable_images
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.records.record import SCHEMA_VERSION, finite

@@ -33,7 +33,7 @@ def report_diff(
     Example: `zoo report diff runs/minicity__mobilenet_v3_small_os16 --format markdown`
     """
     from zoo.reports.runs import record_files
-    from zoo.reports.tables import run_table as table
+    from zoo.reports.tables import claim_table as table
     from zoo.repro.records.record import read_record
 
     forms: dict[str, Any] = {"markdown": table.markdown, "csv": table.as_csv, "json": table.as_json}

@@ -81,7 +81,7 @@ def reproduce(
         raise UsageError(f"--data {dataset}=…: expected a data set of the entries, {' or '.join(needed)}")
 
     from zoo.fetch.fetcher import Fetcher
-    from zoo.reports.tables.run_table import terminal
+    from zoo.reports.tables.claim_table import terminal
     from zoo.repro.datasets.opening import open_dataset
     from zoo.repro.run.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
     from zoo.repro.run.reproduce import RunSettings, reproduce_entry, say

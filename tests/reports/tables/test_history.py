@@ -12,7 +12,7 @@ import pytest
 from zoo.errors import DataError, UsageError
 from zoo.reports.page.history_chart import change_notes, history_picture
 from zoo.reports.runs import find_runs
-from zoo.reports.tables.history import histories, history, moments, rows, select_entry, settings
+from zoo.reports.tables.history import histories, history, moments, rows, select_entry
 
 MakeRun = Callable[..., Path]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -209,7 +209,7 @@ def test_runs_of_other_settings_have_a_history_of_their_own(make_run: MakeRun) -
         ]
     )
     found = histories(runs)
-    assert [(settings(points[0].run), len(points)) for points in found] == [
+    assert [(points[0].run.settings, len(points)) for points in found] == [
         ("float32 · all images", 2),
         ("bfloat16 · all images", 1),
         ("float32 · 4 of 30 images", 1),

@@ -8,8 +8,7 @@ import pytest
 from rich.console import Console
 
 from zoo.files.json_files import write_json
-from zoo.reports.tables.night_changes import change_since_last
-from zoo.reports.tables.night_summary import print_summary, summarize, summary_markdown
+from zoo.reports.tables.night_summary import change_since_last, print_summary, summarize, summary_markdown
 from zoo.repro.records.night_folder import (
     FAILED,
     HELD,

@@ -11,7 +11,7 @@ import pytest
 
 from zoo.errors import RegistryError, UsageError
 from zoo.registry import Entry, Registry, load_registry
-from zoo.reports.tables.generated import GENERATED, stale_files, write_generated
+from zoo.reports.tables.generated import FILE, stale_files, write_generated
 from zoo.reports.tables.markdown_table import read_tables
 from zoo.reports.tables.published import (
     TO_ROOT,
@@ -221,7 +221,7 @@ def test_generated_files_are_written_and_checked(zoo_call: Call, tmp_path: Path,
     done = zoo_call(*write)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{folder / 'published.md'}: written\n"
-    assert {path.name for path in folder.iterdir()} == set(GENERATED)
+    assert {path.name for path in folder.iterdir()} == {FILE}
     assert published_tables(registry) in (folder / "published.md").read_text(encoding="utf-8")
     done = zoo_call(*write, "--check")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

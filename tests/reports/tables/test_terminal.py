@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from zoo.reports.tables.run_table import terminal
+from zoo.reports.tables.claim_table import terminal
 from zoo.reports.tables.terminal import FittedTable
 
 CLAIMS = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zoo.reports.tables.run_table import COLUMNS, as_csv, as_json, claim_rows, markdown, terminal
+from zoo.reports.tables.claim_table import COLUMNS, as_csv, as_json, claim_rows, markdown, terminal
 
 
 def claim(
@@ -158,7 +158,7 @@ def test_terminal_says_why_nothing_was_judged(records: list[dict[str, Any]]) -> 
 
 def test_verdicts_are_coloured() -> None:
     cells = list(terminal(RECORDS).columns[-1].cells)
-    assert len({str(cell.spans) for cell in cells}) == 4
+    assert len({str(cell.style) for cell in cells}) == 4
 
 
 def test_rows_are_one_for_each_claim() -> None:

@@ -1,4 +1,4 @@
-"""Tables of published and measured numbers, from run records alone."""
+"""Tables of claims: what was published, what was measured, and the verdict, from run records alone."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from zoo.reports.runs import settings_of
 from zoo.reports.tables.markdown_table import aligned_text
-from zoo.repro.records.claim_words import EVALUATOR_MARKS, LEGEND, METRIC_TITLES
+from zoo.repro.records.claim_words import (
+    EVALUATOR_MARKS,
+    EVALUATORS,
+    HEADLINE_METRICS,
+    LEGEND,
+    MATCH,
+    METRIC_TITLES,
+    MISMATCH,
+    NOT_JUDGED,
+    WITHIN,
+)
 
 COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference", "Verdict")
 INTERVAL = "95 % interval"
 _NUMBERS = ("Published", "Measured", "Difference", INTERVAL)
-# Digits after the point of a metric that nothing was published of, as the published tables have.
+# Digits after the point of a metric that nothing was published of, as the published tables have them.
 _UNPUBLISHED = {
-    ("official", "pq"): 1,
-    ("official", "miou"): 1,
-    ("official", "ap"): 1,
-    ("internal", "pq"): 2,
-    ("internal", "miou"): 2,
-    ("internal", "ap"): 2,
+    (evaluator, metric): {"official": 1, "internal": 2}[evaluator]
+    for evaluator in EVALUATORS
+    for metric in HEADLINE_METRICS
 }
 
 
@@ -46,7 +54,7 @@ def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.insert(next(later, len(rows)), row)
     for row in rows:
         interval = intervals.get(row["evaluator"], {}).get(row["metric"])
-        if "interval" not in row and interval is not None:
+        if row.get("interval") is None and interval is not None:
             row["interval"] = interval
     return rows
 
@@ -84,9 +92,6 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _names(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns what each record is called: its entry, and where that is not unique its settings and start."""
-    # Reads arrays too, which those that only list entries do not need.
-    from zoo.reports.tables.history import settings_of
-
     names = [record["entry"] for record in records]
     for more in (settings_of, _started):
         is_shared = {name for name in names if names.count(name) > 1}
@@ -114,10 +119,9 @@ def markdown(records: Iterable[Mapping[str, Any]]) -> str:
     records = list(records)
     rows = claim_rows(records)
     columns = columns_of(records)
-    right = [i for i, name in enumerate(columns) if name in _NUMBERS]
     reasons = _reasons(records)
     notes = ["", *(f"- {reason}" for reason in reasons)] if reasons else []
-    return "\n".join([aligned_text(columns, rows, right), *notes]) + "\n"
+    return "\n".join([aligned_text(columns, rows, _NUMBERS), *notes]) + "\n"
 
 
 def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -146,8 +150,6 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     After `COLUMNS` come the ends of the interval of a partial run, the reason of the verdict, and the run's
     settings and start.
     """
-    from zoo.reports.tables.history import settings_of
-
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*(name.lower() for name in COLUMNS), "low", "high", "reason", "settings", "started"])
@@ -173,8 +175,6 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
 
 def as_json(records: Iterable[Mapping[str, Any]]) -> str:
     """Returns the rows of all records, as `measured_rows` has them, with their runs, as one JSON list."""
-    from zoo.reports.tables.history import settings_of
-
     rows = [
         {"entry": record["entry"], **row, "settings": settings_of(record), "started": _started(record)}
         for record in records
@@ -187,31 +187,29 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
     """Returns the rows as a `FittedTable`, verdicts in colour."""
     from rich.text import Text
 
-    from zoo.reports.tables.terminal import FittedTable
+    from zoo.reports.tables.terminal import fitted_table
 
     records = list(records)
-    colours = {"match": "green", "within": "yellow", "mismatch": "bold red", "not judged": "dim"}
+    colours = {MATCH: "green", WITHIN: "yellow", MISMATCH: "bold red", NOT_JUDGED: "dim"}
     # Runs of one entry are named by what tells them apart.
     one_entry = records[0]["entry"] if len({record["entry"] for record in records}) == 1 else None
     reasons = _reasons(records)
-    table = FittedTable(
+    header = ["Run" if one_entry else "Entry", *columns_of(records)[1:]]
+    first = 1 if len(records) == 1 else 0
+    rows = [
+        [name.removeprefix(f"{one_entry}, "), *cells, Text(verdict, colours.get(verdict, ""))][first:]
+        for name, *cells, verdict in claim_rows(records)
+    ]
+    return fitted_table(
+        header[first:],
+        rows,
+        _NUMBERS,
+        # Names may go over two lines, so that a narrow terminal still shows every number.
+        whole=header[1:],
         leave_out_first=("Evaluator", "Difference", INTERVAL),
         title=None if one_entry is None else Text(one_entry),
         caption=Text("\n".join([*reasons, LEGEND])),
-        header_style="bold",
     )
-    columns = columns_of(records)
-    shown = [i for i, name in enumerate(columns) if not (len(records) == 1 and name == "Entry")]
-    for i in shown:
-        justify: Any = "right" if columns[i] in _NUMBERS else "left"
-        # Names may go over two lines, so that a narrow terminal still shows every number.
-        header = "Run" if one_entry and columns[i] == "Entry" else columns[i]
-        table.add_column(header, justify=justify, no_wrap=columns[i] != "Entry", overflow="fold")
-    for row in claim_rows(records):
-        cells = [Text(row[i].removeprefix(f"{one_entry}, ")) for i in shown]
-        cells[-1].stylize(colours.get(row[-1], ""))
-        table.add_row(*cells)
-    return table
 
 
 def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
