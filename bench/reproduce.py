@@ -49,13 +49,14 @@ from pathlib import Path
 from zoo.fetch.fetcher import Fetcher
 from zoo.registry import load_registry
 from zoo.model.postprocess.options import PostprocessOptions
-from zoo.repro.cityscapes.dataset import open_cityscapes
+from zoo.repro.cityscapes.dataset import CityscapesDataset
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.run.predictor import Predictor
 from zoo.repro.run.reproduce import RunSettings
 
 registry, name, data = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 entry = load_registry([registry]).resolve(name)
-dataset = open_cityscapes(data)
+dataset = open_files(CityscapesDataset, data, "val")
 options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
 predictor = Predictor(entry, Fetcher().checkpoint(entry), RunSettings(), options)
 images = [dataset.load(index).image for index in range(min(4, len(dataset)))]

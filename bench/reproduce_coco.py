@@ -51,7 +51,8 @@ from zoo.model.decoders.panoptic_deeplab import compile_inference
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.registry import load_registry
 from zoo.repro.run import pipeline
-from zoo.repro.coco.dataset import open_coco
+from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.run.predictor import Predictor
 from zoo.repro.run.reproduce import RunSettings, reproduce_entry
 
@@ -70,7 +71,7 @@ class WithResNet(Predictor):
         return super().maps(images)
 
 if mode == "alone":
-    dataset = open_coco(data)
+    dataset = open_files(CocoDataset, data, "val2017")
     options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
     predictor = Predictor(entry, Fetcher().checkpoint(entry), RunSettings(), options)
     images = [dataset.load(index).image for index in range(min(4, len(dataset)))]

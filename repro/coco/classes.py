@@ -6,35 +6,47 @@ import numpy as np
 
 from zoo.registry.dataset_info import DatasetInfo
 
-# Category ids and names as in `panoptic_val2017.json`: facts of the data set.
+# Category ids, names and colours as in `panoptic_coco_categories.json` of panopticapi: facts of the data set.
 _THINGS = (
-    "1 person, 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat, 10 traffic "
-    "light, 11 fire hydrant, 13 stop sign, 14 parking meter, 15 bench, 16 bird, 17 cat, 18 dog, 19 horse, "
-    "20 sheep, 21 cow, 22 elephant, 23 bear, 24 zebra, 25 giraffe, 27 backpack, 28 umbrella, 31 handbag, "
-    "32 tie, 33 suitcase, 34 frisbee, 35 skis, 36 snowboard, 37 sports ball, 38 kite, 39 baseball bat, 40 "
-    "baseball glove, 41 skateboard, 42 surfboard, 43 tennis racket, 44 bottle, 46 wine glass, 47 cup, 48 "
-    "fork, 49 knife, 50 spoon, 51 bowl, 52 banana, 53 apple, 54 sandwich, 55 orange, 56 broccoli, 57 "
-    "carrot, 58 hot dog, 59 pizza, 60 donut, 61 cake, 62 chair, 63 couch, 64 potted plant, 65 bed, 67 "
-    "dining table, 70 toilet, 72 tv, 73 laptop, 74 mouse, 75 remote, 76 keyboard, 77 cell phone, 78 "
-    "microwave, 79 oven, 80 toaster, 81 sink, 82 refrigerator, 84 book, 85 clock, 86 vase, 87 scissors, "
-    "88 teddy bear, 89 hair drier, 90 toothbrush"
+    "1 person dc143c, 2 bicycle 770b20, 3 car 00008e, 4 motorcycle 0000e6, 5 airplane 6a00e4, "
+    "6 bus 003c64, 7 train 005064, 8 truck 000046, 9 boat 0000c0, 10 traffic light faaa1e, "
+    "11 fire hydrant 64aa1e, 13 stop sign dcdc00, 14 parking meter af74af, 15 bench fa001e, "
+    "16 bird a52a2a, 17 cat ff4dff, 18 dog 00e2fc, 19 horse b6b6ff, 20 sheep 005200, 21 cow 78a69d, "
+    "22 elephant 6e4c00, 23 bear ae39ff, 24 zebra c76400, 25 giraffe 480076, 27 backpack ffb3f0, "
+    "28 umbrella 007d5c, 31 handbag d10097, 32 tie bcd0b6, 33 suitcase 00dcb0, 34 frisbee ff63a4, "
+    "35 skis 5c0049, 36 snowboard 8581ff, 37 sports ball 4eb4ff, 38 kite 00e400, 39 baseball bat aefff3, "
+    "40 baseball glove 2d59ff, 41 skateboard 868667, 42 surfboard 9194ae, 43 tennis racket ffd0ba, "
+    "44 bottle c5e2ff, 46 wine glass ab8601, 47 cup 6d3f36, 48 fork cf8aff, 49 knife 97005f, "
+    "50 spoon 09503d, 51 bowl 546933, 52 banana 4a4169, 53 apple a6c466, 54 sandwich d0c3d2, "
+    "55 orange ff6d41, 56 broccoli 008f95, 57 carrot b300c2, 58 hot dog d1636a, 59 pizza 057900, "
+    "60 donut e3ffcd, 61 cake 93bad0, 62 chair 994501, 63 couch 035fa1, 64 potted plant a3ff00, "
+    "65 bed 7700aa, 67 dining table 00b6c7, 70 toilet 00a578, 72 tv b78258, 73 laptop 5f2000, "
+    "74 mouse 827287, 75 remote 6e8185, 76 keyboard a64a76, 77 cell phone db8eb9, 78 microwave 4fd272, "
+    "79 oven b25a3e, 80 toaster 41460f, 81 sink 7fa773, 82 refrigerator 3b696a, 84 book 8e6c2d, "
+    "85 clock c4ac00, 86 vase 5f3650, 87 scissors 804cff, 88 teddy bear c93901, 89 hair drier f6007a, "
+    "90 toothbrush bfa2d0"
 )
 _STUFF = (
-    "92 banner, 93 blanket, 95 bridge, 100 cardboard, 107 counter, 109 curtain, 112 door-stuff, 118 "
-    "floor-wood, 119 flower, 122 fruit, 125 gravel, 128 house, 130 light, 133 mirror-stuff, 138 net, 141 "
-    "pillow, 144 platform, 145 playingfield, 147 railroad, 148 river, 149 road, 151 roof, 154 sand, 155 "
-    "sea, 156 shelf, 159 snow, 161 stairs, 166 tent, 168 towel, 171 wall-brick, 175 wall-stone, 176 "
-    "wall-tile, 177 wall-wood, 178 water-other, 180 window-blind, 181 window-other, 184 tree-merged, 185 "
-    "fence-merged, 186 ceiling-merged, 187 sky-other-merged, 188 cabinet-merged, 189 table-merged, 190 "
-    "floor-other-merged, 191 pavement-merged, 192 mountain-merged, 193 grass-merged, 194 dirt-merged, 195 "
-    "paper-merged, 196 food-other-merged, 197 building-other-merged, 198 rock-merged, 199 "
-    "wall-other-merged, 200 rug-merged"
+    "92 banner ffff80, 93 blanket 93d3cb, 95 bridge 966464, 100 cardboard a8abac, 107 counter 9270c6, "
+    "109 curtain d2aa64, 112 door-stuff 5c8859, 118 floor-wood da58b8, 119 flower f18100, "
+    "122 fruit d911ff, 125 gravel 7c4ab5, 128 house 464646, 130 light ffe4ff, 133 mirror-stuff 9ad000, "
+    "138 net c1005c, 141 pillow 4c5b71, 144 platform ffb4c3, 145 playingfield 6a9ab0, 147 railroad e6968c, "
+    "148 river 3c8fff, 149 road 804080, 151 roof 5c5237, 154 sand fed47c, 155 sea 494dae, "
+    "156 shelf ffa062, 159 snow ffffff, 161 stairs 68546d, 166 tent a9a483, 168 towel e1c7ff, "
+    "171 wall-brick 89364a, 175 wall-stone 879edf, 176 wall-tile 07f6e7, 177 wall-wood 6bffc8, "
+    "178 water-other 3a2995, 180 window-blind b7798e, 181 window-other ff4961, 184 tree-merged 6b8e23, "
+    "185 fence-merged be9999, 186 ceiling-merged 928b8d, 187 sky-other-merged 4682b4, "
+    "188 cabinet-merged 86c79c, 189 table-merged d1e28c, 190 floor-other-merged 60246c, "
+    "191 pavement-merged 606060, 192 mountain-merged 40aa40, 193 grass-merged 98fb98, "
+    "194 dirt-merged d0e5e4, 195 paper-merged cebaab, 196 food-other-merged 98a140, "
+    "197 building-other-merged 747000, 198 rock-merged 00728f, 199 wall-other-merged 66669c, "
+    "200 rug-merged fa8dff"
 )
 
 
-def _categories(text: str) -> list[tuple[int, str]]:
-    pairs = [category.split(" ", 1) for category in text.split(", ")]
-    return [(int(category_id), name) for category_id, name in pairs]
+def _categories(text: str) -> list[tuple[int, str, str]]:
+    rows = [category.split(" ") for category in text.split(", ")]
+    return [(int(category_id), " ".join(name), colour) for category_id, *name, colour in rows]
 
 
 _CATEGORIES = _categories(_THINGS) + _categories(_STUFF)
@@ -44,16 +56,17 @@ COCO = DatasetInfo(
     name="coco",
     # The network predicts void, train id 0, like any other class; it is never scored.
     num_classes=1 + len(_CATEGORIES),
-    class_names=("void", *(name for _, name in _CATEGORIES)),
+    class_names=("void", *(name for _, name, _ in _CATEGORIES)),
     thing_class_ids=tuple(range(1, 1 + _NUM_THINGS)),
     label_divisor=256,
     ignore_label=0,
-    original_ids=(0, *(category_id for category_id, _ in _CATEGORIES)),
+    original_ids=(0, *(category_id for category_id, _, _ in _CATEGORIES)),
     instance_results="rle",
     upstream_name="coco_panoptic",
+    colours=("000000", *(colour for _, _, colour in _CATEGORIES)),
 )
 
 CATEGORY_TO_TRAIN_ID = np.zeros(max(COCO.original_ids) + 1, np.int32)
-"""[201] int32: train id 1..133 of each category id; 0 (void) for ids that are no category."""
+"""[201] int32: train id 1..133 of each category id; 0 (void) for ids that are not categories."""
 CATEGORY_TO_TRAIN_ID[list(COCO.original_ids)] = np.arange(COCO.num_classes, dtype=np.int32)
 CATEGORY_TO_TRAIN_ID.flags.writeable = False

@@ -2,84 +2,59 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.segments import OfficialTruth
-from zoo.repro.coco import check as coco_check
+from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panoptic_name, read_annotations
 from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
 from zoo.repro.coco.instances import read_instances
-from zoo.repro.datasets.dataset import (
-    Sample,
-    cache_at,
+from zoo.repro.datasets.dataset import FolderDataset, Sample
+from zoo.repro.datasets.image_files import (
+    RGB,
     decode_image,
-    digest_of_files,
-    file_digests,
+    image_size,
     read_bytes,
+    read_png_header,
+    require_size,
 )
-from zoo.repro.datasets.headers import RGB, image_size, read_png_header, require_size
-
-if TYPE_CHECKING:
-    from zoo.repro.coco.check import Annotation
-    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset
+from zoo.repro.datasets.opening import find_folder
 
 
-class CocoDataset:
-    """One split of COCO panoptic, read from `<split>` and `annotations`; the folder is only read.
-
-    Attributes:
-      root: folder that holds `val2017` and `annotations`.
-      split: `val2017` or `train2017`.
-      expected_images: how many images the split has when it is complete, or None for any number.
-      skipped: why images of the split are left out, by name: there is no image, or no annotation.
-    """
+class CocoDataset(FolderDataset):
+    """One split of COCO panoptic, from `<split>` and `annotations`; images are called like `000000000139`."""
 
     info = COCO
-    official_obstacle: str | None = None
+    official_run = "zoo.repro.coco.official:CocoRun"
 
-    def __init__(
-        self,
-        root: Path,
-        split: str = "val2017",
-        *,
-        expected_images: int | None = None,
-        cache: CacheOrFolder = None,
-    ) -> None:
-        """Reads the annotations and lists the images.
+    @classmethod
+    def find_root(cls, path: Path, split: str) -> Path:
+        """Returns the folder of the split and its annotations: `path`, its one subfolder, or its parent."""
+        expected = (
+            f"{split}/*.jpg, {panoptic_name(split)} with its folder of PNG files, and "
+            f"{instances_name(split)} ({', '.join(HOMES.values())} of the COCO download)"
+        )
 
-        Args:
-          root: the folder that holds `val2017` and `annotations`.
-          split: name of the split.
-          expected_images: how many images the split has when it is complete, or None for any number.
-          cache: where digests of files are remembered; None for the default cache.
+        def is_root(folder: Path) -> bool:
+            return (folder / split).is_dir() or (folder / "annotations").is_dir()
 
-        Raises:
-          DataError: a file or folder is missing, or the annotations are not of the COCO panoptic format.
-        """
-        self.root = root
-        self.split = split
-        self.expected_images = expected_images
-        self._cache = cache
-        self._annotations, self.skipped = coco_check.read_annotations(root, split)
-        read_instances(self.instances_json).compare(self._annotations, self.skipped)
-        self._image_ids = tuple(sorted(self._annotations))
-        self._digests: dict[str, tuple[int, str]] | None = None
-        self._lock = threading.Lock()
+        return find_folder(path, is_root, (split, "annotations"), expected)
 
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """Names of the images, as in `000000000139`, sorted."""
-        return self._image_ids
+    def list_images(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Returns the images that all annotations name, and what the others lack."""
+        self.contents = f"{self.split} has"
+        self._annotations, skipped = read_annotations(self.root, self.split)
+        read_instances(self.instances_json).compare(self._annotations, skipped)
+        return tuple(sorted(self._annotations)), skipped
 
     @property
     def panoptic_json(self) -> Path:
         """The panoptic annotations."""
-        return self.root / coco_check.panoptic_name(self.split)
+        return self.root / panoptic_name(self.split)
 
     @property
     def panoptic_folder(self) -> Path:
@@ -89,10 +64,7 @@ class CocoDataset:
     @property
     def instances_json(self) -> Path:
         """The instance annotations."""
-        return self.root / coco_check.instances_name(self.split)
-
-    def __len__(self) -> int:
-        return len(self._image_ids)
+        return self.root / instances_name(self.split)
 
     def official_image_id(self, image_id: str) -> int:
         """Returns the number by which the annotations call an image."""
@@ -105,7 +77,7 @@ class CocoDataset:
           DataError: a file is missing or broken, its size is not the annotated one, a segment's area is not
             the annotated one, or a category is unknown.
         """
-        image_id = self._image_ids[index]
+        image_id = self.image_ids[index]
         annotation = self._annotations[image_id]
         image_path = self.root / self.split / annotation.image_file
         png_path = self.panoptic_folder / annotation.png_file
@@ -123,7 +95,7 @@ class CocoDataset:
         Raises:
           DataError: a file is missing, cut short, or of a wrong type or size, or a category is unknown.
         """
-        annotation = self._annotations[self._image_ids[index]]
+        annotation = self._annotations[self.image_ids[index]]
         image_path = self.root / self.split / annotation.image_file
         png_path = self.panoptic_folder / annotation.png_file
         header = read_png_header(png_path)
@@ -138,73 +110,13 @@ class CocoDataset:
         for segment in annotation.segments:
             segment.train_id(CATEGORY_TO_TRAIN_ID, str(png_path))
 
-    def check_contents(self, index: int) -> None:
-        """Decodes the image and its panoptic PNG; the annotations were read when the data set was opened.
-
-        Raises:
-          DataError: see `load`.
-        """
-        self.load(index)
-
-    def digests(self) -> dict[str, tuple[int, str]]:
-        """Returns size and SHA-256 of each image, PNG and annotation file, by name in `root`."""
-        with self._lock:
-            if self._digests is None:
-                annotations = [self._annotations[image_id] for image_id in self._image_ids]
-                names = [coco_check.panoptic_name(self.split), coco_check.instances_name(self.split)]
-                names += [f"{self.split}/{annotation.image_file}" for annotation in annotations]
-                folder = coco_check.panoptic_name(self.split).removesuffix(".json")
-                names += [f"{folder}/{annotation.png_file}" for annotation in annotations]
-                self._digests = file_digests(self.root, names, cache_at(self._cache).folder("fingerprints"))
-            return self._digests
-
-    def fingerprint(self) -> str:
-        """Returns a SHA-256 over the split's images and annotations: names, sizes, contents.
-
-        The first call reads every file once; later ones, also of other processes, read those that changed.
-        """
-        return digest_of_files(self.digests(), about=f"coco {self.split}")
-
-    def check(self) -> list[str]:
-        """Returns what is missing or wrong, one line each."""
-        return coco_check.problems(self)
-
-
-def open_coco(
-    path: Path,
-    split: str = "val2017",
-    *,
-    expected_images: int | None = None,
-    cache: CacheOrFolder = None,
-    keep_going: bool = False,
-) -> Dataset:
-    """Opens COCO panoptic, or any data set in its layout.
-
-    Args:
-      path: the folder that holds `val2017` and `annotations`, or the folder above it where there is only one;
-        or TFRecords as DeepLab2 writes them, a folder or one file.
-      split: name of the split.
-      expected_images: how many images a complete split has, or None for any number.
-      cache: where what is made from the data is kept; None for the default cache.
-      keep_going: leave out images that cannot be used, instead of an error.
-
-    Raises:
-      DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
-    """
-    from zoo.repro.datasets.tfrecord import open_records_or_folders
-
-    def open_folders(path: Path) -> CocoDataset:
-        root = coco_check.find_root(path, split)
-        return CocoDataset(root, split, expected_images=expected_images, cache=cache)
-
-    return open_records_or_folders(
-        Path(path),
-        split.removesuffix("2017"),
-        COCO,
-        open_folders,
-        expected_images=expected_images,
-        keep_going=keep_going,
-    )
+    def files(self) -> list[str]:
+        """Returns the names of annotations, images and PNG files, relative to `root`."""
+        annotations = [self._annotations[image_id] for image_id in self.image_ids]
+        names = [panoptic_name(self.split), instances_name(self.split)]
+        names += [f"{self.split}/{annotation.image_file}" for annotation in annotations]
+        folder = panoptic_name(self.split).removesuffix(".json")
+        return names + [f"{folder}/{annotation.png_file}" for annotation in annotations]
 
 
 def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tuple[np.ndarray, OfficialTruth]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
 from zoo.errors import DataError
-from zoo.repro.datasets.dataset import read_bytes
-
-if TYPE_CHECKING:
-    from zoo.repro.coco.check import Annotation
-
-_HOME = "annotations_trainval2017.zip"
+from zoo.repro.coco.annotations import HOMES, Annotation
+from zoo.repro.datasets.image_files import read_bytes
 
 
 class _Image(BaseModel):
@@ -74,7 +70,7 @@ def read_instances(path: Path) -> InstanceAnnotations:
       DataError: the file is missing, or is not of the COCO format; the line says where.
     """
     if not path.is_file():
-        raise DataError(f"{path} is missing; it is in {_HOME} of the COCO download")
+        raise DataError(f"{path} is missing; it is in {HOMES['instances']} of the COCO download")
     try:
         content = InstanceAnnotations.model_validate_json(read_bytes(path))
     except ValidationError as error:
@@ -82,7 +78,7 @@ def read_instances(path: Path) -> InstanceAnnotations:
         where = ".".join(map(str, first["loc"]))
         message = f"{where}: {first['msg']}" if where else first["msg"]
         raise DataError(
-            f"{path}: is not of the COCO instance format: {message}; unpack {_HOME} again"
+            f"{path}: is not of the COCO instance format: {message}; unpack {HOMES['instances']} again"
         ) from None
     images = {image.id for image in content.images}
     categories = {category.id for category in content.categories}
@@ -90,6 +86,6 @@ def read_instances(path: Path) -> InstanceAnnotations:
         if instance.image_id not in images or instance.category_id not in categories:
             raise DataError(
                 f"{path}: annotation {instance.id} is of image {instance.image_id} and category "
-                f"{instance.category_id}, which are not both listed; unpack {_HOME} again"
+                f"{instance.category_id}, which are not both listed; unpack {HOMES['instances']} again"
             )
     return content

@@ -1,24 +1,20 @@
-"""Opens the registry's data sets, and says whether a copy is complete and fit."""
+"""Opens data sets: those of the registry, and any folder in a known format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.errors import DataError
-from zoo.repro.datasets.dataset import usable_images, wrong_headers
+from zoo.registry.formats import format_class
+from zoo.repro.datasets.dataset import surplus
+from zoo.repro.datasets.tfrecord import TFRecordDataset, find_records
 
 if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetcher
     from zoo.registry.schema import DatasetDeclaration
-    from zoo.repro.datasets.dataset import Dataset
-
-# A check decodes so many images with their ground truth, spread over the data set.
-_SAMPLES = 8
-# More lines of one kind help nobody.
-_SHOWN = 10
+    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset, FolderDataset
 
 
 def open_dataset(
@@ -48,7 +44,8 @@ def open_dataset(
                 f"{needed_by or declared.name}: needs --data DIR, the folder of {declared.title}{where}"
             )
         data = fetcher.dataset(declared)
-    return _opener(declared.format)(
+    return open_files(
+        format_class(declared.format),
         Path(data),
         declared.split,
         expected_images=declared.images,
@@ -57,97 +54,66 @@ def open_dataset(
     )
 
 
-def _opener(layout: str) -> Callable[..., Dataset]:
-    if layout == "coco":
-        from zoo.repro.coco.dataset import open_coco
-
-        return open_coco
-    from zoo.repro.cityscapes.dataset import open_cityscapes
-
-    return open_cityscapes
-
-
-@dataclass(frozen=True)
-class DatasetCheck:
-    """Whether a copy of a data set is complete and fit.
-
-    Attributes:
-      dataset: its name in the registry.
-      path: the folder.
-      images: how many images can be used as far as the names of files say.
-      expected_images: how many a complete copy has, or None for any number.
-      samples: how many images were decoded with their ground truth.
-      problems: what is missing or wrong, one line each.
-      official_obstacle: why the official scripts cannot score it, or None where they can.
-    """
-
-    dataset: str
-    path: str
-    images: int
-    expected_images: int | None
-    samples: int
-    problems: tuple[str, ...]
-    official_obstacle: str | None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the copy is complete and fit."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the check as what JSON can hold."""
-        return {**asdict(self), "problems": list(self.problems), "ok": self.ok}
-
-    def __str__(self) -> str:
-        of = "" if self.expected_images is None else f" of {self.expected_images}"
-        lines = [f"{self.dataset}: {self.images}{of} images in {self.path}"]
-        lines += [f"  problem: {problem}" for problem in self.problems]
-        if self.ok:
-            lines.append(f"  complete; {self.samples} images decoded with their ground truth")
-        if self.official_obstacle is not None:
-            lines.append(f"  the official scripts cannot: {self.official_obstacle}")
-        elif self.ok:
-            lines.append("  the official scripts can score it")
-        return "\n".join(lines)
-
-
-def check_dataset(
-    declared: DatasetDeclaration, data: Path | None, fetcher: Fetcher, *, full: bool = False
-) -> DatasetCheck:
-    """Says whether a copy of a data set is complete and fit.
-
-    Looks at the names and headers of all files, and at some contents, in seconds; or at all contents.
+def open_files(
+    kind: type[FolderDataset],
+    path: Path,
+    split: str,
+    *,
+    expected_images: int | None = None,
+    cache: CacheOrFolder = None,
+    keep_going: bool = False,
+) -> Dataset:
+    """Opens a data set of a known format.
 
     Args:
-      declared: the registry's declaration.
-      data: the folder, or None for a bundled data set.
-      fetcher: as for `open_dataset`.
-      full: decode all images with their ground truth, with a bar on a terminal.
+      kind: the class that reads the format's original folders.
+      path: the data set's folder, or the folder above it where there is only one; or TFRecords as DeepLab2
+        writes them, a folder or one file.
+      split: name of the split.
+      expected_images: how many images a complete split has, or None for any number.
+      cache: where what is made from the data is kept; None for the default cache.
+      keep_going: leave out images that cannot be used, instead of an error; too many images still are one.
 
     Raises:
-      DataError: there is no such data set at all.
+      DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
     """
-    problems: list[str] = []
-    try:
-        dataset = open_dataset(declared, data, fetcher)
-    except DataError as error:
-        problems.append(str(error))
-        dataset = open_dataset(declared, data, fetcher, keep_going=True)
-    count = min(_SAMPLES, len(dataset))
-    samples = sorted({round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)})
-    names = [dataset.image_ids[index] for index in samples] if not full else list(dataset.image_ids)
-    wrong = wrong_headers(dataset, dataset.image_ids)
-    _, undecodable = usable_images(dataset, [name for name in names if name not in wrong])
-    wrong |= undecodable
-    problems += list(wrong.values())[:_SHOWN]
-    if len(wrong) > _SHOWN:
-        problems.append(f"and {len(wrong) - _SHOWN} more images")
-    return DatasetCheck(
-        dataset=declared.name,
-        path=str(data if data is not None else getattr(dataset, "root", "")),
-        images=len(dataset),
-        expected_images=declared.images,
-        samples=len(names),
-        problems=tuple(problems),
-        official_obstacle=dataset.official_obstacle,
-    )
+    dataset: Dataset
+    # The names of TFRecords have the split without a year.
+    records = find_records(path, split.rstrip("0123456789"))
+    if records:
+        dataset = TFRecordDataset(records, kind.info, expected_images=expected_images)
+    else:
+        dataset = kind(kind.find_root(path, split), split, expected_images=expected_images, cache=cache)
+    # Which of too many images do not belong cannot be told: leaving some out would be a guess.
+    problems = surplus(dataset) if keep_going else dataset.check()
+    if problems:
+        raise DataError(f"{path}: " + "; ".join(problems))
+    return dataset
+
+
+def find_folder(path: Path, is_root: Callable[[Path], bool], parts: Sequence[str], expected: str) -> Path:
+    """Returns the folder of a data set at, just below, or just above a path that a user gave.
+
+    Args:
+      path: what the user gave.
+      is_root: whether a folder is the data set's.
+      parts: names of folders in the data set's folder.
+      expected: what should be there, for the error message.
+
+    Raises:
+      DataError: there is no such folder, or more than one.
+    """
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise DataError(f"{path}: {what}; expected the folder that holds {' and '.join(parts)}")
+    if is_root(path):
+        return path
+    if path.name in parts and is_root(path.parent):
+        return path.parent
+    found = sorted(folder for folder in path.iterdir() if is_root(folder))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.name for folder in found)
+        raise DataError(f"{path}: more than one data set is in there ({names}); give one of them")
+    raise DataError(f"{path}: has no folder {parts[0]}; expected {expected}")

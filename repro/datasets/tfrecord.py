@@ -6,7 +6,7 @@ import hashlib
 import mmap
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,11 @@ import google_crc32c
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.registry.dataset_info import DatasetInfo
-from zoo.repro.datasets.dataset import Sample, decode_image, surplus
-from zoo.repro.datasets.headers import image_size
+from zoo.repro.datasets.dataset import Dataset, Sample
+from zoo.repro.datasets.image_files import decode_image, image_size
 
 if TYPE_CHECKING:
-    from zoo.repro.datasets.dataset import Dataset
+    from zoo.registry.dataset_info import DatasetInfo
 
 # Keys of the examples, as in DeepLab2's `common.py`.
 _KEY_IMAGE = "image/encoded"
@@ -43,7 +42,7 @@ class _Record:
     data_crc: int
 
 
-class TFRecordDataset:
+class TFRecordDataset(Dataset):
     """Images of DeepLab2's TFRecords (`build_cityscapes_data.py` and its siblings), sorted by name.
 
     Official scores are impossible from these files: they hold no original annotations.
@@ -75,20 +74,13 @@ class TFRecordDataset:
                 if image_id in self._records:
                     raise DataError(f"{path}: image {image_id} is there twice")
                 self._records[image_id] = record
-        self._image_ids = tuple(sorted(self._records))
-
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """Names of the images, sorted."""
-        return self._image_ids
+        self.image_ids = tuple(sorted(self._records))
+        self.contents = f"{len(self._paths)} TFRecord files hold"
 
     @property
     def official_obstacle(self) -> str | None:
         """Why the official scripts cannot score this data set."""
         return "TFRecords hold no original annotations; give the original folders to get official scores"
-
-    def __len__(self) -> int:
-        return len(self._image_ids)
 
     def load(self, index: int) -> Sample:
         """Returns image `index` with its ground truth.
@@ -96,7 +88,7 @@ class TFRecordDataset:
         Raises:
           DataError: the record is damaged, or has no panoptic label.
         """
-        image_id = self._image_ids[index]
+        image_id = self.image_ids[index]
         record = self._records[image_id]
         name = f"{record.path}, image {image_id}"
         data = bytes(self._data(record))
@@ -126,13 +118,9 @@ class TFRecordDataset:
         found = image_size(bytes(_bytes(features, _KEY_IMAGE, name)), name)
         _require_sizes(found, _bytes(features, _KEY_LABEL, name), size, name)
 
-    def check_contents(self, index: int) -> None:
-        """Decodes a record; see `load`."""
-        self.load(index)
-
     def _example(self, index: int) -> tuple[str, dict[str, memoryview], tuple[int, int]]:
         """Returns a record's name for messages, its features, and the size that it gives."""
-        image_id = self._image_ids[index]
+        image_id = self.image_ids[index]
         record = self._records[image_id]
         name = f"{record.path}, image {image_id}"
         features = dict(_features(self._data(record), name))
@@ -145,17 +133,10 @@ class TFRecordDataset:
         Contents count through the checksums in the files, which `load` verifies.
         """
         digest = hashlib.sha256(f"{self.info.name} tfrecord\n".encode())
-        for image_id in self._image_ids:
+        for image_id in self.image_ids:
             record = self._records[image_id]
             digest.update(f"{image_id}\0{record.length}\0{record.data_crc:08x}\n".encode())
         return digest.hexdigest()
-
-    def check(self) -> list[str]:
-        """Returns what is missing, one line each."""
-        total = len(self)
-        if self.expected_images is not None and total != self.expected_images:
-            return [f"{len(self._paths)} TFRecord files hold {total} images, expected {self.expected_images}"]
-        return []
 
     def _map(self, path: Path) -> mmap.mmap:
         with self._lock:
@@ -175,41 +156,6 @@ class TFRecordDataset:
         features = dict(_features(self._data(record), name))
         filename = bytes(_bytes(features, _KEY_FILENAME, name)).decode("utf-8", errors="replace")
         return filename.removesuffix(".png").removesuffix(".jpg")
-
-
-def open_records_or_folders(
-    path: Path,
-    split: str,
-    info: DatasetInfo,
-    open_folders: Callable[[Path], Dataset],
-    *,
-    expected_images: int | None,
-    keep_going: bool,
-) -> Dataset:
-    """Opens TFRecords where there are some, else a data set's original folders.
-
-    Args:
-      path: what the user gave: a folder, or one TFRecord file.
-      split: name of the split in the names of TFRecord files.
-      info: the classes and their encoding.
-      open_folders: opens the original folders.
-      expected_images: how many images a complete split has, or None for any number.
-      keep_going: whether a data set that is not complete is no error; one with too many images still is.
-
-    Raises:
-      DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
-    """
-    records = find_records(path, split)
-    dataset: Dataset
-    if records:
-        dataset = TFRecordDataset(records, info, expected_images=expected_images)
-    else:
-        dataset = open_folders(path)
-    # Which of too many images do not belong cannot be told: leaving some out would be a guess.
-    problems = surplus(dataset) if keep_going else dataset.check()
-    if problems:
-        raise DataError(f"{path}: " + "; ".join(problems))
-    return dataset
 
 
 def find_records(path: Path, split: str) -> list[Path]:

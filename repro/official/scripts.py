@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import EvaluationError
 from zoo.files.json_files import read_json
-from zoo.repro.datasets.predictions import missing_predictions
+from zoo.registry.formats import load_class
+from zoo.repro.datasets.predictions import PANOPTIC, assemble_panoptic_json, missing_predictions
 from zoo.repro.official.jobs import Jobs, ScriptError, available_cores
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
-    from zoo.repro.datasets.dataset import CacheOrFolder, Dataset
-    from zoo.repro.run.scores import InternalResult
+    from zoo.repro.datasets.dataset import Dataset
 
 # A script that takes longer than this is stuck: some twenty times what it takes on one slow core.
 _PATIENCE_S = 300.0
@@ -62,16 +62,20 @@ class OfficialScores:
                 if str(original_id) in result["per_class"]
             }
 
-    def take_semantic(self, internal: InternalResult) -> None:
+    def take_semantic(self, miou: float | None, iou: Mapping[str, float | None]) -> None:
         """Takes mean IoU from the run's own statistics where no official script measures it (COCO).
 
         Its definition is that of COCO's panoptic API, whose converter makes semantic ground truth from the
         panoptic annotations: crowd regions keep their category, void is left out.
+
+        Args:
+          miou: in percent; None where it was not measured.
+          iou: in percent, by class name.
         """
-        if not self.metrics or "miou" in self.metrics or internal.official_miou is None:
+        if not self.metrics or "miou" in self.metrics or miou is None:
             return
-        self.metrics["miou"] = internal.official_miou
-        self.per_class["iou"] = dict(internal.official_iou)
+        self.metrics["miou"] = miou
+        self.per_class["iou"] = dict(iou)
         self.provenance["miou"] = (
             "semantic head against the categories of the panoptic annotations, crowd regions included, void "
             "left out; there is no official script, so zoo counts the pixels"
@@ -82,9 +86,16 @@ class OfficialRun(ABC):
     """The official scripts of one run; ground truth may be prepared while predictions are being made."""
 
     def __init__(
-        self, image_ids: Sequence[str], predictions: Path, folder: Path, *, processes: int | None = None
+        self,
+        dataset: Dataset,
+        image_ids: Sequence[str],
+        predictions: Path,
+        folder: Path,
+        *,
+        processes: int | None = None,
     ) -> None:
         """Starts to prepare; see `start_official`."""
+        self._dataset = dataset
         self._image_ids = list(image_ids)
         self._predictions = predictions
         self._folder = folder
@@ -92,6 +103,10 @@ class OfficialRun(ABC):
         self._patience_s = _PATIENCE_S + _PATIENCE_S_PER_IMAGE * len(self._image_ids)
         self._jobs = Jobs(folder)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="official")
+        self._prepare()
+
+    def _prepare(self) -> None:  # noqa: B027 - not every data set has something to prepare
+        """Starts what can be done while predictions are being made."""
 
     def finish(self) -> OfficialScores:
         """Runs the scripts, all at once, on the predictions that are now complete.
@@ -132,24 +147,32 @@ class OfficialRun(ABC):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _panoptic_job(
-        self, ground_truth_json: Path, ground_truth_folder: Path, prediction_json: Path, folder: Path
+    def _panoptic(
+        self, kind: str, truth: Path, folder: Path, official_ids: Mapping[str, int] | None = None
     ) -> tuple[Path, float]:
-        """Runs the panoptic script on files in the COCO format."""
+        """Runs a panoptic script on ground truth in the COCO format.
+
+        Args:
+          kind: which of the two copies of the script: the kind of its job.
+          truth: the file of annotations; may name more images than are evaluated.
+          folder: the folder of PNG files.
+          official_ids: by what number the ground truth calls each image; None where by its name.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        selected = self._folder / "panoptic_ground_truth.json"
+        names = [official_ids[name] for name in self._image_ids] if official_ids else self._image_ids
+        _select_annotations(truth, names, selected)
+        predicted = assemble_panoptic_json(self._predictions, self._image_ids, official_ids)
         job = {
-            "kind": self._panoptic_kind(),
-            "gt_json": str(ground_truth_json.resolve()),
-            "gt_folder": str(ground_truth_folder.resolve()),
-            "prediction_json": str(prediction_json.resolve()),
-            "prediction_folder": str(folder.resolve()),
+            "kind": kind,
+            "gt_json": str(selected.resolve()),
+            "gt_folder": str(folder.resolve()),
+            "prediction_json": str(predicted.resolve()),
+            "prediction_folder": str((self._predictions / PANOPTIC).resolve()),
             "result": RESULT,
             "processes": self.processes,
         }
         return self._jobs.run("panoptic", job, patience_s=self._patience_s)
-
-    def _panoptic_kind(self) -> str:
-        """Which of the two copies of the panoptic script runs."""
-        return "panoptic"
 
     def _note(self, scores: OfficialScores, parts: Mapping[str, tuple[Path, float]]) -> None:
         """Adds to the scores how long each script took, and what had to be handled."""
@@ -159,24 +182,12 @@ class OfficialRun(ABC):
             scores.timings[f"official_{name}_s"] = seconds
 
 
-class _NoOfficialRun(OfficialRun):
-    """For data sets that the official scripts cannot score."""
-
-    def __init__(self, obstacle: str, predictions: Path, folder: Path) -> None:
-        super().__init__([], predictions, folder)
-        self._obstacle = obstacle
-
-    def _score(self) -> OfficialScores:
-        return OfficialScores(provenance={"skipped": self._obstacle})
-
-
 def start_official(
     dataset: Dataset,
     image_ids: Sequence[str],
     predictions: Path,
     folder: Path,
     *,
-    cache: CacheOrFolder = None,
     processes: int | None = None,
 ) -> OfficialRun:
     """Starts the official scoring of a run and returns at once.
@@ -189,24 +200,28 @@ def start_official(
       image_ids: the images that are evaluated; fewer than all restrict the ground truth too.
       predictions: folder in which `write_predictions` writes.
       folder: folder for the scripts' own files: results, output, links.
-      cache: where panoptic ground truth is kept; None for the default cache.
       processes: how many processes to use at once; None for one on each core.
     """
-    from zoo.repro.cityscapes.dataset import CityscapesDataset
-    from zoo.repro.coco.dataset import CocoDataset
-
     if dataset.official_obstacle is not None:
-        return _NoOfficialRun(dataset.official_obstacle, predictions, folder)
-    if isinstance(dataset, CityscapesDataset):
-        from zoo.repro.cityscapes.official import CityscapesRun
+        return _NoOfficialRun(dataset, [], predictions, folder)
+    run: type[OfficialRun] = load_class(dataset.official_run)
+    return run(dataset, image_ids, predictions, folder, processes=processes)
 
-        return CityscapesRun(dataset, image_ids, predictions, folder, cache=cache, processes=processes)
-    if isinstance(dataset, CocoDataset):
-        from zoo.repro.coco.official import CocoRun
 
-        return CocoRun(dataset, image_ids, predictions, folder, processes=processes)
-    obstacle = f"the official scripts read no {type(dataset).__name__} of {dataset.info.name}"
-    return _NoOfficialRun(obstacle, predictions, folder)
+class _NoOfficialRun(OfficialRun):
+    """For data sets that the official scripts cannot score."""
+
+    def _score(self) -> OfficialScores:
+        return OfficialScores(provenance={"skipped": self._dataset.official_obstacle})
+
+
+def _select_annotations(source: Path, image_ids: Sequence[str] | Sequence[int], path: Path) -> None:
+    """Writes the part of a panoptic annotation file that belongs to some images, in their order."""
+    content = json.loads(source.read_text(encoding="utf-8"))
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        by_id = {element[name]: element for element in content[key]}
+        content[key] = [by_id[image_id] for image_id in image_ids]
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def script_result(work: Path) -> dict[str, Any]:
@@ -221,6 +236,6 @@ def script_result(work: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def percent(value: float) -> float | None:
-    """Returns a fraction as percent, NaN as None."""
-    return None if math.isnan(value) else 100.0 * value
+def percent(value: float | None) -> float | None:
+    """Returns a fraction as percent, NaN and None as None."""
+    return None if value is None or math.isnan(value) else 100.0 * value

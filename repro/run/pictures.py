@@ -15,7 +15,7 @@ from zoo.errors import EvaluationError
 from zoo.files.atomic import write_atomically, writing
 from zoo.metrics.overlap import index_labels, label_overlaps
 from zoo.repro.datasets.colours import class_colours, shade
-from zoo.repro.datasets.dataset import read_bytes
+from zoo.repro.datasets.image_files import read_bytes
 from zoo.repro.datasets.predictions import PANOPTIC
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from zoo.files.tensorflow import import_tensorflow
 from zoo.files.words import counted
 from zoo.network.devices import kind_of_device
 from zoo.reports.tables.claim_table import markdown
-from zoo.repro.datasets.dataset import images_in_dataset, require_headers, usable_images
+from zoo.repro.datasets.checking import require_headers, usable_images
+from zoo.repro.datasets.dataset import images_in_dataset
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.run_place import RunPlace
@@ -218,7 +219,7 @@ def _measure(
     done -= set(missing_predictions(folder.predictions, done))
     if done:
         say(f"going on with {counted(len(done), 'image')} of an interrupted run in {folder.root}")
-    official = start_official(dataset, image_ids, folder.predictions, folder.official, cache=cache)
+    official = start_official(dataset, image_ids, folder.predictions, folder.official)
     try:
         with pipeline:
             pipeline.run(image_ids, done)
@@ -253,7 +254,7 @@ def _measure(
         scores.add(arrays)
         qualities[image_id] = image_quality(arrays)
     internal = scores.compute()
-    official_scores.take_semantic(internal)
+    official_scores.take_semantic(internal.official_miou, internal.official_iou)
     clock.lap("internal_s")
     pictures = write_pictures(dataset, qualities, folder)
     clock.lap("pictures_s")

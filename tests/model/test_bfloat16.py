@@ -16,7 +16,7 @@ from zoo.model.decoders.panoptic_deeplab import build_network, compile_inference
 from zoo.model.folding import fold_batch_norm
 from zoo.model.layers import Conv2D, DepthwiseConv2D
 from zoo.registry import load_registry
-from zoo.repro.cityscapes.dataset import open_cityscapes
+from zoo.repro.datasets.opening import open_dataset
 
 NAME = "minicity/mobilenet_v3_small_os16"
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -106,7 +106,7 @@ def bundled_image() -> np.ndarray:
     """Returns the first bundled image, padded to the network's input."""
     registry = load_registry()
     entry = registry.resolve(NAME)
-    image = open_cityscapes(Fetcher().dataset(registry.dataset(entry.dataset))).load(0).image
+    image = open_dataset(registry.dataset(entry.dataset), None, Fetcher()).load(0).image
     height, width = entry.evaluation.crop_size
     padded = np.full((1, height, width, 3), 127.5, np.float32)
     padded[0, : image.shape[0], : image.shape[1]] = image

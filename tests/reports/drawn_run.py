@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.record import SCHEMA_VERSION, finite

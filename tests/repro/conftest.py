@@ -14,7 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zoo.repro.cityscapes.dataset import CITYSCAPES, CityscapesDataset, open_cityscapes
+from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.cityscapes.dataset import CityscapesDataset
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
 
 
@@ -65,7 +67,7 @@ def copy_images(minicity: Path, tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tiny(copy_images: Callable[..., Path], tmp_path: Path) -> CityscapesDataset:
     """Two images, opened with a cache of the test."""
-    dataset = open_cityscapes(copy_images(2), cache=tmp_path / "cache")
+    dataset = open_files(CityscapesDataset, copy_images(2), "val", cache=tmp_path / "cache")
     assert isinstance(dataset, CityscapesDataset)
     return dataset
 

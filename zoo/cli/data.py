@@ -37,7 +37,7 @@ def data_check(
 
     declared = chosen_registry().dataset(dataset)
     import_tensorflow()
-    from zoo.repro.datasets.opening import check_dataset
+    from zoo.repro.datasets.checking import check_dataset
 
     check = check_dataset(declared, data, Fetcher(), full=full)
     print_reports([check], as_json=as_json)

@@ -194,15 +194,14 @@ def _map_agreement(expected: np.ndarray, found: np.ndarray) -> MapAgreement:
 def _image(
     entry: Entry, registry: Registry, image_file: Path | None, fetcher: Fetcher
 ) -> tuple[str, np.ndarray]:
-    from zoo.repro.datasets.dataset import decode_image, read_bytes
+    from zoo.repro.datasets.image_files import decode_image, read_bytes
 
     if image_file is not None:
         name, image = str(image_file), decode_image(read_bytes(image_file), str(image_file))
     else:
-        from zoo.repro.cityscapes.dataset import open_cityscapes
+        from zoo.repro.datasets.opening import open_dataset
 
-        declared = registry.dataset(BUNDLED_DATASET)
-        dataset = open_cityscapes(fetcher.dataset(declared), declared.split)
+        dataset = open_dataset(registry.dataset(BUNDLED_DATASET), None, fetcher)
         name = f"{dataset.image_ids[0]} of {BUNDLED_DATASET}"
         image = dataset.load(0).image
     crop = entry.evaluation.crop_size

@@ -16,7 +16,12 @@ FORMATS = {
 
 def format_class(name: str) -> Any:
     """Returns the class that reads data sets of the format `name`."""
-    module, _, class_name = FORMATS[name].partition(":")
+    return load_class(FORMATS[name])
+
+
+def load_class(place: str) -> Any:
+    """Returns a class by its place, `<module>:<class>`; the module is imported now."""
+    module, _, class_name = place.partition(":")
     return getattr(importlib.import_module(module), class_name)
 
 

@@ -19,9 +19,9 @@ from zoo.fetch.fetcher import Fetcher
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
 from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
-from zoo.repro.coco.dataset import CocoDataset, open_coco
-from zoo.repro.datasets.dataset import usable_images, wrong_headers
-from zoo.repro.datasets.opening import check_dataset
+from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.datasets.checking import check_dataset, usable_images, wrong_headers
+from zoo.repro.datasets.opening import open_files
 
 Edit = Callable[[Callable[[dict[str, Any]], None]], None]
 
@@ -58,7 +58,7 @@ def edit(copy: Path) -> Edit:
 
 
 def opened(path: Path, tmp_path: Path, **options: Any) -> CocoDataset:
-    dataset = open_coco(path, cache=tmp_path / "cache", **options)
+    dataset = open_files(CocoDataset, path, "val2017", cache=tmp_path / "cache", **options)
     assert isinstance(dataset, CocoDataset)
     return dataset
 
@@ -179,7 +179,7 @@ def damage_list(content: dict[str, Any]) -> None:
             damage_area,
             r"000000001000.png: segment \d+ \(building-other-merged\) has 12263 pixels, expected 12264 as",
         ),
-        (damage_category, r"000000001000.png: segment \d+ has category 12, which is none of the 133"),
+        (damage_category, r"000000001000.png: segment \d+ has category 12, which is not one of the 133"),
         (damage_list, r"000000001000.png: holds segment \d+, which the annotation does not list"),
     ],
 )

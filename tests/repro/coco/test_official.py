@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
-from zoo.repro.coco.dataset import CocoDataset, open_coco
+from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.official.jobs import coco_scripts
 from zoo.repro.official.scripts import OfficialScores, start_official
@@ -33,7 +34,7 @@ def pq_compute(gt_json_file, pred_json_file, gt_folder=None, pred_folder=None):
 
 @pytest.fixture
 def dataset(minicoco: Path, tmp_path: Path) -> CocoDataset:
-    dataset = open_coco(minicoco, cache=tmp_path / "cache")
+    dataset = open_files(CocoDataset, minicoco, "val2017", cache=tmp_path / "cache")
     assert isinstance(dataset, CocoDataset)
     return dataset
 

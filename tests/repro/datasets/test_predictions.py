@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from zoo.registry.dataset_info import DatasetInfo
-from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.predictions import assemble_panoptic_json, missing_predictions, write_predictions
 

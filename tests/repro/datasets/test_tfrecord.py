@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,17 @@ import tensorflow as tf
 from PIL import Image
 
 from zoo.errors import DataError
-from zoo.repro.cityscapes.dataset import CITYSCAPES, CityscapesDataset, open_cityscapes
-from zoo.repro.coco.dataset import open_coco
+from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.cityscapes.dataset import CityscapesDataset
+from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.datasets.dataset import images_in_dataset
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.tfrecord import TFRecordDataset, split_label
 from zoo.repro.official.scripts import start_official
+
+open_coco = partial(open_files, CocoDataset, split="val2017")
+
+open_cityscapes = partial(open_files, CityscapesDataset, split="val")
 
 
 def png(image: np.ndarray) -> bytes:
@@ -62,7 +69,7 @@ def test_records_give_the_same_samples_as_the_folders(tiny: CityscapesDataset, t
         serialized = example(sample.image_id, sample.image, sample.panoptic)
         write(folder / f"val-{shard:05d}-of-00002.tfrecord", [serialized])
     write(folder / "train-00000-of-00001.tfrecord", [example("other", IMAGE, LABEL)])
-    dataset = open_cityscapes(folder, "val", expected_images=2)
+    dataset = open_cityscapes(folder, expected_images=2)
     assert isinstance(dataset, TFRecordDataset)
     assert dataset.image_ids == tiny.image_ids
     for index, expected in enumerate(samples):
@@ -71,9 +78,9 @@ def test_records_give_the_same_samples_as_the_folders(tiny: CityscapesDataset, t
         np.testing.assert_array_equal(found.image, expected.image)
         np.testing.assert_array_equal(found.panoptic, expected.panoptic)
         np.testing.assert_array_equal(found.semantic, expected.semantic)
-    assert dataset.fingerprint() == open_cityscapes(folder, "val").fingerprint()
+    assert dataset.fingerprint() == open_cityscapes(folder).fingerprint()
     with pytest.raises(DataError, match="hold 2 images, expected 500"):
-        open_cityscapes(folder, "val", expected_images=500)
+        open_cityscapes(folder, expected_images=500)
 
 
 def test_records_of_coco_give_the_same_samples_as_the_folders(minicoco: Path, tmp_path: Path) -> None:

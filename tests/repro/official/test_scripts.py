@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,19 +20,22 @@ import pytest
 from PIL import Image
 
 from zoo.errors import EvaluationError
-from zoo.repro.cityscapes.dataset import CITYSCAPES, CityscapesDataset, open_cityscapes
+from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.cityscapes.dataset import CityscapesDataset
+from zoo.repro.cityscapes.ground_truth import panoptic_ground_truth
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.official import process as official_process
-from zoo.repro.official.ground_truth import panoptic_ground_truth
 from zoo.repro.official.jobs import Jobs
 from zoo.repro.official.scripts import OfficialScores, start_official
+
+open_cityscapes = partial(open_files, CityscapesDataset, split="val")
 
 PACKAGE = Path(cityscapesscripts.__file__).parent
 
 
 def score(dataset: Any, tmp_path: Path, **options: Any) -> OfficialScores:
     image_ids = options.pop("image_ids", dataset.image_ids)
-    options.setdefault("cache", tmp_path / "cache")
     with start_official(
         dataset, image_ids, tmp_path / "predictions", tmp_path / "official", **options
     ) as run:
@@ -188,9 +192,7 @@ def test_relative_folders_work(
     monkeypatch.chdir(tmp_path)
     predict(tiny, tmp_path / "predictions")
     dataset = open_cityscapes(Path("data"), cache=Path("cache"))
-    with start_official(
-        dataset, dataset.image_ids, Path("predictions"), Path("official"), cache=Path("cache")
-    ) as run:
+    with start_official(dataset, dataset.image_ids, Path("predictions"), Path("official")) as run:
         assert run.finish().metrics["ap"] == pytest.approx(100.0)
 
 
@@ -309,7 +311,7 @@ def test_panoptic_ground_truth_is_made_once_and_in_the_cache(
     dataset = open_cityscapes(copy_images(9), cache=tmp_path / "cache")
     assert isinstance(dataset, CityscapesDataset)
     jobs = Jobs(tmp_path / "jobs")
-    made = panoptic_ground_truth(dataset, dataset.image_ids, jobs, cache=tmp_path / "cache", processes=2)
+    made = panoptic_ground_truth(dataset, dataset.image_ids, jobs, processes=2)
     assert made.source == "made by createPanopticImgs"
     assert (tmp_path / "jobs/make_panoptic1/log.txt").exists()
 
@@ -325,7 +327,7 @@ def test_panoptic_ground_truth_is_made_once_and_in_the_cache(
 
     monkeypatch.setattr(Jobs, "run", lambda *_, **__: pytest.fail("made again"))
     for image_ids in (dataset.image_ids, dataset.image_ids[:3]):
-        again = panoptic_ground_truth(dataset, image_ids, jobs, cache=tmp_path / "cache")
+        again = panoptic_ground_truth(dataset, image_ids, jobs)
         assert (again.source, again.folder) == (made.source, made.folder)
     left = [path.name for path in (tmp_path / "cache/panoptic_ground_truth").iterdir() if path.is_file()]
     assert left == ["CACHEDIR.TAG"]
@@ -343,7 +345,7 @@ def test_panoptic_ground_truth_of_the_user_is_taken_if_it_fits(
         # The right name with the wrong ids.
         for path in sorted(truth.glob("cityscapes_panoptic_val_trainId*")):
             path.rename(path.with_name(path.name.replace("_trainId", "")))
-    found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"), cache=tmp_path / "cache")
+    found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"))
     assert found.source == ("made by createPanopticImgs" if use_train_id else "data folder")
     assert found.folder.is_relative_to(tiny.root) != use_train_id
 
@@ -361,7 +363,7 @@ def test_incomplete_panoptic_ground_truth_of_the_user_is_not_taken(
         png.unlink()
     else:
         png.write_bytes(png.read_bytes()[:-100])
-    found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"), cache=tmp_path / "cache")
+    found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"))
     assert found.source == "made by createPanopticImgs"
 
 

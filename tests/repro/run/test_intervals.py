@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import DataError
-from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.records.statistics import folder_of, images_of, read_statistics
 from zoo.repro.records.store import RunFolder
 from zoo.repro.run.intervals import MIN_IMAGES, intervals_for

@@ -13,7 +13,8 @@ from PIL import Image
 
 from zoo.errors import EvaluationError
 from zoo.registry.dataset_info import DatasetInfo
-from zoo.repro.cityscapes.dataset import CITYSCAPES, CityscapesDataset
+from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.colours import class_colours, shade
 from zoo.repro.datasets.dataset import Sample
@@ -197,10 +198,13 @@ def test_the_runs_own_files_include_the_pictures(run: RunFolder, tiny: Cityscape
     assert not (run.root / "pictures").exists()
 
 
-def info_of(name: str, original_ids: tuple[int, ...], ignore_label: int = 255) -> DatasetInfo:
+def info_of(
+    original_ids: tuple[int, ...], colours: tuple[str, ...] = (), ignore_label: int = 255
+) -> DatasetInfo:
     return replace(
         CITYSCAPES,
-        name=name,
+        name="another",
+        colours=colours,
         num_classes=len(original_ids),
         original_ids=original_ids,
         ignore_label=ignore_label,
@@ -215,9 +219,9 @@ def test_colours_are_the_data_sets_own() -> None:
     assert every[[0, 1, 133]].tolist() == [[0, 0, 0], [220, 20, 60], [250, 141, 255]]
     assert len(np.unique(every, axis=0)) == 134
     # Void may be numbered among the classes; it stays black.
-    coco = class_colours(info_of("coco", (0, 1, 3, 200), ignore_label=0))
+    coco = class_colours(info_of((0, 1, 3, 200), ("ffffff", "dc143c", "00008e", "fa8dff"), ignore_label=0))
     assert coco.tolist() == [[0, 0, 0], [220, 20, 60], [0, 0, 142], [250, 141, 255]]
-    others = class_colours(info_of("another", tuple(range(40))))
+    others = class_colours(info_of(tuple(range(40))))
     assert len(np.unique(others, axis=0)) == 40
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from zoo.reports.explain.steps import explain
-from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.records.store import RunFolder
 from zoo.repro.run.scores import InternalResult, InternalScores
 

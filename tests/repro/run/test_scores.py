@@ -11,7 +11,7 @@ from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.model.postprocess.instances import Instances
-from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.records.store import RunFolder
 from zoo.repro.run.scores import InternalScores

@@ -21,8 +21,8 @@ from zoo.model.postprocess.result import ImagePrediction
 from zoo.model.predict import PanopticPrediction, padded_size
 from zoo.network.prediction import classes_of, postprocess_options
 from zoo.registry import load_registry
-from zoo.repro.cityscapes.dataset import CITYSCAPES, open_cityscapes
-from zoo.repro.coco.dataset import open_coco
+from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.run.predictor import Predictor
 from zoo.repro.run.reproduce import RunSettings
 
@@ -42,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
-    dataset = open_cityscapes(Fetcher().dataset(load_registry().dataset("minicity")))
+    dataset = open_dataset(load_registry().dataset("minicity"), None, Fetcher())
     return [dataset.load(index).image for index in range(len(dataset))]
 
 
@@ -101,7 +101,7 @@ def test_scales_and_mirroring_are_those_of_a_run(
 
 
 def test_images_of_any_size_are_resized_for_coco(scored: Callable[..., ImagePrediction]) -> None:
-    dataset = open_coco(Fetcher().dataset(load_registry().dataset("minicoco")))
+    dataset = open_dataset(load_registry().dataset("minicoco"), None, Fetcher())
     network = zoo.load(COCO_NAME, optimize=True)
     sizes = set()
     for index in range(0, len(dataset), 3):

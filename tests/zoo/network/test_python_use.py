@@ -28,7 +28,7 @@ from zoo.model.postprocess.result import ImagePrediction
 from zoo.model.predict import checked_image, make_prediction
 from zoo.network.saved_model import _whole_numbers
 from zoo.registry import load_registry
-from zoo.repro.cityscapes.dataset import CITYSCAPES
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
 
 NAME = "minicity/mobilenet_v3_small_os16"

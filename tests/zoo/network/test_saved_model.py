@@ -137,9 +137,9 @@ def saved_model(registry: Registry) -> SavedModelNetwork:
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
     from zoo.fetch.fetcher import Fetcher
-    from zoo.repro.cityscapes.dataset import open_cityscapes
+    from zoo.repro.datasets.opening import open_dataset
 
-    image = open_cityscapes(Fetcher().dataset(load_registry().dataset("minicity"))).load(0).image
+    image = open_dataset(load_registry().dataset("minicity"), None, Fetcher()).load(0).image
     assert image.shape == (256, 512, 3)
     return image
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.repro.datasets.dataset import cache_at, digest_of_files
-from zoo.repro.datasets.headers import RGB, read_png_header
+from zoo.repro.datasets.dataset import cache_at
+from zoo.repro.datasets.digests import digest_of_files
+from zoo.repro.datasets.image_files import RGB, read_png_header
 from zoo.repro.official.jobs import CITYSCAPES_SCRIPTS, Jobs, mirror_files, provenance
 
 if TYPE_CHECKING:
     from zoo.repro.cityscapes.dataset import CityscapesDataset
-    from zoo.repro.datasets.dataset import CacheOrFolder
 
 # Where it came from, if it did not come with the data, in this run or an earlier one.
 MADE = "made by createPanopticImgs"
@@ -44,32 +44,12 @@ class PanopticGroundTruth:
     source: str
     seconds: float
 
-    def select(self, image_ids: Sequence[str], path: Path) -> None:
-        """Writes the annotations of `image_ids` alone, in that order, to `path`."""
-        select_annotations(self.json, image_ids, path)
-
-
-def select_annotations(source: Path, image_ids: Sequence[str] | Sequence[int], path: Path) -> None:
-    """Writes the part of a panoptic annotation file that belongs to some images.
-
-    Args:
-      source: annotations in the COCO panoptic format.
-      image_ids: how they call the images.
-      path: the file to write, with the images in that order.
-    """
-    content = json.loads(source.read_text(encoding="utf-8"))
-    for key, name in (("images", "id"), ("annotations", "image_id")):
-        by_id = {element[name]: element for element in content[key]}
-        content[key] = [by_id[image_id] for image_id in image_ids]
-    path.write_text(json.dumps(content), encoding="utf-8")
-
 
 def panoptic_ground_truth(
     dataset: CityscapesDataset,
     image_ids: Sequence[str],
     jobs: Jobs,
     *,
-    cache: CacheOrFolder = None,
     processes: int = 1,
     patience_s: float = 3600.0,
 ) -> PanopticGroundTruth:
@@ -82,7 +62,6 @@ def panoptic_ground_truth(
       dataset: the data; its folder is only read.
       image_ids: the images that are evaluated.
       jobs: where the script runs.
-      cache: the cache to keep it in; None for the default one.
       processes: how many processes may make it at once.
       patience_s: seconds after which the script is given up.
 
@@ -95,12 +74,13 @@ def panoptic_ground_truth(
     original = dataset.info.original_ids
     if _is_complete(dataset.root / "gtFine", name, ids, original):
         return _found(dataset.root / "gtFine", name, "data folder", start)
-    root = cache_at(cache).folder("panoptic_ground_truth")
+    root = cache_at(dataset.cache).folder("panoptic_ground_truth")
     for key in {_key(dataset, dataset.image_ids), _key(dataset, image_ids)}:
         if _is_complete(root / key, name, ids, original):
             return _found(root / key, name, MADE, start)
     key = _key(dataset, image_ids)
-    with cache_at(cache).holding("panoptic_ground_truth", key, f"{root / key}: another process is making it"):
+    waiting = f"{root / key}: another process is making it"
+    with cache_at(dataset.cache).holding("panoptic_ground_truth", key, waiting):
         if not _is_complete(root / key, name, ids, original):
             temporary = root / f".{key}.{os.getpid()}"
             try:
@@ -117,11 +97,10 @@ def _found(folder: Path, name: str, source: str, start: float) -> PanopticGround
 
 
 def _key(dataset: CityscapesDataset, image_ids: Sequence[str]) -> str:
-    digests = dataset.digests()
     names = [dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids]
     script = provenance(CITYSCAPES_SCRIPTS)["scripts"]["createPanopticImgs"]["sha256"]
     return digest_of_files(
-        {name: digests[name] for name in names}, about=f"panoptic {dataset.split} {script}"
+        {name: dataset.digests[name] for name in names}, about=f"panoptic {dataset.split} {script}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads what the headers of image files say: sizes and types in microseconds, no pixels."""
+"""Reads image files: sizes and types by their headers, in microseconds, and their pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from zoo.errors import DataError
+from zoo.files.tensorflow import import_tensorflow
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB = 0, 2
@@ -95,3 +98,50 @@ def require_size(found: tuple[int, int], expected: tuple[int, int], name: str, a
             f"{name}: expected {expected[0]} x {expected[1]} pixels, as in {as_in}, "
             f"found {found[0]} x {found[1]}"
         )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's contents; an error says which file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Returns an encoded PNG or JPEG as [H, W, 3] uint8, decoded by TensorFlow as the reference does.
+
+    Raises:
+      DataError: TensorFlow cannot decode it.
+    """
+    tf = import_tensorflow()
+
+    try:
+        with tf.device("/CPU:0"):
+            return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"{name}: cannot be decoded as an image: {_reason(error)}") from None
+
+
+def decode_id_png(data: bytes, name: str) -> np.ndarray:
+    """Returns a PNG of ids as [H, W] uint8 or uint16, whichever the file holds.
+
+    Raises:
+      DataError: the PNG is broken, or is not a single channel of 8 or 16 bits.
+    """
+    tf = import_tensorflow()
+
+    # Asked for 16 bits, TensorFlow would stretch an 8-bit PNG to the full range: read the depth first.
+    header = parse_png_header(data, name)
+    require_ids(header, name)
+    try:
+        with tf.device("/CPU:0"):
+            ids = tf.io.decode_png(data, channels=1, dtype=tf.uint8 if header.bits == 8 else tf.uint16)
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"{name}: is a broken PNG: {_reason(error)}; download or make it again") from None
+    return ids.numpy()[:, :, 0]
+
+
+def _reason(error: Exception) -> str:
+    message = str(getattr(error, "message", error)).splitlines()[0]
+    return message.split("}}")[-1].split("[Op:")[0].strip()

@@ -1,4 +1,4 @@
-"""Reads COCO's panoptic annotations, and says what of a COCO folder is missing or wrong."""
+"""Reads COCO's panoptic annotations, and finds the files that belong to them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.repro.coco.classes import COCO
-from zoo.repro.datasets.dataset import find_folder, read_bytes
+from zoo.repro.datasets.image_files import read_bytes
 
-if TYPE_CHECKING:
-    from zoo.repro.coco.dataset import CocoDataset
-
-_HOMES = {
+# The archive of the COCO download that holds each part.
+HOMES = {
     "images": "val2017.zip",
     "panoptic": "panoptic_annotations_trainval2017.zip",
     "instances": "annotations_trainval2017.zip",
@@ -48,13 +46,13 @@ class Segment:
           name: name of the file for error messages.
 
         Raises:
-          DataError: the category is none of COCO panoptic's.
+          DataError: the category is not one of COCO panoptic's.
         """
         train_id = int(table[self.category_id]) if 0 <= self.category_id < table.size else 0
         if train_id == 0:
             raise DataError(
-                f"{name}: segment {self.id} has category {self.category_id}, which is none of the "
-                f"{COCO.num_classes - 1} categories of COCO panoptic"
+                f"{name}: segment {self.id} has category {self.category_id}, which is not one of "
+                f"the {COCO.num_classes - 1} categories of COCO panoptic"
             )
         return train_id
 
@@ -88,23 +86,6 @@ def instances_name(split: str) -> str:
     return f"annotations/instances_{split}.json"
 
 
-def find_root(path: Path, split: str) -> Path:
-    """Returns the folder that holds the split and its annotations: `path`, its one subfolder, or its parent.
-
-    Raises:
-      DataError: there is none, or more than one.
-    """
-    expected = (
-        f"{split}/*.jpg, {panoptic_name(split)} with its folder of PNG files, and {instances_name(split)} "
-        f"({', '.join(_HOMES.values())} of the COCO download)"
-    )
-
-    def is_root(folder: Path) -> bool:
-        return (folder / split).is_dir() or (folder / "annotations").is_dir()
-
-    return find_folder(path, is_root, (split, "annotations"), expected)
-
-
 def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dict[str, str]]:
     """Returns the annotations of the images that are there, by image name, and why others are left out.
 
@@ -120,7 +101,7 @@ def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dic
     content = _read(path, "panoptic")
     if not path.with_suffix("").is_dir():
         archive = path.with_suffix(".zip")
-        hint = f"unpack {archive}" if archive.exists() else f"it is in {_HOMES['panoptic']}"
+        hint = f"unpack {archive}" if archive.exists() else f"it is in {HOMES['panoptic']}"
         raise DataError(f"{path.with_suffix('')}: the folder of panoptic PNG files is missing; {hint}")
     present = {file.name for file in images.iterdir() if file.suffix in (".jpg", ".jpeg")}
     pngs = {file.name for file in path.with_suffix("").iterdir() if file.suffix == ".png"}
@@ -154,23 +135,9 @@ def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dic
     return found, skipped
 
 
-def problems(dataset: CocoDataset) -> list[str]:
-    """Returns what is missing or wrong in a data set, one line each."""
-    found = list(dict.fromkeys(list(dataset.skipped.values())[:3]))
-    if len(dataset.skipped) > len(found):
-        found.append(f"and {len(dataset.skipped) - len(found)} more images")
-    total = len(dataset) + len(dataset.skipped)
-    if dataset.expected_images is not None and total != dataset.expected_images:
-        found.append(
-            f"{dataset.split} has {total} images, expected {dataset.expected_images}; "
-            "complete the copy, or --keep-going leaves out what is missing"
-        )
-    return found
-
-
 def _read(path: Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
-        raise DataError(f"{path}: is missing; it is in {_HOMES[kind]} of the COCO download")
+        raise DataError(f"{path}: is missing; it is in {HOMES[kind]} of the COCO download")
     try:
         content = json.loads(read_bytes(path))
     except ValueError as error:

@@ -1,0 +1,111 @@
+"""Panoptic maps and segments from Cityscapes' instance ids."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.files.machine_code import compiled
+from zoo.metrics.segments import OfficialTruth
+from zoo.repro.cityscapes.classes import (
+    CITYSCAPES,
+    LABEL_ID_TO_TRAIN_ID,
+    LABEL_IDS_WITH_INSTANCES,
+    NUM_LABEL_IDS,
+)
+
+# An instance id is a label id, or label id * 1000 + instance: fixed by the file format.
+_INSTANCE_DIVISOR = 1000
+
+
+def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the panoptic map that the reference trains and scores with, and its semantic map.
+
+    Equal to the official `createPanopticImgs` with train ids followed by DeepLab2's
+    `build_cityscapes_data.py` with crowd as void: instances are numbered from 1 in each class by rising
+    instance id; crowds and classes that are not scored are void.
+
+    Args:
+      instance_ids: [H, W] uint8 or uint16, as stored in `*_instanceIds.png`.
+      name: name of the file for error messages.
+
+    Returns:
+      panoptic: [H, W] int32, train id * 1000 + instance.
+      semantic: [H, W] uint8, train ids; 255 is void.
+
+    Raises:
+      DataError: an id is not one of Cityscapes'.
+    """
+    present = np.flatnonzero(_present_ids(instance_ids))
+    panoptic_label = np.full(int(present[-1]) + 1, CITYSCAPES.void_label, np.int32)
+    counts = dict.fromkeys(CITYSCAPES.thing_class_ids, 0)
+    for instance_id in present.tolist():
+        is_instance = instance_id >= _INSTANCE_DIVISOR
+        label_id = instance_id // _INSTANCE_DIVISOR if is_instance else instance_id
+        if label_id >= NUM_LABEL_IDS or (is_instance and label_id not in LABEL_IDS_WITH_INSTANCES):
+            raise DataError(f"{name}: {_explain_id(instance_id)}")
+        train_id = int(LABEL_ID_TO_TRAIN_ID[label_id])
+        if train_id == CITYSCAPES.ignore_label:
+            continue
+        instance = 0
+        if train_id in counts:
+            if not is_instance:
+                continue
+            counts[train_id] += 1
+            instance = counts[train_id]
+            if instance >= CITYSCAPES.label_divisor:
+                raise DataError(f"{name}: has {instance} instances or more of one class, the most is 999")
+        panoptic_label[instance_id] = train_id * CITYSCAPES.label_divisor + instance
+    semantic_label = (panoptic_label // CITYSCAPES.label_divisor).astype(np.uint8)
+    panoptic = np.empty(instance_ids.shape, np.int32)
+    semantic = np.empty(instance_ids.shape, np.uint8)
+    _look_up(instance_ids, panoptic_label, semantic_label, panoptic, semantic)
+    return panoptic, semantic
+
+
+def official_truth_from_instance_ids(instance_ids: np.ndarray) -> OfficialTruth:
+    """Returns the segments that the official `createPanopticImgs` makes, crowd regions included.
+
+    Args:
+      instance_ids: [H, W] uint8 or uint16, as stored in `*_instanceIds.png`, checked before.
+    """
+    present = np.flatnonzero(_present_ids(instance_ids))
+    has_instance = present >= _INSTANCE_DIVISOR
+    class_ids = LABEL_ID_TO_TRAIN_ID[np.where(has_instance, present // _INSTANCE_DIVISOR, present)]
+    is_scored = class_ids != CITYSCAPES.ignore_label
+    segment_ids, class_ids = present[is_scored], class_ids[is_scored]
+    position = np.full(int(present[-1]) + 1, -1, np.int32)
+    position[segment_ids] = np.arange(segment_ids.size)
+    return OfficialTruth(
+        segment_map=position[instance_ids],
+        segment_ids=segment_ids.astype(np.int32),
+        class_ids=class_ids.astype(np.int32),
+        is_crowd=~has_instance[is_scored] & np.isin(class_ids, CITYSCAPES.thing_class_ids),
+    )
+
+
+def _explain_id(instance_id: int) -> str:
+    label_id = instance_id // _INSTANCE_DIVISOR
+    if instance_id == CITYSCAPES.ignore_label or label_id in CITYSCAPES.thing_class_ids:
+        return (
+            f"holds train ids (found {instance_id}); expected the original label ids as in "
+            "*_gtFine_instanceIds.png of the download, not *_instanceTrainIds.png"
+        )
+    return f"holds id {instance_id}, neither a label id (0 to 33) nor a thing's label id * 1000 + instance"
+
+
+@compiled
+def _present_ids(ids):  # type: ignore[no-untyped-def]
+    present = np.zeros(65536, np.bool_)
+    for y in range(ids.shape[0]):
+        for x in range(ids.shape[1]):
+            present[ids[y, x]] = True
+    return present
+
+
+@compiled
+def _look_up(ids, panoptic_label, semantic_label, panoptic, semantic):  # type: ignore[no-untyped-def]
+    for y in range(ids.shape[0]):
+        for x in range(ids.shape[1]):
+            panoptic[y, x] = panoptic_label[ids[y, x]]
+            semantic[y, x] = semantic_label[ids[y, x]]
