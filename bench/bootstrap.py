@@ -25,8 +25,7 @@ from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.segments import ImageSegments, OfficialTruth
-from zoo.repro.records.statistics import read_statistics
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.intervals import intervals_for
 
 
@@ -150,13 +149,13 @@ def measure(kind: Kind, folder: RunFolder, num_images: int, resamples: int) -> N
     folder.images.mkdir(parents=True)
     names = [f"image_{number:06d}" for number in range(num_images)]
     for number, name in enumerate(names):
-        folder.write_image(name, draw_statistics(kind, number))
+        folder.write_statistics(name, draw_statistics(kind, number))
     # Compiled code comes from Numba's cache in every run but the first.
-    intervals_for(read_statistics(folder, names[:5]), everything, images_in_dataset=10, resamples=5)
+    intervals_for(folder.read_statistics(names[:5]), everything, images_in_dataset=10, resamples=5)
     with PeakMemory() as memory:
         start = time.perf_counter()
         found = intervals_for(
-            read_statistics(folder, names),
+            folder.read_statistics(names),
             everything,
             images_in_dataset=kind.images_in_dataset,
             resamples=resamples,

@@ -17,7 +17,7 @@ from zoo.repro.records.record import read_record
 if TYPE_CHECKING:
     import numpy as np
 
-    from zoo.repro.records.store import RunFolder
+    from zoo.repro.records.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,14 @@ class Run:
         Raises:
           DataError: a file is damaged.
         """
-        from zoo.repro.records.statistics import read_statistics
-
         names = self.image_ids()
-        yield from zip(names, read_statistics(self.folder, names), strict=True)
+        yield from zip(names, self.folder.read_statistics(names), strict=True)
 
     @property
     def folder(self) -> RunFolder:
         """The folder that holds the record, and the run's files where they were kept."""
         # It reads arrays; most reports need the record alone.
-        from zoo.repro.records.store import RunFolder
+        from zoo.repro.records.run_folder import RunFolder
 
         return RunFolder(self.path.parent)
 

@@ -152,7 +152,7 @@ def _unpack_run(name: str, parent: Path) -> Path:
     import numpy as np
 
     from zoo.files.json_files import write_json
-    from zoo.repro.records.store import RunFolder
+    from zoo.repro.records.run_folder import RunFolder
 
     folder = RunFolder(parent / f"{name}__mobilenet_v3_small_os16")
     folder.images.mkdir(parents=True)
@@ -164,7 +164,7 @@ def _unpack_run(name: str, parent: Path) -> Path:
         is_number = {key: packed[f"{key}:ndim"] == 0 for key in names}
         for position, image_id in enumerate(packed["image_ids"].tolist()):
             arrays = {key: split[key][position] for key in names}
-            folder.write_image(
+            folder.write_statistics(
                 image_id,
                 {key: array.reshape(()) if is_number[key] else array for key, array in arrays.items()},
             )
@@ -174,7 +174,7 @@ def _unpack_run(name: str, parent: Path) -> Path:
 
 
 def _statistics(run: Path) -> list[dict[str, Any]]:
-    from zoo.repro.records.statistics import folder_of, read_statistics
+    from zoo.repro.records.run_folder import RunFolder
 
-    folder = folder_of(run)
-    return list(read_statistics(folder, sorted(path.stem for path in folder.images.glob("*.npz"))))
+    folder = RunFolder(run)
+    return list(folder.read_statistics(sorted(path.stem for path in folder.images.glob("*.npz"))))

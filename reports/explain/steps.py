@@ -34,8 +34,9 @@ from zoo.metrics.pq_rules import (
 from zoo.metrics.segments import ImageSegments
 from zoo.reports.explain.waterfall import Walk, Waterfall, mean_of_present
 from zoo.repro.records.record import read_record
+from zoo.repro.records.run_folder import open_run_folder
 from zoo.repro.records.schema import MEASURE_AGAIN
-from zoo.repro.records.statistics import folder_of, images_of, part_of, read_statistics
+from zoo.repro.records.statistics import part_of
 
 SAME_IN_BOTH = (
     "segments match where their classes are equal and their IoU is above 0.5 in float64",
@@ -113,8 +114,8 @@ def explain(path: Path) -> Explanation:
     """
     record = read_record(path)
     pairs = _pairs(record, path)
-    folder = folder_of(path)
-    sums = _Sums(read_statistics(folder, images_of(folder, record)), folder.images)
+    folder = open_run_folder(path)
+    sums = _Sums(folder.read_statistics(folder.all_images_of(record)), folder.images)
     waterfalls = []
     if "pq" in pairs:
         waterfalls.append(_explain_pq(record, sums, pairs["pq"]))

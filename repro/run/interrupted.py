@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from zoo.repro.records.claim_words import HEADLINE_METRICS, metric_title
-from zoo.repro.records.statistics import read_statistics
 from zoo.repro.run.intervals import intervals_for
 from zoo.repro.run.scores import InternalScores
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.registry.dataset_info import DatasetInfo
-    from zoo.repro.records.store import RunFolder
+    from zoo.repro.records.run_folder import RunFolder
 
 
 def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInfo, all_images: int) -> str:
@@ -27,10 +26,10 @@ def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInf
       all_images: how many images the data set has.
     """
     scores = InternalScores(info)
-    for arrays in read_statistics(folder, image_ids):
+    for arrays in folder.read_statistics(image_ids):
         scores.add(arrays)
     measured = {name: value for name, value in scores.compute().metrics.items() if not math.isnan(value)}
-    statistics = read_statistics(folder, image_ids)
+    statistics = folder.read_statistics(image_ids)
     bounds = intervals_for(statistics, {"internal": measured}, images_in_dataset=all_images)
     parts = []
     for name in HEADLINE_METRICS:

@@ -21,7 +21,7 @@ from zoo.repro.datasets.predictions import PANOPTIC
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.datasets.dataset import Dataset, Sample
-    from zoo.repro.records.store import RunFolder
+    from zoo.repro.records.run_folder import RunFolder
 
 PICTURES = "pictures"
 RANKS = ("best", "median", "worst")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetched
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
-    from zoo.repro.records.store import RunFolder
+    from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.predictor import Maps
     from zoo.repro.run.reproduce import RunSettings
 
@@ -34,7 +34,7 @@ _BEHIND = 2
 
 
 class Pipeline:
-    """Evaluates images into per-image records and prediction files.
+    """Evaluates images into per-image statistics and prediction files.
 
     Reading runs ahead of the network in one thread, post-processing and scoring follow behind it in another,
     so that the network's thread does nothing but call the network.
@@ -82,7 +82,7 @@ class Pipeline:
             return dict(self._times)
 
     def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
-        """Evaluates `image_ids`; on return every record and prediction is on disk.
+        """Evaluates `image_ids`; on return all statistics and predictions are on disk.
 
         Args:
           image_ids: the images of the run, in order.
@@ -91,7 +91,7 @@ class Pipeline:
         index = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         waiting = deque(image_id for image_id in image_ids if image_id not in done)
         for image_id in done:
-            arrays = self._folder.read_image(image_id)
+            arrays = self._folder.find_statistics(image_id)
             if arrays is not None:
                 self._scores.add(arrays)
         reading: deque[Future[Sample]] = deque()
@@ -142,7 +142,7 @@ class Pipeline:
                 instances=instances,
                 info=self._dataset.info,
             )
-            self._folder.write_image(sample.image_id, arrays)
+            self._folder.write_statistics(sample.image_id, arrays)
         self._scores.add(arrays)
 
     @contextmanager

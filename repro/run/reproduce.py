@@ -21,7 +21,7 @@ from zoo.repro.datasets.checking import require_headers, usable_images
 from zoo.repro.datasets.dataset import images_in_dataset
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.records.record import SCHEMA_VERSION, finite
-from zoo.repro.records.run_place import RunPlace
+from zoo.repro.records.run_destination import RunDestination
 from zoo.repro.records.software import code_digest, versions
 from zoo.repro.records.statistics import image_quality
 from zoo.repro.run.claims import judge_claims
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from zoo.files.cache import Cache
     from zoo.registry import Entry, Registry
     from zoo.repro.datasets.dataset import Dataset
-    from zoo.repro.records.store import RunFolder
+    from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.pipeline import Pipeline
 
 
@@ -144,15 +144,15 @@ def reproduce_entry(
             raise DataError(f"{entry.name}: none of {all_images} images can be used; the lines above say why")
     else:
         require_headers(dataset, image_ids)
-    place = RunPlace(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
-    with place.in_use():
-        place.check(identity, restart=restart)
+    destination = RunDestination(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
+    with destination.in_use():
+        destination.check(identity, restart=restart)
         say(f"{entry.name}: {len(image_ids)} of {all_images} images of {entry.dataset}, their files checked")
         clock.lap("prepare_s")
         # Device and network first: without them there is nothing to begin.
-        pipeline = Pipeline(entry, dataset, checkpoint, settings, place.unfinished)
+        pipeline = Pipeline(entry, dataset, checkpoint, settings, destination.unfinished)
         clock.lap("load_s")
-        folder = place.open(identity, restart=restart)
+        folder = destination.open(identity, restart=restart)
         measured = _measure(entry.name, dataset, image_ids, pipeline, folder, fetcher.cache, clock)
         intervals = _intervals(folder, image_ids, measured["metrics"], all_images)
         clock.lap("intervals_s")
@@ -194,10 +194,10 @@ def reproduce_entry(
                 f"{entry.name}: {failure}; the internal numbers and predictions are kept in {folder.root}; "
                 "run the same command again to go on at the scripts"
             )
-        kept = place.finish()
+        kept = destination.finish()
     if kept is not None:
         say(f"the last run here was of something else, and is kept in {kept}")
-    say(f"run record: {place.finished.root / 'record.json'}")
+    say(f"run record: {destination.finished.root / 'record.json'}")
     return record
 
 
@@ -245,12 +245,7 @@ def _measure(
 
     scores = InternalScores(dataset.info)
     qualities: dict[str, float] = {}
-    for image_id in image_ids:
-        arrays = folder.read_image(image_id)
-        if arrays is None:
-            raise EvaluationError(
-                f"{folder.root}: the record of image {image_id} is gone; run again to redo it"
-            )
+    for image_id, arrays in zip(image_ids, folder.read_statistics(image_ids), strict=True):
         scores.add(arrays)
         qualities[image_id] = image_quality(arrays)
     internal = scores.compute()
@@ -281,10 +276,9 @@ def _intervals(
     """Returns where the metrics of the whole data set lie, for a run over a part of it."""
     if len(image_ids) >= images_in_dataset:
         return {}
-    from zoo.repro.records.statistics import read_statistics
     from zoo.repro.run.intervals import intervals_for
 
-    statistics = read_statistics(folder, image_ids)
+    statistics = folder.read_statistics(image_ids)
     intervals: dict[str, Any] = _json(intervals_for(statistics, metrics, images_in_dataset=images_in_dataset))
     return intervals
 

@@ -14,8 +14,8 @@ from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.record import SCHEMA_VERSION, finite
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.records.statistics import image_quality
-from zoo.repro.records.store import RunFolder
 from zoo.repro.run.pictures import write_pictures
 from zoo.repro.run.scores import InternalScores
 
@@ -85,7 +85,7 @@ def make_run(
         labels = np.unique(panoptic[panoptic % 1000 > 0])
         instances = SimpleNamespace(labels=labels, score=np.full(labels.size, 0.9))
         arrays = scores.measure(sample, panoptic, semantic, instances)
-        folder.write_image(image_id, arrays)
+        folder.write_statistics(image_id, arrays)
         scores.add(arrays)
         qualities[image_id] = image_quality(arrays)
         write_predictions(

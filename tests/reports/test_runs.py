@@ -65,7 +65,7 @@ def test_damaged_statistics_are_told(make_run: MakeRun) -> None:
     folder = make_run()
     path = folder / "images" / "scene_001.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    with pytest.raises(DataError, match="statistics of image scene_001 are missing or damaged; run"):
+    with pytest.raises(DataError, match=r"scene_001\.npz: is missing or damaged; run the entry again"):
         list(open_run(folder).images())
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.repro.records.record import read_record
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 KEPT = (
@@ -36,7 +36,7 @@ KEPT = (
 def main(folder: Path) -> None:
     record = read_record(folder)
     run = RunFolder(folder)
-    images = {path.stem: run.read_image(path.stem) for path in sorted(run.images.glob("*.npz"))}
+    images = {path.stem: run.find_statistics(path.stem) for path in sorted(run.images.glob("*.npz"))}
     assert len(images) == record["images"]
     packed: dict[str, np.ndarray] = {"image_ids": np.array(list(images))}
     for name in next(iter(images.values())):

@@ -27,7 +27,7 @@ from zoo.reports.page.waterfall_svg import draw
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.records.record import SCHEMA_VERSION, finite
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.scores import InternalScores
 
 Call = Callable[..., Any]
@@ -155,7 +155,7 @@ def test_void_that_is_predicted_is_a_class_of_the_internal_mean_alone(tmp_path: 
     result = scores.compute()
     folder = RunFolder(tmp_path)
     folder.images.mkdir()
-    folder.write_image("a", arrays)
+    folder.write_statistics("a", arrays)
     record = {
         "schema": SCHEMA_VERSION,
         "entry": "a/b",
@@ -346,9 +346,9 @@ def test_a_record_without_official_numbers(zoo_call: Call, one_line: Call, copie
 def test_statistics_of_another_run(copied_run: Path) -> None:
     folder = RunFolder(copied_run)
     names = sorted(path.stem for path in folder.images.iterdir())
-    other = folder.read_image(names[1])
+    other = folder.find_statistics(names[1])
     assert other is not None
-    folder.write_image(names[0], other)
+    folder.write_statistics(names[0], other)
     with pytest.raises(DataError, match="the record is of another run"):
         explain(copied_run)
 
@@ -356,8 +356,8 @@ def test_statistics_of_another_run(copied_run: Path) -> None:
 def test_statistics_without_segments(copied_run: Path) -> None:
     folder = RunFolder(copied_run)
     name = min(path.stem for path in folder.images.iterdir())
-    arrays = folder.read_image(name)
+    arrays = folder.find_statistics(name)
     assert arrays is not None
-    folder.write_image(name, {key: array for key, array in arrays.items() if "segments/" not in key})
+    folder.write_statistics(name, {key: array for key, array in arrays.items() if "segments/" not in key})
     with pytest.raises(DataError, match="expected counted segments"):
         explain(copied_run)

@@ -15,8 +15,7 @@ import pytest
 from zoo.errors import DataError
 from zoo.reports.runs import open_run
 from zoo.repro.records.record import read_record
-from zoo.repro.records.statistics import read_statistics
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 
 Call = Callable[..., Any]
 
@@ -206,9 +205,9 @@ def test_statistics_of_another_kind_are_one_line(run_folder: Path) -> None:
     run = open_run(run_folder)
     first = run.image_ids()[0]
     folder = RunFolder(run_folder)
-    folder.write_image(first, {"something": np.zeros(3)})
+    folder.write_statistics(first, {"something": np.zeros(3)})
     expected = f"{first}.npz: not the statistics of an image: expected an array 'pq/tp', found none"
     with pytest.raises(DataError, match=expected):
         list(run.images())
     with pytest.raises(DataError, match=expected):
-        list(read_statistics(folder, [first]))
+        list(folder.read_statistics([first]))

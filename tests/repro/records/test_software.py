@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import EvaluationError
-from zoo.repro.records.run_place import RunPlace
+from zoo.repro.records.run_destination import RunDestination
 from zoo.repro.records.software import code_digest, versions
 
 PACKAGE = "copied_zoo"
@@ -31,10 +31,10 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop(PACKAGE, None)
 
 
-def begin_run(folder: Path) -> RunPlace:
-    place = RunPlace(folder)
-    place.open({"code": code_digest(PACKAGE)}).write_image("first", {"pq/tp": np.arange(3)})
-    return place
+def begin_run(folder: Path) -> RunDestination:
+    destination = RunDestination(folder)
+    destination.open({"code": code_digest(PACKAGE)}).write_statistics("first", {"pq/tp": np.arange(3)})
+    return destination
 
 
 def test_a_copy_of_the_package_has_the_same_digest(copy: Path) -> None:
@@ -43,10 +43,10 @@ def test_a_copy_of_the_package_has_the_same_digest(copy: Path) -> None:
 
 @pytest.mark.parametrize("file", ["cli/app.py", "reports/page/page.css", "reports/page/html.py", "errors.py"])
 def test_an_edit_of_what_only_shows_numbers_lets_a_run_go_on(copy: Path, tmp_path: Path, file: str) -> None:
-    place = begin_run(tmp_path / "run")
+    destination = begin_run(tmp_path / "run")
     with (copy / file).open("a") as stream:
         stream.write("\n")
-    place.check({"code": code_digest(PACKAGE)})
+    destination.check({"code": code_digest(PACKAGE)})
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_an_edit_of_what_only_shows_numbers_lets_a_run_go_on(copy: Path, tmp_pat
     ],
 )
 def test_an_edit_of_what_measures_ends_a_run(copy: Path, tmp_path: Path, file: str) -> None:
-    place = begin_run(tmp_path / "run")
+    destination = begin_run(tmp_path / "run")
     (copy / file).parent.mkdir(parents=True, exist_ok=True)
     with (copy / file).open("a") as stream:
         stream.write("\n")
     with pytest.raises(EvaluationError, match="another code of zoo"):
-        place.check({"code": code_digest(PACKAGE)})
+        destination.check({"code": code_digest(PACKAGE)})
 
 
 def test_a_file_that_moves_changes_the_digest(copy: Path) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from zoo.errors import DataError
 from zoo.repro.cityscapes.classes import CITYSCAPES
-from zoo.repro.records.statistics import folder_of, images_of, read_statistics
-from zoo.repro.records.store import RunFolder
 from zoo.repro.run.intervals import MIN_IMAGES, intervals_for
 from zoo.repro.run.scores import InternalScores
 
@@ -91,28 +87,3 @@ def test_statistics_without_segments_have_no_official_ones(minicity_statistics: 
     assert sorted(found["internal"]) == ["ap", "miou", "pq"]
     # Of the internal interval, moved.
     assert sorted(found["official"]) == ["ap"]
-
-
-# ---- reading them back ----
-
-
-def test_a_record_takes_the_first_images_of_its_folder(minicity_run: Path) -> None:
-    folder = folder_of(minicity_run / "record.json")
-    assert folder.root == folder_of(minicity_run).root
-    names = images_of(folder, {"entry": "a/b", "images": 3})
-    assert names == sorted(path.stem for path in folder.images.iterdir())[:3]
-    assert len(list(read_statistics(folder, names))) == 3
-
-
-def test_missing_and_damaged_statistics_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found no such folder"):
-        folder_of(tmp_path)
-    folder = RunFolder(tmp_path)
-    folder.images.mkdir()
-    folder.write_image("one", {"pq/tp": np.zeros(1)})
-    with pytest.raises(DataError, match="expected the statistics of 2 images, found 1"):
-        images_of(folder, {"entry": "a/b", "images": 2})
-    path = folder.images / "one.npz"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match="image one are missing or damaged"):
-        list(read_statistics(folder, ["one"]))

@@ -19,8 +19,8 @@ from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.colours import class_colours, shade
 from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.predictions import write_predictions
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.records.statistics import image_quality
-from zoo.repro.records.store import RunFolder
 from zoo.repro.run import pictures as pictures_module
 from zoo.repro.run.pictures import choose_images, compare_maps, read_panoptic, write_pictures
 from zoo.repro.run.scores import InternalScores
@@ -111,12 +111,12 @@ def run(tiny: CityscapesDataset, tmp_path: Path, predict: Callable[..., None]) -
         panoptic = read_panoptic(folder.predictions, image_id, tiny.info)
         semantic = np.minimum(panoptic // 1000, 18)
         scores = InternalScores(tiny.info)
-        folder.write_image(image_id, scores.measure(sample, panoptic, semantic, things(panoptic)))
+        folder.write_statistics(image_id, scores.measure(sample, panoptic, semantic, things(panoptic)))
     return folder
 
 
 def qualities_of(run: RunFolder, dataset: CityscapesDataset) -> dict[str, float]:
-    return {image_id: image_quality(run.read_image(image_id) or {}) for image_id in dataset.image_ids}
+    return {image_id: image_quality(run.find_statistics(image_id) or {}) for image_id in dataset.image_ids}
 
 
 def test_pictures_of_a_run(run: RunFolder, tiny: CityscapesDataset) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from zoo.reports.explain.steps import explain
 from zoo.repro.cityscapes.classes import CITYSCAPES
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.scores import InternalResult, InternalScores
 
 NAME = "minicity/mobilenet_v3_small_os16"
@@ -279,7 +279,7 @@ def internal_of_first(whole: Whole, count: int) -> InternalResult:
     """The internal numbers of the first images, summed from the records of the whole run."""
     scores, folder = InternalScores(CITYSCAPES), RunFolder(whole.folder)
     for path in sorted((whole.folder / "images").iterdir())[:count]:
-        arrays = folder.read_image(path.stem)
+        arrays = folder.find_statistics(path.stem)
         assert arrays is not None
         scores.add(arrays)
     return scores.compute()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zoo.files.json_files import write_json
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 
 NAME = "minicity/mobilenet_v3_small_os16"
 FOLDER = "minicity__mobilenet_v3_small_os16"
@@ -79,7 +79,7 @@ def test_data_of_which_a_part_is_missing(
 def test_an_unfinished_run_of_something_else_is_kept(zoo_call: Call, one_line: Call, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / f"{FOLDER}__limit1.unfinished")
     folder.create({"entry": NAME, "checkpoint_sha256": "0"})
-    folder.write_image("frankfurt_000000_000000", {})
+    folder.write_statistics("frankfurt_000000_000000", {})
     message = one_line(zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path), 3, after_progress=True)
     assert str(folder.root) in message
     assert "another checkpoint" in message

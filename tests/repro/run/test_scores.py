@@ -13,7 +13,7 @@ from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.model.postprocess.instances import Instances
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.scores import InternalScores
 
 CAR, PERSON, ROAD, SKY = 13, 11, 0, 10
@@ -126,11 +126,11 @@ def test_a_resumed_sum_is_the_same_to_the_last_bit(scores: InternalScores, tmp_p
     folder.create({"entry": "a/b"})
     for case in CASES:
         part = scores.measure(*case)
-        folder.write_image(case[0].image_id, part)
+        folder.write_statistics(case[0].image_id, part)
         scores.add(part)
     resumed = InternalScores(CITYSCAPES)
     for case in CASES:
-        arrays = folder.read_image(case[0].image_id)
+        arrays = folder.find_statistics(case[0].image_id)
         assert arrays is not None
         resumed.add(arrays)
     assert resumed.compute() == scores.compute()

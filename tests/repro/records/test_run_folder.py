@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zoo.errors import ZooError
-from zoo.repro.records.store import RunFolder
+from zoo.errors import DataError, ZooError
+from zoo.repro.records.run_folder import RunFolder, open_run_folder
 
 IDENTITY: dict[str, Any] = {"entry": "a/b", "code": "1", "settings": {"scales": [1.0], "flip": False}}
 ARRAYS = {"pq/tp": np.arange(3), "ap/dt_score": np.array([0.1, 1 / 3]), "empty": np.zeros((0, 2), np.int32)}
@@ -23,8 +23,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_what_is_written_is_read_bit_for_bit(folder: RunFolder) -> None:
-    folder.write_image("frankfurt_000000", ARRAYS)
-    found = folder.read_image("frankfurt_000000")
+    folder.write_statistics("frankfurt_000000", ARRAYS)
+    found = folder.find_statistics("frankfurt_000000")
     assert found is not None
     assert found.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
@@ -34,21 +34,21 @@ def test_what_is_written_is_read_bit_for_bit(folder: RunFolder) -> None:
 
 
 def test_a_record_can_be_opened_by_numpy_alone(folder: RunFolder) -> None:
-    folder.write_image("a", ARRAYS)
+    folder.write_statistics("a", ARRAYS)
     with np.load(folder.images / "a.npz") as file:
         np.testing.assert_array_equal(file["ap/dt_score"], ARRAYS["ap/dt_score"])
 
 
 def test_a_missing_record_is_not_done(folder: RunFolder) -> None:
-    folder.write_image("a", ARRAYS)
-    assert folder.read_image("b") is None
+    folder.write_statistics("a", ARRAYS)
+    assert folder.find_statistics("b") is None
     assert folder.done(["a", "b"]) == {"a"}
 
 
 @given(data=st.data())
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_counts_as_missing(folder: RunFolder, data: st.DataObject) -> None:
-    folder.write_image("a", ARRAYS)
+    folder.write_statistics("a", ARRAYS)
     path = folder.images / "a.npz"
     whole = path.read_bytes()
     position = data.draw(st.integers(0, len(whole) - 1), label="position")
@@ -63,12 +63,12 @@ def test_any_damage_counts_as_missing(folder: RunFolder, data: st.DataObject) ->
     else:
         damaged = whole + whole[: position + 1]
     path.write_bytes(damaged)
-    assert folder.read_image("a") is None
+    assert folder.find_statistics("a") is None
     assert folder.done(["a"]) == set()
 
 
 def test_clear_touches_nothing_foreign(folder: RunFolder, tmp_path: Path) -> None:
-    folder.write_image("a", ARRAYS)
+    folder.write_statistics("a", ARRAYS)
     notes = folder.root / "notes.txt"
     notes.write_text("mine")
     elsewhere = tmp_path / "elsewhere"
@@ -86,3 +86,28 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"^cannot write .*--out") as caught:
         RunFolder(tmp_path / "file" / "run").create(IDENTITY)
     assert "\n" not in str(caught.value)
+
+
+# ---- reading a finished run ----
+
+
+def test_a_record_takes_the_first_images_of_its_folder(minicity_run: Path) -> None:
+    folder = open_run_folder(minicity_run / "record.json")
+    assert folder.root == open_run_folder(minicity_run).root
+    names = folder.all_images_of({"entry": "a/b", "images": 3})
+    assert names == sorted(path.stem for path in folder.images.iterdir())[:3]
+    assert len(list(folder.read_statistics(names))) == 3
+
+
+def test_missing_and_damaged_statistics_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found no such folder"):
+        open_run_folder(tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.images.mkdir()
+    folder.write_statistics("one", {"pq/tp": np.zeros(1)})
+    with pytest.raises(DataError, match="expected the statistics of 2 images, found 1"):
+        folder.all_images_of({"entry": "a/b", "images": 2})
+    path = folder.images / "one.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"one\.npz: is missing or damaged"):
+        list(folder.read_statistics(["one"]))

@@ -14,7 +14,7 @@ from zoo.files.atomic import writing
 from zoo.files.json_files import read_json
 from zoo.files.locks import holding
 from zoo.repro.records.record import read_record
-from zoo.repro.records.store import RunFolder
+from zoo.repro.records.run_folder import RunFolder
 
 UNFINISHED = ".unfinished"
 """What the name of the folder in which a run is made ends with."""
@@ -31,7 +31,7 @@ _TITLES = {
 }
 
 
-class RunPlace:
+class RunDestination:
     """The place of one entry's results with one choice of settings.
 
     A run is made in `unfinished`, beside `finished`, and takes its place by a rename once its record is
