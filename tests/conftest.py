@@ -32,6 +32,67 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytes
 ZooCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+# ---- several workers ----
+
+_WORKER_BYTES = 4 << 30
+"""Memory for each worker: the largest network takes more, and the others less than that meanwhile."""
+
+# What takes longest starts first, so that no worker is left waiting for another's last file.
+_LONGEST = (
+    "model/test_residual_goldens.py",
+    "repro/run/test_reproduce.py",
+    "repro/nights/test_nightly.py",
+    "zoo/network/test_loading_backbones.py",
+    "zoo/network/test_prediction.py",
+    "zoo/network/test_saved_model.py",
+    "zoo/network/test_python_use.py",
+    "zoo/cli/test_reproduce_options.py",
+    "repro/run/test_reproduce_coco.py",
+    "repro/run/test_reproduce_errors.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Runs folders of tests in one worker per core; files alone, and all with `-n 0`, in this process."""
+    option = config.option
+    if hasattr(config, "workerinput") or getattr(option, "numprocesses", 0) is not None or option.usepdb:
+        return
+    if all(Path(argument.partition("::")[0]).suffix == ".py" for argument in config.args):
+        return
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, psutil.virtual_memory().total // _WORKER_BYTES)
+    if workers > 1:
+        option.numprocesses, option.dist, option.loadscopereorder = workers, "loadgroup", False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives whole files to a worker, which makes once what their tests share, or what is an `xdist_group`."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class GroupOrFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            group: str = super()._split_scope(nodeid)
+            return nodeid.partition("::")[0] if group == nodeid else group
+
+    return GroupOrFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Puts the longest files first where there are several workers."""
+    if hasattr(config, "workerinput"):
+        places = {Path(__file__).parent / name: place for place, name in enumerate(_LONGEST)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+# ---- the program ----
+
+
 @pytest.fixture(scope="session")
 def zoo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that all tests of the command line share; nothing in it is the user's."""
