@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zoo.errors import ArchiveError, ZooError
+from zoo.errors import ArchiveError, VerificationError, ZooError
 from zoo.fetch.unpack import Limits, UnpackedFile, copy_and_digest, unpack
 from zoo.files.cache import MANIFEST_NAME, UNFINISHED, Cache, remove, touch
 from zoo.files.json_files import read_json, write_json
@@ -15,14 +17,13 @@ KEY_LENGTH = 32
 """So many hexadecimal digits of the archive's SHA-256 name its folder."""
 
 
+class ChangedCopyError(VerificationError):
+    """An unpacked file was changed on disk; the archive itself is not to blame."""
+
+
 @dataclass(frozen=True)
 class UnpackedArchive:
-    """The contents of an archive, unpacked in the cache.
-
-    Attributes:
-      folder: where they are.
-      files: what the archive holds.
-    """
+    """An archive's contents, unpacked in the cache: their folder, and the list of their files."""
 
     folder: Path
     files: tuple[UnpackedFile, ...]
@@ -54,8 +55,46 @@ class UnpackedArchive:
                 return file.path
         return None
 
+    def find(self, look: Callable[[Path], Path], name: str, cache: Cache) -> Path:
+        """Returns what `look` finds in the folder; if it finds nothing, the folder is removed from the cache.
+
+        Args:
+          look: raises a `ZooError` if what it looks for is not there, or is damaged.
+          name: the entry's name, for messages.
+          cache: the cache.
+
+        Raises:
+          ChangedCopyError: it is not there, and the folder was changed after it was unpacked.
+          ZooError: it is not there.
+        """
+        try:
+            return look(self.folder)
+        except (ArchiveError, VerificationError) as error:
+            self.require_unchanged(str(error), name, cache)
+            self.forget(cache)
+            raise
+
+    def require_unchanged(self, how: str, name: str, cache: Cache) -> None:
+        """Reads every file; if one was changed after it was unpacked, the folder is removed from the cache.
+
+        Args:
+          how: what shows that, for the message.
+          name: the entry's name, for the message.
+          cache: the cache.
+
+        Raises:
+          ChangedCopyError: a file was changed.
+        """
+        changed = self.changed_contents()
+        if changed is not None:
+            self.forget(cache)
+            raise ChangedCopyError(
+                f"{name}: {how}; {changed} was changed on disk since it was unpacked: the unpacked copy was "
+                f"removed, `zoo fetch {name}` makes it again"
+            )
+
     def forget(self, cache: Cache) -> None:
-        """Removes them from the cache."""
+        """Removes it from the cache."""
         home = self.folder.parent
         with cache.holding(home.parent.name, home.name, f"{home}: another process is using it"):
             remove(home)
@@ -87,10 +126,14 @@ def unpack_into_cache(
     key = sha256[:KEY_LENGTH]
     home = cache.folder(kind) / key
     with cache.holding(kind, key, f"{archive}: another process is unpacking it"):
-        found = _read(home, sha256)
-        if found is not None and found.changed_size() is None:
-            touch(found.manifest)
-            return found
+        manifest = read_json(home / MANIFEST_NAME) or {}
+        with suppress(KeyError, TypeError):
+            found = UnpackedArchive(
+                home / "contents", tuple(UnpackedFile(**file) for file in manifest["files"])
+            )
+            if manifest["sha256"] == sha256 and found.changed_size() is None:
+                touch(found.manifest)
+                return found
         remove(home)
         unfinished = home.with_name(f"{key}{UNFINISHED}")
         remove(unfinished)
@@ -106,17 +149,6 @@ def unpack_into_cache(
         finally:
             remove(unfinished)
         return UnpackedArchive(home / "contents", tuple(files))
-
-
-def _read(home: Path, sha256: str) -> UnpackedArchive | None:
-    manifest = read_json(home / MANIFEST_NAME) or {}
-    if manifest.get("sha256") != sha256:
-        return None
-    try:
-        files = tuple(UnpackedFile(**file) for file in manifest["files"])
-    except (KeyError, TypeError):
-        return None
-    return UnpackedArchive(home / "contents", files)
 
 
 def _files(folder: Path) -> list[Path]:

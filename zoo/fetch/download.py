@@ -1,4 +1,4 @@
-"""Downloads: one file from a URL to its place on disk, whole and checked, or not at all."""
+"""Downloads: one file from a URL to its place in the cache, whole and checked, or not at all."""
 
 from __future__ import annotations
 
@@ -6,111 +6,201 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import shutil
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.errors import DownloadError, VerificationError, cannot_write
-from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, ReplyHead
+from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, Timeouts, retry_after_s
 from zoo.fetch.locations import HttpLocation
-from zoo.fetch.part import Part, Record, cached_file, record_path
 from zoo.fetch.progress import Meter, ProgressCallback, StderrProgress
-from zoo.fetch.resume import (
-    Answer,
-    DownloadOptions,
-    Request,
-    next_request,
-    read_answer,
-    request_headers,
-    retry_after_s,
-)
-from zoo.fetch.verify import Expectation, declared_difference
-from zoo.files.cache import SET_CACHE, touch
+from zoo.fetch.resume import Answer, Part, read_answer, request_headers
+from zoo.fetch.verify import Expectation, Record, declared_difference, digest_file, read_record, recognise
+from zoo.files.cache import SET_CACHE, remove
 from zoo.files.words import readable_size
+
+if TYPE_CHECKING:
+    from zoo.files.cache import Cache
 
 log = logging.getLogger("zoo")
 
 
-class Download:
-    """One download: asks, writes, checks, and tries again within the policy.
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to try again: exponential back-off with jitter, or as long as the server asks.
+
+    Attributes:
+      attempts: how many failures in a row end the download.
+      first_delay_s: the longest wait after the first failure; it doubles with each further one.
+      longest_delay_s: no wait is longer, whatever the server asks for.
+      progress_bytes: an attempt that brought at least so many new bytes starts the counting again.
+    """
+
+    attempts: int = 6
+    first_delay_s: float = 1.0
+    longest_delay_s: float = 60.0
+    progress_bytes: int = 4 << 20
+
+    def delay_s(self, failures: int, retry_after_s: float | None, chance: float) -> float:
+        """Returns the seconds to wait after the given number of failures in a row.
+
+        Args:
+          failures: 1 after the first one.
+          retry_after_s: what the server asked for.
+          chance: a random number in [0, 1); it spreads clients that failed together.
+        """
+        if retry_after_s is not None:
+            return min(max(retry_after_s, 0.0), self.longest_delay_s)
+        longest = min(self.first_delay_s * 2.0 ** (failures - 1), self.longest_delay_s)
+        return longest * (0.5 + 0.5 * chance)
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """How downloads behave; the defaults suit people, tests bring their own clock.
+
+    Attributes:
+      retry: when to try again.
+      timeouts: how long to wait for a server.
+      chunk_bytes: how much is read at a time.
+      sleep: waits so many seconds.
+      chance: gives a random number in [0, 1).
+    """
+
+    retry: RetryPolicy = RetryPolicy()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    chunk_bytes: int = 1 << 18
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+def download_path(location: HttpLocation, cache: Cache) -> Path:
+    """Returns where a file is, or would be, in the cache; its folder holds nothing else."""
+    return cache.folder("downloads") / location.download_name
+
+
+def download(
+    location: HttpLocation,
+    cache: Cache,
+    expected: Expectation = Expectation(),  # noqa: B008 - frozen
+    options: DownloadOptions = DownloadOptions(),
+    progress: ProgressCallback | None = None,
+    refresh: bool = False,
+) -> Record:
+    """Makes sure that a file of the web is in the cache, whole and as expected.
+
+    One process downloads at a time; the others wait and find it done. What an interrupted download left is
+    continued. The file appears under its name only after every check: its declared length, the digests that
+    the server declares (`x-goog-hash`), and what is expected.
 
     Args:
-      url: the file's URL as the user knows it.
       location: where to ask for it.
-      target: where it goes; its folder is made.
-      expected: what it must be, if known.
+      cache: where it goes.
+      expected: what it must be, as far as that is known.
       options: retries and time-outs.
       progress: takes reports; None shows them on standard error.
+      refresh: download even if it is there; the old file is replaced only by a checked one.
+
+    Raises:
+      DownloadError: the file could not be fetched.
+      VerificationError: what came is not what was declared or expected.
     """
+    target = download_path(location, cache)
+    with _alone(location, cache):
+        if not refresh and (record := recognise(location.url, target, expected)) is not None:
+            return record
+        meter = Meter(target.name, progress or StderrProgress())
+        try:
+            target.parent.mkdir(exist_ok=True)
+            with HttpTransport(options.timeouts) as http, Part(target, location.url) as part:
+                return _Download(location, part, http, meter, expected, options).run()
+        except OSError as error:
+            raise DownloadError(f"{location.url}: {cannot_write(target, error, SET_CACHE)}") from error
+        finally:
+            meter.end()
+            # A folder with nothing in it tells a user nothing.
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()
+
+
+def reread(location: HttpLocation, cache: Cache, name: str) -> None:
+    """Reads a downloaded file again, whole, if it is there; removes it if it is not that of its record.
+
+    Args:
+      location: where it came from.
+      cache: the cache.
+      name: the entry's name, for the message.
+
+    Raises:
+      VerificationError: it was changed on disk.
+    """
+    target = download_path(location, cache)
+    record = read_record(target) if target.is_file() else None
+    if record is None:
+        return
+    found = digest_file(target)
+    if (found.bytes, found.sha256) != (record.bytes, record.sha256):
+        drop(location, cache)
+        raise VerificationError(
+            f"{name}: {target} was changed on disk: expected {record.bytes} bytes with sha256 "
+            f"{record.sha256}, found {found.bytes} with {found.sha256}; "
+            f"it was removed, `zoo fetch {name}` fetches it again"
+        )
+
+
+def drop(location: HttpLocation, cache: Cache) -> None:
+    """Removes a downloaded file, and all that belongs to it, from the cache."""
+    with _alone(location, cache):
+        remove(download_path(location, cache).parent)
+
+
+def _alone(location: HttpLocation, cache: Cache) -> AbstractContextManager[None]:
+    taken = f"{location.url}: another process is downloading it"
+    return cache.holding("downloads", location.download_name.parent.name, taken)
+
+
+class _Download:
+    """One download: asks, writes, checks, and tries again within the policy."""
 
     def __init__(
         self,
-        url: str,
         location: HttpLocation,
-        target: Path,
-        expected: Expectation | None = None,
-        options: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
-        progress: ProgressCallback | None = None,
+        part: Part,
+        http: HttpTransport,
+        meter: Meter,
+        expected: Expectation,
+        options: DownloadOptions,
     ) -> None:
-        self._url = url
+        self._url = location.url
         self._location = location
-        self._target = target
+        self._part = part
+        self._http = http
+        self._meter = meter
         self._expected = expected
         self._options = options
-        self._part = Part(target, url)
-        self._http = HttpTransport(options.timeouts)
-        self._meter = Meter(target.name, progress or StderrProgress())
 
-    def run(self, lock: AbstractContextManager[None], *, refresh: bool = False) -> Record:
-        """Makes sure that the file is on disk, whole and as expected.
-
-        One process downloads at a time; the others wait and find it done. What an interrupted download left
-        is continued. The file appears under its name only after every check: its declared length, the
-        digests that the server declares (`x-goog-hash`), and what is expected.
-
-        Args:
-          lock: the lock between processes.
-          refresh: download even if it is there; the old file is replaced only by a checked one.
-
-        Raises:
-          DownloadError: the file could not be fetched.
-          VerificationError: what came is not what was declared or expected.
-        """
-        folder = self._target.parent
-        with lock:
-            if not refresh and (record := cached_file(self._url, self._target, self._expected)) is not None:
-                touch(record_path(self._target))
-                return record
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with self._http, self._part:
-                    return self._run()
-            except OSError as error:
-                raise DownloadError(f"{self._url}: {cannot_write(self._target, error, SET_CACHE)}") from error
-            finally:
-                self._meter.end()
-                # A folder with nothing in it tells a user nothing.
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-
-    def _run(self) -> Record:
+    def run(self) -> Record:
+        """Returns the record of the landed file."""
         for last_try in (False, True):
             self._transfer()
             found = self._part.digests()
             wrong = declared_difference(self._part.declared, found)
-            undeclared = wrong is not None
-            pieced = self._part.pieced and not self._part.declared
-            if wrong is None and self._expected is not None:
-                wrong = self._expected.difference(found.bytes, found.sha256)
+            # What came in one piece, or what the server vouches for, would come again just the same.
+            may_change = wrong is not None or (self._part.pieced and not self._part.declared)
+            wrong = wrong or self._expected.difference(found.bytes, found.sha256)
             if wrong is None:
                 return self._part.land()
             self._part.discard()
-            # What came in one piece, or what the server vouches for, would come again just the same.
-            if last_try or not (undeclared or pieced):
-                raise VerificationError(f"{self._url}: {wrong}; nothing was kept")
+            if last_try or not may_change:
+                break
             log.warning("%s: %s; downloading it again", self._url, wrong)
-        raise AssertionError("unreachable")
+        raise VerificationError(f"{self._url}: {wrong}; nothing was kept")
 
     def _transfer(self) -> None:
         failures, furthest = 0, self._part.size_bytes
@@ -147,39 +237,37 @@ class Download:
     def _ask(self) -> bool:
         """Sends one request and takes in the reply; returns whether all bytes are there now."""
         part = self._part
-        request = next_request(part.state, self._url)
-        if request is Request.NOTHING:
+        headers = request_headers(part.state, self._url)
+        if headers is None:
             return True
-        with self._http.ask(self._location, request_headers(request, part.state)) as reply:
+        with self._http.ask(self._location, headers) as reply:
             head = reply.head
-            answer = read_answer(request, part.state, head)
-            if answer is Answer.COMPLETE:
-                return True
-            if answer is Answer.FORGET:
-                log.info("%s: the file changed since the download was interrupted; starting again", self._url)
-                part.discard()
-                return False
+            answer = read_answer(part.state if headers else None, head)
             status = f"the server answered {f'{head.status} {head.reason}'.strip()}"
             if answer is Answer.LATER:
                 wait_s = retry_after_s(head.retry_after, datetime.now(timezone.utc))
                 raise InterruptedTransferError(status, wait_s)
             if answer is Answer.REFUSED:
-                raise DownloadError(f"{self._url}: {status}; {_advice(head)}")
-            self._check_declared_length(head)
-            if answer is Answer.REPLACE:
-                part.begin(head)
-            else:
-                part.resume(head)
-            self._take_in(reply)
-        return True
+                advice = _ADVICE.get(head.status, "asking again is no use: check the URL")
+                raise DownloadError(f"{self._url}: {status}; {advice}")
+            if answer is Answer.FORGET:
+                log.info("%s: the file changed since the download was interrupted; starting again", self._url)
+                part.discard()
+            elif answer is not Answer.COMPLETE:
+                self._take_in(reply, append=answer is Answer.APPEND)
+        return answer is not Answer.FORGET
 
-    def _take_in(self, reply: HttpReply) -> None:
-        part = self._part
+    def _take_in(self, reply: HttpReply, *, append: bool) -> None:
+        part, expected, declared = self._part, self._expected, reply.head.total_bytes
+        if None not in (expected.pinned_bytes, declared) and declared != expected.bytes:
+            raise VerificationError(
+                f"{self._url}: expected {expected.bytes} bytes, the server declares {declared} "
+                f"(expected by {expected.origin}); {expected.remedy}"
+            )
+        part.open(reply.head, append=append)
         assert part.state is not None
         total = part.state.total_bytes
-        limit = total
-        if limit is None and self._expected is not None and self._expected.pinned:
-            limit = self._expected.bytes
+        limit = expected.pinned_bytes if total is None else total
         self._check_space(limit)
         self._meter.start(part.size_bytes, limit)
         for chunk in reply.chunks(self._options.chunk_bytes):
@@ -193,21 +281,9 @@ class Download:
         if total is not None and part.size_bytes < total:
             raise InterruptedTransferError(f"the server declares {total} bytes and sent {part.size_bytes}")
 
-    def _check_declared_length(self, head: ReplyHead) -> None:
-        expected = self._expected
-        if expected is None or not expected.pinned or None in (expected.bytes, head.total_bytes):
-            return
-        if head.total_bytes != expected.bytes:
-            raise VerificationError(
-                f"{self._url}: expected {expected.bytes} bytes, the server declares {head.total_bytes} "
-                f"(expected by {expected.origin}); {expected.remedy}"
-            )
-
     def _check_space(self, total_bytes: int | None) -> None:
-        if total_bytes is None:
-            return
-        folder = self._target.parent
-        needed = total_bytes - self._part.size_bytes
+        folder = self._part.target.parent
+        needed = (total_bytes or 0) - self._part.size_bytes
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise DownloadError(
@@ -216,9 +292,10 @@ class Download:
             )
 
 
-def _advice(head: ReplyHead) -> str:
-    if head.status in (404, 410):
-        return "the file is not there: check the URL in the registry"
-    if head.status in (401, 403, 407):
-        return "it does not give the file to everybody: check the URL and the proxy settings"
-    return "asking again is no use: check the URL"
+_ADVICE = {
+    **dict.fromkeys((404, 410), "the file is not there: check the URL in the registry"),
+    **dict.fromkeys(
+        (401, 403, 407), "it does not give the file to everybody: check the URL and the proxy settings"
+    ),
+}
+"""What to do about a status that will not pass."""

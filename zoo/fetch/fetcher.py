@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ArchiveError, VerificationError
 from zoo.fetch.archive import (
+    ChangedCopyError,
     UnpackedArchive,
     find_checkpoint,
     find_saved_model,
     top_folder,
     unpack_into_cache,
 )
-from zoo.fetch.download import Download
-from zoo.fetch.locations import HttpLocation, LocalLocation, PackageLocation, download_name, locate
-from zoo.fetch.part import Record, read_record
+from zoo.fetch.download import DownloadOptions, download, download_path, drop, reread
+from zoo.fetch.locations import HttpLocation, PackageLocation, locate
 from zoo.fetch.pin import LockedFile, LockFile, choose_lock_path
-from zoo.fetch.resume import DownloadOptions
-from zoo.fetch.verify import Expectation, digest_file, read_tensors
-from zoo.files.atomic import write_atomically
-from zoo.files.cache import SET_CACHE, Cache, remove
+from zoo.fetch.verify import Expectation, Record, digest_file, read_tensors
+from zoo.files.cache import Cache
 from zoo.files.words import readable_size
 
 if TYPE_CHECKING:
@@ -168,23 +165,21 @@ class Fetcher:
         """
         tensors = tensor_bytes = 0
 
-        def find(folder: Path) -> Path:
+        def look(folder: Path) -> Path:
             nonlocal tensors, tensor_bytes
             prefix = find_checkpoint(folder)
             tensors, tensor_bytes = read_tensors(prefix)
             return prefix
 
-        if isinstance(locate(entry.checkpoint.url), HttpLocation) and not accept:
-            self._check_download(entry.checkpoint.url, entry.name)
-        found = self.archive(entry.checkpoint, entry.name, "checkpoints", find, accept=accept)
-        changed = found.unpacked.changed_contents()
-        if changed is not None:
-            found.unpacked.forget(self.cache)
-            raise _changed_copy(entry.name, changed, "its digest differs")
+        location = locate(entry.checkpoint.url)
+        if isinstance(location, HttpLocation) and not accept:
+            reread(location, self.cache, entry.name)
+        found = self.archive(entry.checkpoint, entry.name, "checkpoints", look, accept=accept)
+        found.unpacked.require_unchanged("its digest differs", entry.name, self.cache)
         return VerificationReport(entry.name, found, tensors, tensor_bytes)
 
     def archive(
-        self, remote: RemoteFile, name: str, kind: str, find: Callable[[Path], Path], *, accept: bool = False
+        self, remote: RemoteFile, name: str, kind: str, look: Callable[[Path], Path], *, accept: bool = False
     ) -> Fetched:
         """Makes sure that an archive is on disk, verified and unpacked.
 
@@ -195,90 +190,34 @@ class Fetcher:
           remote: URL, and digest and length where known.
           name: the entry's name, for messages.
           kind: the part of the cache for its contents.
-          find: returns what is looked for in the unpacked folder; raises a `ZooError` if it is not there.
+          look: returns what is looked for in the unpacked folder; raises a `ZooError` if it is not there.
           accept: fetch the file again and record it, as it is now, as the one to expect; nothing is recorded
             if its contents are damaged. What the registry pins stays as pinned.
         """
         location = locate(remote.url)
         # What the package brings along is as good as the package itself.
         watched = remote.sha256 is None and not isinstance(location, PackageLocation)
-        expected = self._pins.expectation(remote.url, name) if watched and not accept else None
-        if expected is None and (remote.sha256, remote.bytes) != (None, None):
-            expected = Expectation(remote.sha256, remote.bytes)
+        expected = Expectation(remote.sha256, remote.bytes)
+        if watched and not accept:
+            seen = self._pins.expectation(remote.url, name)
+            expected = seen if seen.known else expected
         if isinstance(location, HttpLocation):
-            path = self._target(remote.url)
-            download = Download(remote.url, location, path, expected, self._options, self._progress)
-            record = download.run(self._downloading(remote.url), refresh=accept)
+            record = download(location, self.cache, expected, self._options, self._progress, refresh=accept)
+            path = download_path(location, self.cache)
         else:
-            path = self._file(remote.url, location)
-            record = Record.of(path, remote.url)
-            if expected and (wrong := expected.difference(record.bytes, record.sha256)):
+            path = location.file(self.cache)
+            record = Record.of(path, remote.url, digest_file(path))
+            if wrong := expected.difference(record.bytes, record.sha256):
                 raise VerificationError(f"{remote.url}: {wrong}")
-        unpacked = None
         try:
             unpacked = unpack_into_cache(path, record.sha256, kind, self.cache)
-            found = find(unpacked.folder)
+            found = unpacked.find(look, name, self.cache)
+        except ChangedCopyError:
+            raise
         except (ArchiveError, VerificationError) as error:
-            changed = unpacked.changed_contents() if unpacked else None
-            if unpacked:
-                unpacked.forget(self.cache)
-            if changed is not None:
-                raise _changed_copy(name, changed, str(error)) from error
             if isinstance(location, HttpLocation):
-                self._drop(remote.url)
+                drop(location, self.cache)
             raise type(error)(f"{name}: {error}") from error
-        seen = None
-        if watched:
-            seen = self._pins.record(LockedFile.of(record), accept=accept)
-        return Fetched(
-            path=found,
-            unpacked=unpacked,
-            archive=path,
-            url=remote.url,
-            sha256=record.sha256,
-            bytes=record.bytes,
-            expected_by=expected.origin if expected else None,
-            first_seen=seen.first_seen if seen else None,
-        )
-
-    def _file(self, url: str, location: LocalLocation | PackageLocation) -> Path:
-        file = location.file()
-        if isinstance(file, Path):
-            return file
-        # The package is not installed as plain files: its asset is copied out each time; it may have changed.
-        target = self._target(url)
-        with self._downloading(url):
-            write_atomically(target, file.read_bytes(), remedy=SET_CACHE)
-        return target
-
-    def _target(self, url: str) -> Path:
-        """Returns where a URL's file is, or would be, in the cache; its folder holds nothing else."""
-        return self.cache.folder("downloads") / download_name(url)
-
-    def _downloading(self, url: str) -> AbstractContextManager[None]:
-        name = download_name(url).parent.name
-        return self.cache.holding("downloads", name, f"{url}: another process is downloading it")
-
-    def _drop(self, url: str) -> None:
-        with self._downloading(url):
-            remove(self._target(url).parent)
-
-    def _check_download(self, url: str, name: str) -> None:
-        target = self._target(url)
-        record = read_record(target) if target.is_file() else None
-        found = digest_file(target) if record is not None else None
-        if found and record and (found.bytes, found.sha256) != (record.bytes, record.sha256):
-            self._drop(url)
-            raise VerificationError(
-                f"{name}: {target} was changed on disk: expected {record.bytes} bytes with sha256 "
-                f"{record.sha256}, found {found.bytes} with {found.sha256}; "
-                f"it was removed, `zoo fetch {name}` fetches it again"
-            )
-
-
-def _changed_copy(name: str, changed: str, how: str) -> VerificationError:
-    """Returns the error for an unpacked file that was changed after it was unpacked, and is removed now."""
-    return VerificationError(
-        f"{name}: {how}; {changed} was changed on disk since it was unpacked: the unpacked copy was removed, "
-        f"`zoo fetch {name}` makes it again"
-    )
+        first_seen = self._pins.record(LockedFile.of(record), accept=accept).first_seen if watched else None
+        origin = expected.origin if expected.known else None
+        return Fetched(found, unpacked, path, remote.url, record.sha256, record.bytes, origin, first_seen)

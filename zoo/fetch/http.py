@@ -11,6 +11,8 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoo.errors import DownloadError
@@ -107,6 +109,20 @@ def declared_digests(header: str) -> dict[str, str]:
     return found
 
 
+def retry_after_s(header: str | None, now: datetime) -> float | None:
+    """Returns the seconds that a `Retry-After` header asks for, as a number or a date; None if neither."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    return max((when - now).total_seconds(), 0.0)
+
+
 def _whole_number(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
@@ -183,13 +199,13 @@ class HttpTransport:
 
         try:
             response = self._session.get(
-                location.url,
+                location.address,
                 headers={"Accept-Encoding": location.accept_encoding, **headers},
                 stream=True,
                 timeout=(self._timeouts.connect_s, self._timeouts.read_s),
             )
         except requests.RequestException as error:
-            _raise_unanswered(location.url, error)
+            _raise_unanswered(location.address, error)
         try:
             yield HttpReply(response)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,10 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from zoo.errors import DownloadError
+from zoo.files.atomic import write_atomically
+from zoo.files.cache import SET_CACHE
 
 if TYPE_CHECKING:
-    # It moved in Python 3.11, and its old place is gone in 3.14.
-    if sys.version_info >= (3, 11):
-        from importlib.resources.abc import Traversable
-    else:
-        from importlib.abc import Traversable
-
     from zoo.files.cache import Cache
 
 STORAGE_ENDPOINT = "https://storage.googleapis.com"
@@ -30,10 +25,16 @@ STORAGE_ENDPOINT = "https://storage.googleapis.com"
 
 @dataclass(frozen=True)
 class HttpLocation:
-    """A file on the web: the address to ask, and the `Accept-Encoding` to ask with."""
+    """A file on the web: its URL, the address to ask, and the `Accept-Encoding` to ask with."""
 
     url: str
+    address: str
     accept_encoding: str
+
+    @property
+    def download_name(self) -> Path:
+        """The folder and name of the file among the downloads of the cache."""
+        return download_name(self.url)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class LocalLocation:
 
     path: Path
 
-    def file(self) -> Path:
-        """Returns its path.
+    def file(self, cache: Cache) -> Path:
+        """Returns its path; the cache is not needed for it.
 
         Raises:
           DownloadError: it is not there, or is not a file.
@@ -63,14 +64,15 @@ class PackageLocation:
     package: str
     resource: str
 
-    def file(self) -> Traversable:
-        """Returns the file; it is a `Path` where the package is installed as plain files.
+    def file(self, cache: Cache) -> Path:
+        """Returns the file's path; it is copied to the cache if the package is not installed as plain files.
 
         Raises:
           DownloadError: there is no such package or file.
         """
         import importlib.resources
 
+        url = f"package://{self.package}/{self.resource}"
         try:
             resource = importlib.resources.files(self.package)
             for part in self.resource.split("/"):
@@ -80,10 +82,15 @@ class PackageLocation:
             present = False
         if not present:
             raise DownloadError(
-                f"package://{self.package}/{self.resource}: the installed package {self.package} "
-                "holds no such file; install the package again"
+                f"{url}: the installed package {self.package} holds no such file; install the package again"
             )
-        return resource
+        if isinstance(resource, Path):
+            return resource
+        target = cache.folder("downloads") / download_name(url)
+        with cache.holding("downloads", target.parent.name, f"{url}: another process is copying it"):
+            # Each time, as the package may have changed.
+            write_atomically(target, resource.read_bytes(), remedy=SET_CACHE)
+        return target
 
 
 Location = HttpLocation | LocalLocation | PackageLocation
@@ -107,14 +114,14 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
     # declared length and digests are those of the stored bytes, so those are what is asked for.
     if parts.scheme in ("https", "http") and parts.hostname:
         stored_as_is = parts.hostname == urlsplit(STORAGE_ENDPOINT).hostname
-        return HttpLocation(url, "gzip" if stored_as_is else "identity")
+        return HttpLocation(url, url, "gzip" if stored_as_is else "identity")
     if parts.scheme == "gs" and parts.netloc and parts.path.strip("/"):
         endpoint = environ.get("STORAGE_EMULATOR_HOST") or STORAGE_ENDPOINT
         if "://" not in endpoint:
             endpoint = f"http://{endpoint}"
         # An object's name may hold `?` and `#`, so it is all that follows the bucket.
         name = url.split("://", 1)[1].split("/", 1)[1]
-        return HttpLocation(f"{endpoint.rstrip('/')}/{parts.netloc}/{quote(name)}", "gzip")
+        return HttpLocation(url, f"{endpoint.rstrip('/')}/{parts.netloc}/{quote(name)}", "gzip")
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return LocalLocation(Path(url2pathname(parts.path)))
     if parts.scheme == "package" and parts.netloc and parts.path.strip("/"):

@@ -126,10 +126,12 @@ class LockFile:
         """Returns what a URL's file was when it was first seen, or None if it was not seen yet."""
         return self.entries().get(url)
 
-    def expectation(self, url: str, name: str) -> Expectation | None:
-        """Returns what a URL's file, of the entry `name`, must be, or None if it was not seen yet."""
+    def expectation(self, url: str, name: str) -> Expectation:
+        """Returns what a URL's file, of the entry `name`, must be; nothing is known before first sight."""
         seen = self.find(url)
-        return seen and Expectation(
+        if seen is None:
+            return Expectation()
+        return Expectation(
             seen.sha256,
             seen.bytes,
             origin=f"{self.path}, first seen {seen.first_seen}",

@@ -1,17 +1,19 @@
-"""Decisions of a download, as pure functions: what to ask for, what an answer means, when to try again."""
+"""Resuming: what an interrupted download left on disk, what to ask the server for, and what it answers."""
 
 from __future__ import annotations
 
 import enum
-import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from typing import Any
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from zoo.fetch.http import ReplyHead, Timeouts
+from zoo.fetch.verify import Digester, Digests, Record, record_path
+from zoo.files.cache import SET_CACHE
+from zoo.files.json_files import read_json, write_json
+
+if TYPE_CHECKING:
+    from zoo.fetch.http import ReplyHead
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that may pass: time-outs, too many requests, and troubles of the server itself."""
@@ -43,31 +45,16 @@ class PartState:
         return self.last_modified
 
 
-class Request(enum.Enum):
-    """What to ask a server for."""
-
-    WHOLE = "the whole file"
-    REST = "the bytes that are missing"
-    NOTHING = "nothing: all bytes are here"
-
-
-def next_request(part: PartState | None, url: str) -> Request:
-    """Returns what to ask for, given what is on disk.
+def request_headers(part: PartState | None, url: str) -> dict[str, str] | None:
+    """Returns the headers that ask for the missing bytes: none for the whole file; None if all are there.
 
     A part is only continued if the server can be told which version it belongs to; otherwise the halves of
     two versions could be joined.
     """
     if part is None or part.url != url or part.bytes == 0 or part.validator is None:
-        return Request.WHOLE
-    if part.total_bytes is not None and part.bytes >= part.total_bytes:
-        return Request.NOTHING if part.bytes == part.total_bytes else Request.WHOLE
-    return Request.REST
-
-
-def request_headers(request: Request, part: PartState | None) -> dict[str, str]:
-    """Returns the headers that ask for the missing bytes of that version; none for the whole file."""
-    if request is not Request.REST or part is None or part.validator is None:
         return {}
+    if part.total_bytes is not None and part.bytes >= part.total_bytes:
+        return None if part.bytes == part.total_bytes else {}
     return {"Range": f"bytes={part.bytes}-", "If-Range": part.validator}
 
 
@@ -82,90 +69,129 @@ class Answer(enum.Enum):
     REFUSED = "no, and asking again is no use"
 
 
-def read_answer(request: Request, part: PartState | None, reply: ReplyHead) -> Answer:
-    """Returns what a reply means, given what was asked for and what is on disk."""
+def read_answer(part: PartState | None, reply: ReplyHead) -> Answer:
+    """Returns what a reply means; `part` is None where the whole file was asked for."""
     if reply.status in WORTH_RETRYING:
         return Answer.LATER
     if reply.status == 200:
         return Answer.REPLACE
-    if request is not Request.REST or part is None:
+    if part is None or reply.status not in (206, 412, 416):
         return Answer.REFUSED
-    if reply.status == 206:
-        fits = reply.range_start == part.bytes and _same_version(part, reply)
-        return Answer.APPEND if fits else Answer.FORGET
-    if reply.status == 416:
-        ends_here = reply.total_bytes == part.bytes and _same_version(part, reply)
-        return Answer.COMPLETE if ends_here else Answer.FORGET
-    return Answer.FORGET if reply.status == 412 else Answer.REFUSED
-
-
-def _same_version(part: PartState, reply: ReplyHead) -> bool:
-    pairs: list[tuple[Any, Any]] = [
+    versions: list[tuple[Any, Any]] = [
         (part.total_bytes, reply.total_bytes),
         (part.etag, reply.etag),
         (part.last_modified, reply.last_modified),
     ]
-    return all(old == new for old, new in pairs if old is not None and new is not None)
+    same_version = all(old == new for old, new in versions if old is not None and new is not None)
+    if reply.status == 206 and reply.range_start == part.bytes and same_version:
+        return Answer.APPEND
+    if reply.status == 416 and reply.total_bytes == part.bytes and same_version:
+        return Answer.COMPLETE
+    return Answer.FORGET
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When to try again: exponential back-off with jitter, or as long as the server asks.
+class Part:
+    """The unfinished file of a download: its bytes, their digests, and which version they belong to.
 
-    Attributes:
-      attempts: how many failures in a row end the download.
-      first_delay_s: the longest wait after the first failure; it doubles with each further one.
-      longest_delay_s: no wait is longer, whatever the server asks for.
-      progress_bytes: an attempt that brought at least so many new bytes starts the counting again.
-    """
+    As a context it takes up what an earlier process left.
 
-    attempts: int = 6
-    first_delay_s: float = 1.0
-    longest_delay_s: float = 60.0
-    progress_bytes: int = 4 << 20
-
-    def delay_s(self, failures: int, retry_after_s: float | None, chance: float) -> float:
-        """Returns the seconds to wait after the given number of failures in a row.
-
-        Args:
-          failures: 1 after the first one.
-          retry_after_s: what the server asked for.
-          chance: a random number in [0, 1); it spreads clients that failed together.
-        """
-        if retry_after_s is not None:
-            return min(max(retry_after_s, 0.0), self.longest_delay_s)
-        longest = min(self.first_delay_s * 2.0 ** (failures - 1), self.longest_delay_s)
-        return longest * (0.5 + 0.5 * chance)
-
-
-def retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Returns the seconds that a `Retry-After` header asks for, as a number or a date; None if neither."""
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    return max((when - now).total_seconds(), 0.0)
-
-
-@dataclass(frozen=True)
-class DownloadOptions:
-    """How downloads behave; the defaults suit people, tests bring their own clock.
+    Args:
+      target: where the whole file will go; the part lies beside it.
+      url: where the bytes come from.
 
     Attributes:
-      retry: when to try again.
-      timeouts: how long to wait for a server.
-      chunk_bytes: how much is read at a time.
-      sleep: waits so many seconds.
-      chance: gives a random number in [0, 1).
+      state: what is there, or None if nothing is.
+      declared: digests of the whole file that the server declared: base64 by name.
+      pieced: True if the bytes came in more than one piece.
     """
 
-    retry: RetryPolicy = RetryPolicy()
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    chunk_bytes: int = 1 << 18
-    sleep: Callable[[float], None] = time.sleep
-    chance: Callable[[], float] = random.random
+    def __init__(self, target: Path, url: str) -> None:
+        self.target = target
+        self.url = url
+        self.path = target.with_name(f"{target.name}.part")
+        self._stream: BinaryIO | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.state: PartState | None = None
+        self.declared: dict[str, str] = {}
+        self.pieced = False
+        self._digester = Digester()
+
+    def __enter__(self) -> Part:
+        fields = read_json(record_path(self.path)) or {}
+        declared = fields.pop("declared", None)
+        try:
+            state = PartState(**{**fields, "bytes": self.path.stat().st_size})
+        except (TypeError, OSError):
+            return self
+        if state.url == self.url and isinstance(declared, dict):
+            self.state, self.declared, self.pieced = state, declared, True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes are there."""
+        return self.state.bytes if self.state else 0
+
+    def open(self, head: ReplyHead, *, append: bool) -> None:
+        """Gets ready for bytes that follow those that are there, or for all bytes of a new version."""
+        if append and self.state is not None:
+            self.digests()
+            self.pieced = True
+            self._stream = self.path.open("r+b")
+            self._stream.seek(self.state.bytes)
+            self.state = replace(self.state, total_bytes=self.state.total_bytes or head.total_bytes)
+        else:
+            self.discard()
+            self._stream = self.path.open("wb")
+            self.state = PartState(self.url, 0, head.total_bytes, head.etag, head.last_modified)
+        self.declared = dict(head.digests or self.declared)
+        state = {**asdict(self.state), "bytes": 0, "declared": self.declared}
+        write_json(record_path(self.path), state, remedy=SET_CACHE)
+
+    def write(self, chunk: bytes) -> None:
+        """Adds bytes at the end."""
+        assert self._stream is not None
+        assert self.state is not None
+        self._stream.write(chunk)
+        self._digester.update(chunk)
+        self.state = replace(self.state, bytes=self.state.bytes + len(chunk))
+
+    def pause(self) -> None:
+        """Puts what is there on disk, to be continued."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def discard(self) -> None:
+        """Removes what is there."""
+        self.pause()
+        self._forget()
+        self.path.unlink(missing_ok=True)
+        record_path(self.path).unlink(missing_ok=True)
+
+    def digests(self) -> Digests:
+        """Returns length and digests of what is there; what an earlier process left is read for them."""
+        if self._digester.bytes != self.size_bytes:
+            self._digester = Digester()
+            with self.path.open("rb") as stream:
+                self._digester.read(stream)
+        return self._digester.result()
+
+    def land(self) -> Record:
+        """Moves the whole file to its place and writes its record."""
+        assert self.state is not None
+        self.pause()
+        with self.path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        found = self.digests()
+        self.path.replace(self.target)
+        versions = {"etag": self.state.etag, "last_modified": self.state.last_modified}
+        record = Record.of(self.target, self.url, found, **versions)
+        write_json(record_path(self.target), asdict(record), remedy=SET_CACHE)
+        record_path(self.path).unlink(missing_ok=True)
+        return record

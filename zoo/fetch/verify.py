@@ -1,16 +1,22 @@
-"""Digests, and what they are compared with: the server's, the registry's, a lock file's, each tensor's."""
+"""Digests and records of files, and what they are compared with: the words of server, registry, lock file."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
 from zoo.errors import DownloadError, VerificationError
+from zoo.files.cache import SET_CACHE, touch
+from zoo.files.json_files import read_json, write_json
 from zoo.files.tensorflow import import_tensorflow
+
+log = logging.getLogger("zoo")
 
 READ_BYTES = 1 << 20
 
@@ -86,11 +92,21 @@ class Expectation:
         downloaded all the same, to say what it is now.
     """
 
-    sha256: str | None
-    bytes: int | None
+    sha256: str | None = None
+    bytes: int | None = None
     origin: str = "the registry"
     remedy: str = "if the new file is the right one, change the registry entry"
     pinned: bool = True
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is expected at all."""
+        return (self.sha256, self.bytes) != (None, None)
+
+    @property
+    def pinned_bytes(self) -> int | None:
+        """The length that a server may declare, if no other is accepted."""
+        return self.bytes if self.pinned else None
 
     def difference(self, found_bytes: int, found_sha256: str) -> str | None:
         """Returns what differs in words, or None if nothing does."""
@@ -113,6 +129,83 @@ def declared_difference(declared: Mapping[str, str], found: Digests) -> str | No
         actual = getattr(found, name)
         if actual != expected:
             return f"the server declares {name} {expected}, the {found.bytes} bytes that came have {actual}"
+    return None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a file; kept as JSON beside it, where it was downloaded.
+
+    Attributes:
+      url: where it came from.
+      sha256: digest in hexadecimal; `crc32c` and `md5` are in base64, as the storage service writes them.
+      bytes: its length.
+      etag: the server's validator, if it sent one; likewise `last_modified`.
+      fetched: when it was downloaded, ISO 8601 in UTC.
+      mtime_ns: the file's time stamp then; another one means that somebody wrote to it.
+    """
+
+    url: str
+    sha256: str
+    bytes: int
+    crc32c: str
+    md5: str
+    etag: str | None
+    last_modified: str | None
+    fetched: str
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path, url: str, digests: Digests, **validators: str | None) -> Record:
+        """Returns the record of a file as it is now."""
+        return cls(
+            **asdict(digests),
+            **{"etag": None, "last_modified": None, **validators},
+            url=url,
+            fetched=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            mtime_ns=path.stat().st_mtime_ns,
+        )
+
+
+def record_path(target: Path) -> Path:
+    """Returns where the record of a downloaded file is kept."""
+    return target.with_name(f"{target.name}.json")
+
+
+def read_record(target: Path) -> Record | None:
+    """Returns the record of a downloaded file, or None if there is none or it is damaged."""
+    try:
+        return Record(**(read_json(record_path(target)) or {}))
+    except TypeError:
+        return None
+
+
+def recognise(url: str, target: Path, expected: Expectation) -> Record | None:
+    """Returns the record of a file that was downloaded before, or None if it must be downloaded.
+
+    A file whose size and time stamp are those of its record is taken as it is; any other is read again. One
+    that is not what its record or the expectation says is removed, with what an interrupted download left.
+    """
+    if not target.is_file():
+        return None
+    record, status = read_record(target), target.stat()
+    if record is None or (record.bytes, record.mtime_ns) != (status.st_size, status.st_mtime_ns):
+        found = Record.of(target, url, digest_file(target))
+        if record is None or (record.bytes, record.sha256) == (found.bytes, found.sha256):
+            record = replace(record or found, mtime_ns=found.mtime_ns)
+            write_json(record_path(target), asdict(record), remedy=SET_CACHE)
+        else:
+            record = None
+    difference: str | None = "it was changed on disk"
+    if record is not None and record.url == url:
+        difference = expected.difference(record.bytes, record.sha256)
+        if difference is None:
+            touch(record_path(target))
+            return record
+    log.warning("%s: removed from the cache: %s", target, difference)
+    for path in (target, target.with_name(f"{target.name}.part")):
+        path.unlink(missing_ok=True)
+        record_path(path).unlink(missing_ok=True)
     return None
 
 

@@ -20,14 +20,12 @@ from typing import Any
 import pytest
 
 from zoo.errors import DownloadError, VerificationError, ZooError
-from zoo.fetch.download import Download
+from zoo.fetch.download import DownloadOptions, RetryPolicy, download, download_path
 from zoo.fetch.http import Timeouts
 from zoo.fetch.locations import HttpLocation, locate
-from zoo.fetch.part import Record, read_record
 from zoo.fetch.progress import Meter, Progress, silent
-from zoo.fetch.resume import DownloadOptions, RetryPolicy
-from zoo.fetch.verify import Expectation
-from zoo.files.locks import holding
+from zoo.fetch.verify import Expectation, Record, read_record
+from zoo.files.cache import Cache
 
 BODY = random.Random(1).randbytes(200_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -35,10 +33,11 @@ OTHER = random.Random(2).randbytes(150_000)
 
 
 class Client:
-    """Downloads into a folder, with waits that take no time and are written down."""
+    """Downloads into a cache, with waits that take no time and are written down."""
 
-    def __init__(self, folder: Path) -> None:
-        self.target = folder / "key" / "model.tar.gz"
+    def __init__(self, folder: Path, url: str) -> None:
+        self.cache = Cache(folder)
+        self.target = download_path(HttpLocation(url, url, "identity"), self.cache)
         self.part = self.target.with_name("model.tar.gz.part")
         self.waits: list[float] = []
         self.options = DownloadOptions(
@@ -59,20 +58,18 @@ class Client:
     ) -> Record:
         location = locate(url)
         assert isinstance(location, HttpLocation)
-        expected = None if (sha256, size) == (None, None) else Expectation(sha256, size)
-        download = Download(url, location, self.target, expected, self.options, progress)
-        lock = holding(self.target.parents[1] / "lock", "another process is downloading it", wait=True)
-        return download.run(lock, refresh=refresh)
+        expected = Expectation(sha256, size)
+        return download(location, self.cache, expected, self.options, progress, refresh)
 
     def left(self) -> list[str]:
-        """Returns the names of all files on disk, but for the lock."""
-        paths = self.target.parents[1].rglob("*")
-        return sorted(path.name for path in paths if path.is_file() and path.name != "lock")
+        """Returns the names of all downloads and their parts on disk."""
+        paths = (self.cache.root / "downloads").rglob("*")
+        return sorted(path.name for path in paths if path.is_file() and path.name != "CACHEDIR.TAG")
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
-    return Client(tmp_path)
+def client(server: Any, tmp_path: Path) -> Client:
+    return Client(tmp_path, f"{server.endpoint}/model.tar.gz")
 
 
 WHOLE = ["model.tar.gz", "model.tar.gz.json"]
@@ -455,7 +452,7 @@ def test_a_disk_without_room_is_said_before_the_download(
     import shutil
 
     url = server.put("/model.tar.gz", BODY)
-    usage = shutil.disk_usage(client.target.parents[1])
+    usage = shutil.disk_usage(client.cache.root)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(DownloadError) as caught:
         client.fetch(url)
@@ -496,7 +493,7 @@ def test_a_full_disk_names_the_file_and_says_that_the_download_resumes(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("zoo.fetch.part.Part.write", full)
+    monkeypatch.setattr("zoo.fetch.resume.Part.write", full)
     with pytest.raises(DownloadError, match=r"cannot write .*: the disk is full; .*resumes") as caught:
         client.fetch(server.put("/model.tar.gz", BODY))
     assert str(client.target) in one_line(caught)
@@ -510,20 +507,19 @@ def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess
 FETCH = """
     import sys
     from pathlib import Path
-    from zoo.fetch.download import Download
+    from zoo.fetch.download import download
     from zoo.fetch.progress import silent
     from zoo.fetch.locations import locate
-    from zoo.files.locks import holding
-    url, target, lock = sys.argv[1:]
-    download = Download(url, locate(url), Path(target), progress=silent)
-    print(download.run(holding(Path(lock), "another process is downloading it", wait=True)).sha256)
+    from zoo.files.cache import Cache
+    url, cache = sys.argv[1:]
+    print(download(locate(url), Cache(Path(cache)), progress=silent).sha256)
 """
 
 
 def test_two_processes_download_once(server: Any, client: Client, tmp_path: Path) -> None:
     second_waits = threading.Event()
     url = server.put("/model.tar.gz", BODY, server.half_until(second_waits))
-    start = in_another_process(FETCH, url, client.target, tmp_path / "lock")
+    start = in_another_process(FETCH, url, tmp_path)
     with start() as first:
         while not server.requests:
             assert first.poll() is None
@@ -544,7 +540,7 @@ def test_a_killed_process_leaves_a_part_that_is_continued(
 ) -> None:
     killed = threading.Event()
     url = server.put("/model.tar.gz", BODY, server.half_until(killed))
-    with in_another_process(FETCH, url, client.target, tmp_path / "lock")() as process:
+    with in_another_process(FETCH, url, tmp_path)() as process:
         while not client.part.exists() or client.part.stat().st_size < 30_000:
             assert process.poll() is None
             time.sleep(0.02)

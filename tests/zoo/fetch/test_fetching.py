@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from zoo.errors import ArchiveError, DownloadError, VerificationError, ZooError
+from zoo.fetch.download import DownloadOptions, RetryPolicy
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
-from zoo.fetch.resume import DownloadOptions, RetryPolicy
 from zoo.files.cache import Cache
 from zoo.files.contents import entries, prune
 

@@ -9,48 +9,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import DownloadError
-from zoo.fetch.http import ReplyHead, declared_digests, read_head
+from zoo.fetch.download import RetryPolicy
+from zoo.fetch.http import ReplyHead, declared_digests, read_head, retry_after_s
 from zoo.fetch.locations import HttpLocation, LocalLocation, PackageLocation, locate
-from zoo.fetch.resume import (
-    Answer,
-    PartState,
-    Request,
-    RetryPolicy,
-    next_request,
-    read_answer,
-    request_headers,
-    retry_after_s,
-)
+from zoo.fetch.resume import Answer, PartState, read_answer, request_headers
 from zoo.fetch.verify import Digester, Expectation, declared_difference
 
 URL = "https://example.org/model.tar.gz"
 PART = PartState(URL, 400, 1000, etag='"v1"')
+WHOLE: dict[str, str] = {}
+REST = {"Range": "bytes=400-"}
+NOTHING = None
 
 
 @pytest.mark.parametrize(
-    ("part", "request_kind"),
+    ("part", "headers"),
     [
-        (None, Request.WHOLE),
-        (PART, Request.REST),
-        (PartState(URL, 0, 1000, etag='"v1"'), Request.WHOLE),
-        (PartState("https://example.org/other", 400, 1000, etag='"v1"'), Request.WHOLE),
-        (PartState(URL, 400, 1000), Request.WHOLE),
-        (PartState(URL, 400, 1000, etag='W/"v1"'), Request.WHOLE),
-        (PartState(URL, 400, 1000, etag='W/"v1"', last_modified="Mon"), Request.REST),
-        (PartState(URL, 400, None, etag='"v1"'), Request.REST),
-        (PartState(URL, 1000, 1000, etag='"v1"'), Request.NOTHING),
-        (PartState(URL, 1001, 1000, etag='"v1"'), Request.WHOLE),
+        (None, WHOLE),
+        (PART, {**REST, "If-Range": '"v1"'}),
+        (PartState(URL, 0, 1000, etag='"v1"'), WHOLE),
+        (PartState("https://example.org/other", 400, 1000, etag='"v1"'), WHOLE),
+        (PartState(URL, 400, 1000), WHOLE),
+        (PartState(URL, 400, 1000, etag='W/"v1"'), WHOLE),
+        (PartState(URL, 400, 1000, etag='W/"v1"', last_modified="Mon"), {**REST, "If-Range": "Mon"}),
+        (PartState(URL, 400, None, etag='"v1"'), {**REST, "If-Range": '"v1"'}),
+        (PartState(URL, 1000, 1000, etag='"v1"'), NOTHING),
+        (PartState(URL, 1001, 1000, etag='"v1"'), WHOLE),
     ],
 )
-def test_what_is_asked_for_follows_from_the_part(part: PartState | None, request_kind: Request) -> None:
-    assert next_request(part, URL) is request_kind
+def test_what_is_asked_for_follows_from_the_part(
+    part: PartState | None, headers: dict[str, str] | None
+) -> None:
+    assert request_headers(part, URL) == headers
 
 
 def test_a_part_is_continued_only_as_the_same_version() -> None:
-    assert request_headers(Request.REST, PART) == {"Range": "bytes=400-", "If-Range": '"v1"'}
-    assert request_headers(Request.WHOLE, PART) == {}
+    assert request_headers(PART, URL) == {"Range": "bytes=400-", "If-Range": '"v1"'}
     dated = PartState(URL, 7, 1000, etag='W/"v1"', last_modified="Mon, 01 Jan 2024 00:00:00 GMT")
-    assert request_headers(Request.REST, dated)["If-Range"] == "Mon, 01 Jan 2024 00:00:00 GMT"
+    assert (request_headers(dated, URL) or {})["If-Range"] == "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
 @pytest.mark.parametrize(
@@ -75,18 +71,18 @@ def test_a_part_is_continued_only_as_the_same_version() -> None:
     ],
 )
 def test_what_an_answer_means_for_a_part(reply: ReplyHead, answer: Answer) -> None:
-    assert read_answer(Request.REST, PART, reply) is answer
+    assert read_answer(PART, reply) is answer
 
 
 def test_a_part_of_unknown_length_is_complete_when_nothing_follows_it() -> None:
     part = PartState(URL, 400, None, etag='"v1"')
-    assert read_answer(Request.REST, part, ReplyHead(416, total_bytes=400)) is Answer.COMPLETE
-    assert read_answer(Request.REST, part, ReplyHead(416, total_bytes=400, etag='"v2"')) is Answer.FORGET
+    assert read_answer(part, ReplyHead(416, total_bytes=400)) is Answer.COMPLETE
+    assert read_answer(part, ReplyHead(416, total_bytes=400, etag='"v2"')) is Answer.FORGET
 
 
 @given(status=st.integers(100, 599), start=st.none() | st.integers(0, 9), total=st.none() | st.integers(0, 9))
 def test_a_download_without_a_part_never_forgets(status: int, start: int | None, total: int | None) -> None:
-    answer = read_answer(Request.WHOLE, None, ReplyHead(status, range_start=start, total_bytes=total))
+    answer = read_answer(None, ReplyHead(status, range_start=start, total_bytes=total))
     assert answer in (Answer.REPLACE, Answer.LATER, Answer.REFUSED)
 
 
@@ -142,14 +138,16 @@ def test_a_head_knows_the_length_of_the_whole_file() -> None:
 
 
 def test_where_urls_lead() -> None:
-    assert locate(URL) == HttpLocation(URL, "identity")
+    assert locate(URL) == HttpLocation(URL, URL, "identity")
     assert locate("file:///data/my%20model.tar.gz") == LocalLocation(Path("/data/my model.tar.gz"))
     assert locate("package://zoo/assets/a.tar.gz") == PackageLocation("zoo", "assets/a.tar.gz")
     public = "https://storage.googleapis.com/bucket/a%20folder/model%3F.tar.gz"
-    assert locate("gs://bucket/a folder/model?.tar.gz", {}) == HttpLocation(public, "gzip")
+    stored = "gs://bucket/a folder/model?.tar.gz"
+    assert locate(stored, {}) == HttpLocation(stored, public, "gzip")
     for endpoint in ("http://localhost:9000/", "localhost:9000"):
         there = locate("gs://bucket/model.tar.gz", {"STORAGE_EMULATOR_HOST": endpoint})
-        assert there == HttpLocation("http://localhost:9000/bucket/model.tar.gz", "gzip")
+        address = "http://localhost:9000/bucket/model.tar.gz"
+        assert there == HttpLocation("gs://bucket/model.tar.gz", address, "gzip")
 
 
 @pytest.mark.parametrize(
