@@ -60,6 +60,10 @@ AP_OF_COCO = (
     "instance annotations, so the difference is not taken apart"
 )
 
+# By the official script that measures AP.
+_AP_NOTES = {"evalInstanceLevelSemanticLabeling": AP_OF_CITYSCAPES, "cocoeval": AP_OF_COCO}
+_AP_OF_OTHERS = "another measure in each, so the difference is not taken apart"
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -121,13 +125,14 @@ def explain(path: Path) -> Explanation:
         waterfalls.append(_explain_pq(record, sums, pairs["pq"]))
     if "miou" in pairs and sums.has_official_miou:
         waterfalls.append(_explain_miou(record, sums, pairs["miou"]))
+    scripts = _official(record).get("scripts", {})
     return Explanation(
         entry=record["entry"],
         images=record["images"],
         images_in_dataset=record["images_in_dataset"],
         waterfalls=tuple(waterfalls),
         ap=dict(zip(("internal", "official"), pairs["ap"], strict=True)) if "ap" in pairs else {},
-        ap_note=AP_OF_COCO if "cocoeval" in _official(record).get("scripts", {}) else AP_OF_CITYSCAPES,
+        ap_note=next((_AP_NOTES[name] for name in scripts if name in _AP_NOTES), _AP_OF_OTHERS),
     )
 
 
@@ -147,10 +152,8 @@ def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, floa
     }
     if "pq" not in pairs and "miou" not in pairs:
         reason = _official(record).get("skipped") or _official(record).get("failed")
-        raise DataError(
-            f"{path}: expected official numbers beside the internal ones, found none"
-            + (f" ({reason})" if reason else "; run again on data with the original annotations")
-        )
+        reason = reason or "the record has no official ones; run again on data with the original annotations"
+        raise DataError(f"{path}: nothing to compare the internal numbers with: {reason}")
     return pairs
 
 

@@ -129,7 +129,7 @@ class DatasetCheck:
         if self.ok:
             lines.append(f"  complete; {self.samples} images decoded with their ground truth")
         if self.official_obstacle is not None:
-            lines.append(f"  the official scripts cannot: {self.official_obstacle}")
+            lines.append(f"  no official scores: {self.official_obstacle}")
         elif self.ok:
             lines.append("  the official scripts can score it")
         return "\n".join(lines)

@@ -66,7 +66,7 @@ class Dataset(ABC):
     @property
     def official_obstacle(self) -> str | None:
         """Why the official scripts cannot score this data set, or None where they can."""
-        return None if self.official_run else f"there are none for the format {self.info.name}"
+        return None if self.official_run else f"there are no official scripts for the format {self.info.name}"
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -78,16 +78,18 @@ def _evaluate_panoptic(job: dict[str, Any]) -> None:
     # The script starts as many processes as it is told that there are cores.
     processes = job["processes"]
     multiprocessing.cpu_count = lambda: processes  # type: ignore[assignment]
-    average_pq = script.average_pq
+    average = script.PQStat.pq_average
 
-    def average_where_there_is_something(pq_stat: Any, categories: Any) -> Any:
+    def average_or_nan(pq_stat: Any, categories: Any, isthing: bool | None) -> Any:
         try:
-            return average_pq(pq_stat, categories)
+            return average(pq_stat, categories, isthing)
         except ZeroDivisionError:
-            # None of the things, or none of the stuff, occurs in these images.
-            return _average_groups(pq_stat, categories)
+            group = {None: "All", True: "Things", False: "Stuff"}[isthing]
+            _handled.append(f"panoptic: {group}: no class of this group occurs")
+            nothing = dict.fromkeys(("pq", "sq", "rq"), float("nan"))
+            return {**nothing, "n": 0}, {label: dict.fromkeys(nothing, 0.0) for label in categories}
 
-    script.average_pq = average_where_there_is_something
+    script.PQStat.pq_average = average_or_nan
     sys.argv += ["--gt-json-file", job["gt_json"], "--gt-folder", job["gt_folder"]]
     sys.argv += ["--prediction-json-file", job["prediction_json"]]
     sys.argv += ["--prediction-folder", job["prediction_folder"], "--results_file", job["result"]]
@@ -139,21 +141,6 @@ def _evaluate_coco_instances(job: dict[str, Any]) -> None:
             }
         result["stats"] = [float(value) for value in evaluation.stats]
     Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
-
-
-def _average_groups(pq_stat: Any, categories: Any) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    for name, is_thing in (("All", None), ("Things", True), ("Stuff", False)):
-        try:
-            results[name], per_class = pq_stat.pq_average(categories, isthing=is_thing)
-        except ZeroDivisionError:
-            nothing = float("nan")
-            results[name] = {"pq": nothing, "sq": nothing, "rq": nothing, "n": 0}
-            per_class = {label: {"pq": 0.0, "sq": 0.0, "rq": 0.0} for label in categories}
-            _handled.append(f"panoptic: {name}: no class of this group occurs")
-        if is_thing is None:
-            results["per_class"] = per_class
-    return results
 
 
 def _evaluate_pixels(job: dict[str, Any]) -> None:
