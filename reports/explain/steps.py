@@ -83,6 +83,12 @@ class Explanation:
     ap: dict[str, float]
     ap_note: str
 
+    @property
+    def counted_images(self) -> str:
+        """How many images were evaluated: `30 images`, or `10 of 30 images`."""
+        of = "" if self.images == self.images_in_dataset else f" of {self.images_in_dataset}"
+        return f"{self.images}{of} images"
+
     def to_json(self) -> dict[str, Any]:
         """Returns everything, unrounded, as JSON can hold it."""
         shown: dict[str, Any] = {

@@ -22,9 +22,8 @@ def points(value: float) -> str:
 
 def headline(explanation: Explanation, waterfall: Waterfall) -> str:
     """Returns one line: entry, images, metric, both numbers, and their difference."""
-    images, of = explanation.images, explanation.images_in_dataset
     return (
-        f"{explanation.entry}, {images if images == of else f'{images} of {of}'} images: "
+        f"{explanation.entry}, {explanation.counted_images}: "
         f"{waterfall.title} {waterfall.internal:.3f} internal, {waterfall.official:.3f} official, "
         f"{points(waterfall.official - waterfall.internal)} points"
     )

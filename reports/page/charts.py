@@ -1,18 +1,18 @@
-"""Drawings of one run: values per class for both evaluators, and the confusion matrix."""
+"""Draws one run: values per class for both evaluators, and the confusion matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from zoo.reports.page.elements import drawing, table
 from zoo.reports.page.markup import Markup, tag
-from zoo.reports.runs import Run, finite_or_none
-from zoo.repro.records.claim_words import EVALUATORS
+from zoo.reports.runs import Run
+from zoo.repro.records.claim_words import EVALUATORS, metric_title
 
-# What the bars show: a title, and what each evaluator calls it in the record.
-_BARS = (("PQ", "pq"), ("IoU", "iou"), ("AP", "ap"))
+# The metrics that the bars show.
+_BARS = ("pq", "iou", "ap")
 
 # Shares of a class' pixels below this are not drawn.
 _LEAST_SHARE = 0.001
@@ -27,57 +27,37 @@ def class_table(run: Run) -> Markup | None:
 
     Classes that occur in neither ground truth nor prediction are left out.
     """
-    per_class: Mapping[str, Any] = run.record.get("per_class", {})
-    values = {
-        (evaluator, key): {
-            name: finite_or_none(value) for name, value in per_class.get(evaluator, {}).get(key, {}).items()
-        }
-        for evaluator in EVALUATORS
-        for _, key in _BARS
-    }
+    values = {(evaluator, key): run.per_class(evaluator, key) for evaluator in EVALUATORS for key in _BARS}
     official, internal = values["official", "pq"], values["internal", "pq"]
     for name, value in official.items():
         # The official file says 0 for a class that does not occur, and leaves it out of every mean.
         if value == 0 and name in internal and internal[name] is None:
             official[name] = None
-    shown = [
-        (title, [(evaluator, values[evaluator, key]) for evaluator in EVALUATORS if values[evaluator, key]])
-        for title, key in _BARS
-    ]
-    shown = [(title, columns) for title, columns in shown if columns]
+    columns = {key: [(e, values[e, key]) for e in EVALUATORS if values[e, key]] for key in _BARS}
+    shown = {key: column for key, column in columns.items() if column}
     names = [
-        name
-        for name in run.class_names
-        if any(column.get(name) is not None for _, columns in shown for _, column in columns)
+        name for name in run.class_names if any(column.get(name) is not None for column in values.values())
     ]
     if not names:
         return None
-    head = tag(
-        "thead",
-        tag(
-            "tr",
-            tag("th", "Class", scope="col"),
-            [tag("th", title, " %", scope="col", class_="bars") for title, _ in shown],
-        ),
-    )
-    groups = [("Things", [n for n in names if n in run.thing_names])]
-    groups.append(("Stuff", [n for n in names if n not in run.thing_names]))
-    bodies = [
-        tag(
-            "tbody",
-            tag("tr", tag("th", title, scope="rowgroup", colspan=1 + len(shown)), class_="group"),
-            [
-                tag(
-                    "tr",
-                    tag("th", name, scope="row"),
-                    [tag("td", [_bar(e, name, column) for e, column in columns]) for _, columns in shown],
-                )
-                for name in members
-            ],
-        )
-        for title, members in groups
-        if members
-    ]
+    titles = [tag("th", metric_title(key), " %", scope="col", class_="bars") for key in shown]
+    head = tag("thead", tag("tr", tag("th", "Class", scope="col"), titles))
+    groups = {
+        "Things": [name for name in names if name in run.thing_names],
+        "Stuff": [name for name in names if name not in run.thing_names],
+    }
+    bodies = []
+    for title, members in groups.items():
+        first = tag("th", title, scope="rowgroup", colspan=1 + len(shown))
+        rows = [
+            tag(
+                "tr",
+                tag("th", name, scope="row"),
+                [tag("td", [_bar(e, name, bars) for e, bars in column]) for column in shown.values()],
+            )
+            for name in members
+        ]
+        bodies += [tag("tbody", tag("tr", first, class_="group"), rows)] if rows else []
     return tag("table", tag("caption", "Values per class, in percent"), head, bodies, class_="classes")
 
 
@@ -122,60 +102,40 @@ def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> Markup:
     cell = _CELL_PX if len(shown) <= _MANY_CLASSES else _SMALL_CELL_PX
     letter_px = 6.6 if cell == _CELL_PX else 5.0
     label_px = max(_LEAST_LABEL_PX, round(letter_px * max(map(len, shown), default=0)) + 10)
-    size = label_px + cell * len(shown)
-    parts = [
-        tag("rect", x=label_px, y=label_px, width=size - label_px, height=size - label_px, class_="field")
-    ]
-    parts += [
-        tag("text", "Prediction →", x=label_px - 10, y=14, text_anchor="end", class_="chart-title"),
-        tag(
-            "text",
-            "Ground truth ↓",
-            x=label_px - 10,
-            y=label_px - 10,
-            text_anchor="end",
-            class_="chart-title",
-        ),
-    ]
+    drawn_px = cell * len(shown)
+    parts = [tag("rect", x=label_px, y=label_px, width=drawn_px, height=drawn_px, class_="field")]
+    for title, y in (("Prediction →", 14), ("Ground truth ↓", label_px - 10)):
+        parts.append(tag("text", title, x=label_px - 10, y=y, text_anchor="end", class_="chart-title"))
     for i, name in enumerate(shown):
         middle = label_px + cell * i + cell / 2
         parts.append(tag("text", name, x=label_px - 6, y=middle + 4, text_anchor="end"))
         parts.append(tag("text", name, transform=f"translate({middle + 4:g} {label_px - 6}) rotate(-90)"))
-    hinted = _LEAST_SHARE if len(shown) <= _MANY_CLASSES else _LEAST_HINTED_SHARE
+    parts += _cells(shown, shares, label_px, cell)
+    size = label_px + drawn_px + 1
+    label = f"Confusion matrix of {len(shown)} classes: ground truth in rows, prediction in columns"
+    return drawing(parts, size, size, label, "confusion" + (" many" if len(shown) > _MANY_CLASSES else ""))
+
+
+def _cells(names: Sequence[str], shares: np.ndarray, first: int, cell: int) -> list[Markup]:
+    """Returns the cells of the matrix, the first of which is at `first` pixels in both directions."""
+    hinted = _LEAST_SHARE if len(names) <= _MANY_CLASSES else _LEAST_HINTED_SHARE
+    parts: list[Markup] = []
     faint: dict[float, list[str]] = {}
     for row, column in np.argwhere(shares >= _LEAST_SHARE).tolist():
         share = float(shares[row, column])
         # The root spreads the small shares, which are what one looks for.
         opacity = round(0.12 + 0.88 * share**0.5, 2)
-        x, y = label_px + cell * column, label_px + cell * row
+        x, y, side = first + cell * column, first + cell * row, cell - 1
         if row != column and share < hinted:
-            faint.setdefault(opacity, []).append(f"M{x} {y}h{cell - 1}v{cell - 1}h{1 - cell}z")
+            faint.setdefault(opacity, []).append(f"M{x} {y}h{side}v{side}h{-side}z")
             continue
-        hint = f"{shown[row]} taken for {shown[column]}: {100 * share:.1f} %"
-        parts.append(
-            tag(
-                "rect",
-                tag("title", hint if row != column else f"{shown[row]}: {100 * share:.1f} % right"),
-                x=x,
-                y=y,
-                width=cell - 1,
-                height=cell - 1,
-                class_="hit" if row == column else "miss",
-                fill_opacity=opacity,
-            )
-        )
+        percent = f"{100 * share:.1f} %"
+        mistake = f"{names[row]} taken for {names[column]}: {percent}"
+        hint = tag("title", mistake if row != column else f"{names[row]}: {percent} right")
+        kind = "hit" if row == column else "miss"
+        parts.append(tag("rect", hint, x=x, y=y, width=side, height=side, class_=kind, fill_opacity=opacity))
     # All cells of one strength in one path: thousands of elements would make the page large and slow.
-    parts += [tag("path", d="".join(cells), class_="miss", fill_opacity=o) for o, cells in faint.items()]
-    return tag(
-        "svg",
-        parts,
-        viewBox=f"0 0 {size + 1} {size + 1}",
-        width=size + 1,
-        height=size + 1,
-        role="img",
-        aria_label=f"Confusion matrix of {len(shown)} classes: ground truth in rows, prediction in columns",
-        class_="chart confusion" + (" many" if len(shown) > _MANY_CLASSES else ""),
-    )
+    return parts + [tag("path", d="".join(it), class_="miss", fill_opacity=o) for o, it in faint.items()]
 
 
 def largest_confusions(names: Sequence[str], confusion: np.ndarray) -> Markup:
@@ -184,21 +144,14 @@ def largest_confusions(names: Sequence[str], confusion: np.ndarray) -> Markup:
     count = 8 if np.count_nonzero(confusion.sum(axis=1)) <= _MANY_CLASSES else 20
     np.fill_diagonal(shares, 0)
     order = np.argsort(-shares, axis=None, kind="stable")[:count]
-    body = []
-    for row, column in zip(*np.unravel_index(order, shares.shape), strict=True):
-        share = float(shares[row, column])
-        if share > 0:
-            body.append(
-                tag(
-                    "tr",
-                    tag("th", names[row], scope="row"),
-                    tag("td", names[column]),
-                    tag("td", f"{100 * share:.1f} %", class_="number"),
-                )
-            )
-    head = tag("tr", [tag("th", title, scope="col") for title in ("Ground truth", "Taken for", "Share")])
-    caption = tag("caption", "The most frequent mistakes, as shares of the ground truth")
-    return tag("table", caption, tag("thead", head), tag("tbody", body), class_="mistakes")
+    rows = [
+        (names[row], names[column], f"{100 * shares[row, column]:.1f} %")
+        for row, column in zip(*np.unravel_index(order, shares.shape), strict=True)
+        if shares[row, column] > 0
+    ]
+    caption = "The most frequent mistakes, as shares of the ground truth"
+    columns = [("Ground truth", None), ("Taken for", None), ("Share", "number")]
+    return table(caption, columns, rows, "mistakes")
 
 
 def _shares(confusion: np.ndarray) -> np.ndarray:

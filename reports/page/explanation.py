@@ -8,20 +8,24 @@ from zoo.errors import DataError
 from zoo.reports.explain.steps import explain
 from zoo.reports.explain.tables import STEP_COLUMNS, headline, step_rows
 from zoo.reports.explain.waterfall import Waterfall
-from zoo.reports.page.markup import Markup, join, scroll, tag
+from zoo.reports.page.elements import details, note, part, scroll, table
+from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.page.waterfall_svg import draw
 from zoo.reports.runs import Run
 
 
-def explanation_parts(run: Run) -> Markup | None:
-    """Returns the waterfalls as a picture and as tables; None where the run does not allow to tell."""
-    if not run.image_ids():
+def explanation_part(run: Run, anchor: str) -> Markup | None:
+    """Returns the waterfalls as a picture and as tables, or why there are none.
+
+    None where the statistics of the run's images were not kept beside the record.
+    """
+    if not run.folder.images.is_dir():
         return None
+    title = "From the internal to the official number"
     try:
         explanation = explain(run.path)
-    except DataError:
-        # No official numbers, or a form of the data without crowd regions.
-        return None
+    except DataError as error:
+        return part(title, f"{anchor}-explanation", note(f"Not explained: {error}"))
     # As an image, so that its style and its names stay its own.
     picture = tag(
         "img",
@@ -29,28 +33,25 @@ def explanation_parts(run: Run) -> Markup | None:
         alt="; ".join(headline(explanation, waterfall) for waterfall in explanation.waterfalls),
         class_="waterfall",
     )
-    tables = [_step_table(waterfall) for waterfall in explanation.waterfalls]
-    words = tag(
-        "details",
-        tag("summary", "The rules in words", tag("span", f" for {run.title}", class_="unseen")),
-        scroll(join(tables), f"Rules in which the evaluators of {run.title} differ"),
+    tables = join(map(_step_table, explanation.waterfalls))
+    return part(
+        title,
+        f"{anchor}-explanation",
+        note("One rule after another is changed to that of the official scripts."),
+        scroll(picture, f"From the internal to the official number of {run.title}"),
+        details(
+            "The rules in words",
+            f" for {run.title}",
+            scroll(tables, f"Rules in which the evaluators of {run.title} differ"),
+        ),
     )
-    return join((scroll(picture, f"From the internal to the official number of {run.title}"), words))
 
 
 def _step_table(waterfall: Waterfall) -> Markup:
-    # The first column is a number without a name.
-    names = STEP_COLUMNS[1:]
-    head = [
-        tag("th", name, scope="col", class_="number" if i in (1, 2) else None) for i, name in enumerate(names)
-    ]
+    # The first of the columns, a number without a title, goes before the rule.
+    columns = zip(STEP_COLUMNS[1:], (None, "number", "number", "meaning"), strict=True)
     rows = [
-        tag(
-            "tr",
-            tag("th", f"{number}. " if number else "", name, scope="row"),
-            [tag("td", cell, class_="number" if i < 2 else "meaning") for i, cell in enumerate(cells)],
-        )
-        for number, name, *cells in step_rows(waterfall)
+        ((f"{number}. " if number else "", name), *cells) for number, name, *cells in step_rows(waterfall)
     ]
-    caption = tag("caption", f"What each rule is worth in {waterfall.title}, in percentage points")
-    return tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="steps")
+    caption = f"What each rule is worth in {waterfall.title}, in percentage points"
+    return table(caption, list(columns), rows, "steps")

@@ -1,4 +1,4 @@
-"""The drawing of a history: one band for each metric over a common time axis, changes marked."""
+"""Draws a history: one band for each metric over a common time axis, changes marked."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from importlib import resources
 from textwrap import wrap
 
 from zoo.files.words import counted
+from zoo.reports.page.axis import round_ticks
+from zoo.reports.page.elements import drawing
 from zoo.reports.page.markup import Markup, join, tag
-from zoo.reports.tables.history import (
-    Point,
-    describe_changes,
-    moments,
-    published_value,
-)
-from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
+from zoo.reports.tables.history import Point, describe_changes, moments, published_value, shown_metrics
+from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, MISMATCH, metric_title
 
 _WIDTH, _BAND = 720, 132
 _LEFT, _RIGHT, _TOP, _GAP = 92, 24, 34, 26
 _LINE_HEIGHT, _NOTE_LETTERS, _LETTER_PX = 18, 95, 7
-# What a value does within its band is what one looks for; below this span it would be noise drawn large.
+# A band spans at least so many percentage points: on a finer scale, noise would look like a change.
 _LEAST_SPAN = 0.2
 
 
@@ -32,16 +29,7 @@ def history_svg(points: Sequence[Point]) -> Markup:
       points: at least one run, the oldest first; runs without a date are left out.
     """
     parts, label, height = _drawing(points, [])
-    return tag(
-        "svg",
-        parts,
-        viewBox=f"0 0 {_WIDTH} {height}",
-        width=_WIDTH,
-        height=height,
-        role="img",
-        aria_label=label,
-        class_="chart history",
-    )
+    return drawing(parts, _WIDTH, height, label, "history")
 
 
 def history_picture(histories: Sequence[Sequence[Point]]) -> Markup:
@@ -52,9 +40,8 @@ def history_picture(histories: Sequence[Sequence[Point]]) -> Markup:
         for note in change_notes(points):
             notes += wrap(note, _NOTE_LETTERS, subsequent_indent="\N{NO-BREAK SPACE}" * 4)
         parts, label, height = _drawing(points, notes)
-        name = tag(
-            "text", points[0].run.title, x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end"
-        )
+        title = points[0].run.title
+        name = tag("text", title, x=_WIDTH - _RIGHT, y=16, class_="chart-note", text_anchor="end")
         groups.append(tag("g", name, parts, transform=f"translate(0 {top})"))
         labels.append(label)
         top += height + _GAP
@@ -76,16 +63,13 @@ def _drawing(points: Sequence[Point], notes: Sequence[str]) -> tuple[Markup, str
     """Returns the drawing of one history, what it shows in words, and its height."""
     dated = [point for point in points if point.run.when is not None]
     times = [_seconds(point.run.when) for point in dated]
-    metrics = [
-        metric
-        for metric in HEADLINE_METRICS
-        if any(point.run.value(evaluator, metric) is not None for point in dated for evaluator in EVALUATORS)
-    ]
+    measured = {metric for _, metric in shown_metrics(dated)}
+    metrics = [metric for metric in HEADLINE_METRICS if metric in measured]
     bottom = _TOP + len(metrics) * (_BAND + _GAP)
-    marked = [i for i, point in enumerate(dated) if point.marked_changes]
+    marked = [_x(time, times) for point, time in zip(dated, times, strict=True) if point.marked_changes]
     height = bottom + 26 + (_LINE_HEIGHT * (len(notes) + 1) if notes else 0)
     parts = (
-        _marks(marked, [_x(times[i], times) for i in marked], bottom - _GAP),
+        _marks(marked, bottom - _GAP),
         *(_band(metric, dated, times, _TOP + i * (_BAND + _GAP) + 4) for i, metric in enumerate(metrics)),
         _dates(dated, times, bottom),
         _legend(),
@@ -120,40 +104,31 @@ def _seconds(time: datetime | None) -> float:
 
 def _x(time: float, times: Sequence[float]) -> float:
     first, last = times[0], times[-1]
-    inner = _WIDTH - _LEFT - _RIGHT - 24
-    part = (time - first) / (last - first) if last > first else 0.5
-    return _LEFT + 12 + inner * part
+    share = (time - first) / (last - first) if last > first else 0.5
+    return _LEFT + 12 + (_WIDTH - _LEFT - _RIGHT - 24) * share
 
 
 def _band(metric: str, points: Sequence[Point], times: Sequence[float], top: float) -> Markup:
-    measured = [
-        value
-        for evaluator in EVALUATORS
-        for point in points
-        if (value := point.run.value(evaluator, metric)) is not None
-    ]
     published = {evaluator: published_value(points, evaluator, metric) for evaluator in EVALUATORS}
-    every = measured + [value for value in published.values() if value is not None]
-    ticks = _ticks(min(every), max(every))
-    low, high = ticks[0], ticks[-1]
+    measured = (point.run.value(evaluator, metric) for evaluator in EVALUATORS for point in points)
+    values = [value for value in (*measured, *published.values()) if value is not None]
+    middle, span = (min(values) + max(values)) / 2, max(max(values) - min(values), _LEAST_SPAN) * 1.15
+    ticks = round_ticks(middle - span / 2, middle + span / 2, most=4)
+    low, high = min(ticks), max(ticks)
 
     def y(value: float) -> float:
         return top + _BAND - (value - low) / (high - low) * _BAND
 
-    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    parts = [
-        join(
-            (
-                tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(tick), y2=y(tick), class_="chart-grid"),
-                tag("text", f"{tick:.{decimals}f}", x=_LEFT - 6, y=y(tick) + 4, text_anchor="end"),
-            )
+    grid = [
+        (
+            tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(tick), y2=y(tick), class_="chart-grid"),
+            tag("text", words, x=_LEFT - 6, y=y(tick) + 4, text_anchor="end"),
         )
-        for tick in ticks
+        for tick, words in ticks.items()
     ]
-    parts.append(tag("text", metric_title(metric), x=10, y=top + 4, class_="chart-title"))
-    for evaluator in EVALUATORS:
-        parts.append(_line(evaluator, metric, points, times, y, published[evaluator]))
-    return tag("g", parts)
+    title = tag("text", metric_title(metric), x=10, y=top + 4, class_="chart-title")
+    lines = [_line(evaluator, metric, points, times, y, published[evaluator]) for evaluator in EVALUATORS]
+    return tag("g", grid, title, lines)
 
 
 def _line(
@@ -166,16 +141,8 @@ def _line(
 ) -> Markup:
     parts = []
     if published is not None:
-        parts.append(
-            tag(
-                "line",
-                x1=_LEFT,
-                x2=_WIDTH - _RIGHT,
-                y1=y(published),
-                y2=y(published),
-                class_=f"chart-published {evaluator}",
-            )
-        )
+        class_, height = f"chart-published {evaluator}", y(published)
+        parts.append(tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=height, y2=height, class_=class_))
     found = [
         (_x(time, times), y(value), value, point)
         for point, time in zip(points, times, strict=True)
@@ -187,24 +154,27 @@ def _line(
     for x, height, value, point in found:
         verdict = point.verdict_of(evaluator, metric)
         hint = tag("title", f"{point.time}, {evaluator} {metric_title(metric)}: {value:.3f}, {verdict or ''}")
-        classes = f"chart-point {evaluator}" + (" missed" if verdict == "mismatch" else "")
+        classes = f"chart-point {evaluator}" + (" missed" if verdict == MISMATCH else "")
         if evaluator == "official":
             parts.append(tag("circle", hint, cx=x, cy=height, r=3.5, class_=classes))
         else:
             parts.append(tag("rect", hint, x=x - 3, y=height - 3, width=6, height=6, class_=classes))
-        if verdict == "mismatch":
+        if verdict == MISMATCH:
             parts.append(tag("circle", cx=x, cy=height, r=7.5, class_="chart-missed"))
     return tag("g", parts)
 
 
-def _marks(marked: Sequence[int], positions: Sequence[float], bottom: float) -> Markup:
-    parts = []
-    for number, x in enumerate(positions[: len(marked)], start=1):
-        parts.append(tag("line", x1=x, x2=x, y1=_TOP - 4, y2=bottom, class_="chart-change"))
-        parts.append(
-            tag("text", str(number), x=x, y=_TOP - 7, class_="chart-change-number", text_anchor="middle")
-        )
-    return tag("g", parts)
+def _marks(positions: Sequence[float], bottom: float) -> Markup:
+    return tag(
+        "g",
+        [
+            (
+                tag("line", x1=x, x2=x, y1=_TOP - 4, y2=bottom, class_="chart-change"),
+                tag("text", number, x=x, y=_TOP - 7, class_="chart-change-number", text_anchor="middle"),
+            )
+            for number, x in enumerate(positions, start=1)
+        ],
+    )
 
 
 def _dates(points: Sequence[Point], times: Sequence[float], bottom: float) -> Markup:
@@ -232,13 +202,3 @@ def _legend() -> Markup:
         tag("circle", cx=_LEFT + 248, cy=11, r=6, class_="chart-missed"),
         tag("text", "claim missed", x=_LEFT + 260, y=15),
     )
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Returns 3 to 6 round numbers that enclose both."""
-    middle, span = (low + high) / 2, max(high - low, _LEAST_SPAN) * 1.15
-    low, high = middle - span / 2, middle + span / 2
-    step = 10.0 ** math.floor(math.log10(span / 3))
-    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 4)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [i * step for i in range(first, last + 1)]

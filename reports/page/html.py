@@ -11,10 +11,11 @@ from typing import Any
 from zoo.errors import DataError
 from zoo.files.words import counted
 from zoo.reports.page.charts import class_table, confusion_svg, largest_confusions, total_confusion
-from zoo.reports.page.explanation import explanation_parts
+from zoo.reports.page.elements import TALL_ROWS, breakable, details, items, note, part, scroll, table
+from zoo.reports.page.explanation import explanation_part
 from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
-from zoo.reports.page.markup import Markup, breakable, join, scroll, tag
-from zoo.reports.page.overview import TALL_ROWS, overview
+from zoo.reports.page.markup import Markup, join, tag
+from zoo.reports.page.overview import overview
 from zoo.reports.runs import Run, conditions
 from zoo.reports.tables.history import Point, histories, moments
 from zoo.reports.tables.history import rows as history_rows
@@ -28,6 +29,12 @@ _PICTURE_TITLES = {
     "ground_truth": "Ground truth",
     "prediction": "Prediction",
     "difference": "Difference",
+}
+# What a difference picture shows, by colour.
+_DIFFERENCES = {
+    "another class": "#d55e00",
+    "right class, wrong segment": "#0072b2",
+    "not scored": "#969696",
 }
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
@@ -108,11 +115,11 @@ def _entry_section(points: Sequence[Point], anchor: str) -> Markup:
     parts = [
         tag("h2", breakable(run.entry), tag("small", run.settings, class_="settings"), id=anchor),
         _cards(run),
-        tag("p", f"Pictures, gap and confusion are of the run of {pictured.started[:16]}.", class_="note")
+        note(f"Pictures, gap and confusion are of the run of {pictured.started[:16]}.")
         if pictured is not run
         else None,
         _pictures(pictured, anchor),
-        _explanation(pictured, anchor),
+        explanation_part(pictured, anchor),
         _classes(run, anchor),
         _confusion(pictured, anchor),
         _history(points, anchor) if len(points) > 1 else None,
@@ -162,17 +169,17 @@ def _overview_picture(run: Run) -> Markup | None:
     picture = next((p for p in _drawn(run) if p["rank"] == "median" and "prediction" in p["files"]), None)
     if picture is None:
         return None
-    height, width = picture["size"]
-    image = tag(
-        "img",
-        src=_data_uri(run.path.parent / picture["files"]["prediction"]),
-        alt=f"Prediction for {picture['image_id']}, overview of {run.title}",
-        width=width,
-        height=height,
-        decoding="async",
-    )
+    alt = f"Prediction for {picture['image_id']}, overview of {run.title}"
+    image = _image(run, picture, "prediction", alt)
     words = f"Prediction for the median image, PQ {picture['pq']:.1f}"
     return tag("figure", image, tag("figcaption", words))
+
+
+def _image(run: Run, picture: Mapping[str, Any], kind: str, alt: str) -> Markup:
+    """Returns one of the pictures that were drawn of an image, its data included."""
+    height, width = picture["size"]
+    uri = _data_uri(run.path.parent / picture["files"][kind])
+    return tag("img", src=uri, alt=alt, width=width, height=height, decoding="async")
 
 
 def _pictures(run: Run, anchor: str) -> Markup | None:
@@ -181,94 +188,62 @@ def _pictures(run: Run, anchor: str) -> Markup | None:
         return None
     classes = {name: colour for picture in pictures for name, colour in picture["classes"].items()}
     order = {name: i for i, name in enumerate(run.class_names)}
-    legend = [
-        tag("li", _swatch(colour), name)
-        for name, colour in sorted(classes.items(), key=lambda item: order.get(item[0], len(order)))
-    ]
-    differences = (
-        ("#d55e00", "another class"),
-        ("#0072b2", "right class, wrong segment"),
-        ("#969696", "not scored"),
-    )
-    return tag(
-        "section",
-        tag("h3", "Best, median and worst image", id=f"{anchor}-pictures"),
-        tag(
-            "p",
-            "By the internal PQ of each image alone. Instances of one class differ in shade.",
-            class_="note",
-        ),
+    by_train_id = sorted(classes.items(), key=lambda item: order.get(item[0], len(order)))
+    return part(
+        "Best, median and worst image",
+        f"{anchor}-pictures",
+        note("By the internal PQ of each image alone. Instances of one class differ in shade."),
         [_picture_row(run, picture) for picture in pictures],
-        tag(
-            "ul",
-            [tag("li", _swatch(c), name) for c, name in differences],
-            class_="legend differences",
-            aria_label="Colours of the differences",
-        ),
-        tag("ul", legend, class_="legend", aria_label="Colours of the classes"),
+        _legend(_DIFFERENCES.items(), "Colours of the differences", "legend differences"),
+        _legend(by_train_id, "Colours of the classes", "legend"),
         class_="pictures",
     )
 
 
+def _legend(colours: Iterable[tuple[str, str]], label: str, class_: str) -> Markup:
+    swatches = (
+        (tag("span", class_="swatch", style=f"background:{colour}"), name) for name, colour in colours
+    )
+    return items(swatches, label, class_)
+
+
 def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
-    height, width = picture["size"]
+    wrong_class, wrong_segment = f"{picture['wrong_class']:.1f} %", f"{picture['wrong_segment']:.1f} %"
     figures = []
-    for kind, name in picture["files"].items():
-        name_shown = _PICTURE_TITLES.get(kind, kind)
-        alt = f"{name_shown} of {picture['image_id']}, the {picture['rank']} image"
+    for kind in picture["files"]:
+        title = _PICTURE_TITLES.get(kind, kind)
+        alt = f"{title} of {picture['image_id']}, the {picture['rank']} image"
         if kind == "difference":
             alt += (
-                f": {picture['wrong_class']:.1f} % of the scored pixels have another class, "
-                f"{picture['wrong_segment']:.1f} % the right class in a wrong segment"
+                f": {wrong_class} of the scored pixels have another class, "
+                f"{wrong_segment} the right class in a wrong segment"
             )
-        image = tag(
-            "img",
-            src=_data_uri(run.path.parent / name),
-            alt=alt,
-            width=width,
-            height=height,
-            decoding="async",
-        )
-        figures.append(tag("figure", image, tag("figcaption", name_shown), class_=kind))
-    facts = (
-        f"PQ {picture['pq']:.1f} · {picture['wrong_class']:.1f} % another class, "
-        f"{picture['wrong_segment']:.1f} % wrong segment"
-    )
-    heading = tag("h4", picture["rank"].capitalize(), " ", tag("code", breakable(picture["image_id"])))
+        image = _image(run, picture, kind, alt)
+        figures.append(tag("figure", image, tag("figcaption", title), class_=kind))
+    facts = f"PQ {picture['pq']:.1f} · {wrong_class} another class, {wrong_segment} wrong segment"
     return tag(
-        "div", heading, tag("p", facts, class_="facts"), tag("div", figures, class_="row"), class_="picture"
-    )
-
-
-def _explanation(run: Run, anchor: str) -> Markup | None:
-    parts = explanation_parts(run)
-    if parts is None:
-        return None
-    return tag(
-        "section",
-        tag("h3", "From the internal to the official number", id=f"{anchor}-explanation"),
-        tag("p", "One rule after another is changed to that of the official scripts.", class_="note"),
-        parts,
+        "div",
+        tag("h4", picture["rank"].capitalize(), " ", tag("code", breakable(picture["image_id"]))),
+        tag("p", facts, class_="facts"),
+        tag("div", figures, class_="row"),
+        class_="picture",
     )
 
 
 def _classes(run: Run, anchor: str) -> Markup | None:
-    table, per_class = class_table(run), run.record.get("per_class", {})
-    if table is None:
+    found = class_table(run)
+    if found is None:
         return None
-    legend = [tag("li", tag("span", class_=f"swatch {e}"), e) for e in EVALUATORS]
-    return tag(
-        "section",
-        tag("h3", "Classes", id=f"{anchor}-classes"),
-        tag("ul", legend, class_="legend", aria_label="Colours of the evaluators"),
-        tag(
-            "p",
-            "AP per class is the official one alone; of the internal AP a run keeps the mean.",
-            class_="note",
-        )
-        if per_class.get("official", {}).get("ap") and not per_class.get("internal", {}).get("ap")
+    legend = [(tag("span", class_=f"swatch {evaluator}"), evaluator) for evaluator in EVALUATORS]
+    has_official_ap_alone = run.per_class("official", "ap") and not run.per_class("internal", "ap")
+    return part(
+        "Classes",
+        f"{anchor}-classes",
+        items(legend, "Colours of the evaluators", "legend"),
+        note("AP per class is the official one alone; of the internal AP a run keeps the mean.")
+        if has_official_ap_alone
         else None,
-        scroll(table, f"Values per class of {run.title}", tall=table.count("<tr") > TALL_ROWS),
+        scroll(found, f"Values per class of {run.title}", tall=found.count("<tr") > TALL_ROWS),
         class_="by-class",
     )
 
@@ -278,14 +253,12 @@ def _confusion(run: Run, anchor: str) -> Markup | None:
     names = run.class_names
     if confusion is None or len(names) != len(confusion):
         return None
-    return tag(
-        "section",
-        tag("h3", "Confusion of classes", id=f"{anchor}-confusion"),
-        tag(
-            "p",
+    return part(
+        "Confusion of classes",
+        f"{anchor}-confusion",
+        note(
             "Pixels of the semantic map: ground truth in rows, prediction in columns, each row as shares of "
-            "the class. Shares below 0.1 % are left blank.",
-            class_="note",
+            "the class. Shares below 0.1 % are left blank."
         ),
         tag(
             "div",
@@ -297,54 +270,39 @@ def _confusion(run: Run, anchor: str) -> Markup | None:
 
 
 def _history(points: Sequence[Point], anchor: str) -> Markup:
-    header, body = history_rows(points)
+    header, rows = history_rows(points)
     # The last two columns are text.
-    numeric = range(1, len(header) - 2)
-    head = [
-        tag("th", name, scope="col", class_="number" if i in numeric else None)
-        for i, name in enumerate(header)
-    ]
-    rows = [
-        tag(
-            "tr",
-            tag("th", cells[0], scope="row"),
-            [
-                tag("td", cell, class_="number" if i in numeric else None)
-                for i, cell in enumerate(cells[1:], 1)
-            ],
-        )
-        for cells in reversed(body)
-    ]
-    caption = tag("caption", "All runs, the newest first; values in percent")
-    table = tag("table", caption, tag("thead", tag("tr", head)), tag("tbody", rows), class_="history-table")
-    name = points[0].run.title
-    notes = [tag("li", note) for note in change_notes(points)]
-    return tag(
-        "section",
-        tag("h3", "History", id=f"{anchor}-history"),
+    columns = [(name, "number" if 0 < i < len(header) - 2 else None) for i, name in enumerate(header)]
+    caption = "All runs, the newest first; values in percent"
+    name, notes = points[0].run.title, change_notes(points)
+    return part(
+        "History",
+        f"{anchor}-history",
         scroll(history_svg(points), f"Metrics of {name} over time"),
-        tag("ul", notes, class_="changes", aria_label="Changes marked in the drawing") if notes else None,
-        scroll(table, f"All runs of {name}", tall=len(points) > TALL_ROWS),
+        items(notes, "Changes marked in the drawing", "changes") if notes else None,
+        scroll(
+            table(caption, columns, rows[::-1], "history-table"),
+            f"All runs of {name}",
+            tall=len(points) > TALL_ROWS,
+        ),
     )
 
 
 def _provenance(run: Run) -> Markup:
     rows = [
         tag("tr", tag("th", name, scope="row"), tag("td", value))
-        for name, value in conditions(run.record).items()
+        for name, value in {"started": run.started, **conditions(run.record)}.items()
     ]
-    started = tag("tr", tag("th", "started", scope="row"), tag("td", run.started))
-    table = tag("table", tag("caption", "What was measured with what"), tag("tbody", started, rows))
-    return tag(
-        "details",
-        tag("summary", "Settings, versions and digests", tag("span", f" of {run.title}", class_="unseen")),
-        scroll(table, f"Settings, versions and digests of {run.title}"),
-        class_="provenance",
+    title = "Settings, versions and digests"
+    return details(
+        title,
+        f" of {run.title}",
+        scroll(
+            tag("table", tag("caption", "What was measured with what"), tag("tbody", rows)),
+            f"{title} of {run.title}",
+        ),
+        "provenance",
     )
-
-
-def _swatch(colour: str) -> Markup:
-    return tag("span", class_="swatch", style=f"background:{colour}")
 
 
 def _data_uri(path: Path) -> str:

@@ -41,23 +41,6 @@ def join(parts: Iterable[Any]) -> Markup:
     return Markup("".join(_content(part) for part in parts))
 
 
-def scroll(content: Markup, label: str, *, tall: bool = False) -> Markup:
-    """Returns a region that scrolls by itself, also by keyboard, so that the page never does sideways."""
-    return tag(
-        "div",
-        content,
-        class_="scroll tall" if tall else "scroll",
-        role="region",
-        aria_label=label,
-        tabindex=0,
-    )
-
-
-def breakable(name: str) -> Markup:
-    """Returns a name that may go over two lines after each `_` and `/`."""
-    return join((character, tag("wbr")) if character in "_/" else character for character in name)
-
-
 def _content(part: Any) -> str:
     if part is None:
         return ""

@@ -1,22 +1,24 @@
-"""The explanation of a run's two numbers as a picture: one SVG file that needs nothing else.
+"""Draws the explanation of a run's two numbers: one SVG file that needs nothing else.
 
 Text stays text, colours follow a light or dark surrounding, and a description says in words what is drawn.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from html import escape
 
 from zoo.reports.explain.steps import Explanation
 from zoo.reports.explain.tables import points
 from zoo.reports.explain.waterfall import Waterfall
+from zoo.reports.page.axis import round_ticks
+from zoo.reports.page.markup import Markup, tag
 
 _WIDTH_PX = 760
 _LEFT_PX, _RIGHT_PX = 240, 660
 _ROW_PX, _BAR_PX = 26, 14
 _TITLE_PX, _AXIS_PX, _GAP_PX = 34, 40, 18
+# An axis spans at least so many percentage points.
+_LEAST_SPAN = 0.01
 
 # Vermilion and blue of Okabe and Ito's palette, which colour-blind readers can tell apart.
 _STYLE = """
@@ -38,22 +40,23 @@ def draw(explanation: Explanation) -> str:
     """Returns the waterfalls of all metrics as one SVG document, each with an axis of its own."""
     top, panels = 10, []
     for waterfall in explanation.waterfalls:
-        panels += _panel(waterfall, top)
-        top += _panel_height(waterfall) + _GAP_PX
-    of = explanation.images_in_dataset
-    counted = f"{explanation.images}" if explanation.images == of else f"{explanation.images} of {of}"
-    title = f"{explanation.entry}, {counted} images: from the internal to the official number"
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH_PX} {top}" width="{_WIDTH_PX}" '
-            f'height="{top}" role="img" aria-labelledby="title description">',
-            f'<title id="title">{escape(title)}</title>',
-            f'<desc id="description">{escape(_describe(explanation))}</desc>',
-            f"<style>{_STYLE}</style>",
-            *panels,
-            "</svg>\n",
-        ]
+        panels.append(_panel(waterfall, top))
+        top += _TITLE_PX + _ROW_PX * (len(waterfall.steps) + 2) + _AXIS_PX + _GAP_PX
+    title = f"{explanation.entry}, {explanation.counted_images}: from the internal to the official number"
+    drawing = tag(
+        "svg",
+        tag("title", title, id="title"),
+        tag("desc", _describe(explanation), id="description"),
+        tag("style", Markup(_STYLE)),
+        panels,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {_WIDTH_PX} {top}",
+        width=_WIDTH_PX,
+        height=top,
+        role="img",
+        aria_labelledby="title description",
     )
+    return f"{drawing}\n"
 
 
 def _describe(explanation: Explanation) -> str:
@@ -67,17 +70,13 @@ def _describe(explanation: Explanation) -> str:
     return " ".join(sentences)
 
 
-def _panel_height(waterfall: Waterfall) -> int:
-    return _TITLE_PX + _ROW_PX * (len(waterfall.steps) + 2) + _AXIS_PX
-
-
-def _panel(waterfall: Waterfall, top: int) -> list[str]:
+def _panel(waterfall: Waterfall, top: int) -> list[Markup | list[Markup]]:
     values = [waterfall.internal, *(step.value for step in waterfall.steps), waterfall.official]
-    ticks = _ticks(min(values), max(values))
-    low, high = ticks[0], ticks[-1]
+    ticks = round_ticks(min(values), max(*values, min(values) + _LEAST_SPAN), most=5)
+    low, high = min(ticks), max(ticks)
 
     def x(value: float) -> float:
-        return round(_LEFT_PX + (value - low) / (high - low) * (_RIGHT_PX - _LEFT_PX), 2)
+        return _LEFT_PX + (value - low) / (high - low) * (_RIGHT_PX - _LEFT_PX)
 
     title = (
         f"{waterfall.title}: {waterfall.internal:.3f} internal, {waterfall.official:.3f} official "
@@ -85,56 +84,41 @@ def _panel(waterfall: Waterfall, top: int) -> list[str]:
     )
     first = top + _TITLE_PX
     bottom = first + _ROW_PX * len(values)
-    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    drawn = [f'<text class="title" x="12" y="{top + 18}">{escape(title)}</text>']
-    for tick in ticks:
-        drawn.append(f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{first}" y2="{bottom}"/>')
-        drawn.append(
-            f'<text class="small" x="{x(tick)}" y="{bottom + 16}" text-anchor="middle">'
-            f"{tick:.{decimals}f}</text>"
-        )
-    drawn += _end(first, "internal", waterfall.internal, x)
+    drawn: list[Markup | list[Markup]] = [tag("text", title, class_="title", x=12, y=top + 18)]
+    for tick, words in ticks.items():
+        drawn.append(tag("line", class_="grid", x1=x(tick), x2=x(tick), y1=first, y2=bottom))
+        drawn.append(tag("text", words, class_="small", x=x(tick), y=bottom + 16, text_anchor="middle"))
+    drawn.append(_end(first, "internal", waterfall.internal, x))
     before = waterfall.internal
     for row, step in enumerate(waterfall.steps, start=1):
         y = first + _ROW_PX * row
         left, right = sorted((x(before), x(step.value)))
         # What is too small to be seen has no bar: the line goes through.
         is_seen = right - left >= 0.5
-        drawn += _link(y, x(before), through=not is_seen)
-        quiet = ' class="zero"' if float(points(step.worth)) == 0 else ""
-        drawn.append(f'<text{quiet} x="12" y="{y + 17}">{row}. {escape(step.rule)}</text>')
+        drawn.append(_link(y, x(before), through=not is_seen))
+        class_ = "zero" if float(points(step.worth)) == 0 else None
+        drawn.append(tag("text", f"{row}. {step.rule}", class_=class_, x=12, y=y + 17))
         if is_seen:
-            drawn.append(
-                f'<rect class="{"up" if step.worth > 0 else "down"}" x="{left}" y="{y + 6}" '
-                f'width="{round(right - left, 2)}" height="{_BAR_PX}"/>'
-            )
-        drawn.append(
-            f'<text{quiet} x="{_WIDTH_PX - 12}" y="{y + 17}" text-anchor="end">{points(step.worth)}</text>'
-        )
+            way = "up" if step.worth > 0 else "down"
+            drawn.append(tag("rect", class_=way, x=left, y=y + 6, width=right - left, height=_BAR_PX))
+        drawn.append(_number(points(step.worth), y, class_))
         before = step.value
     y = first + _ROW_PX * (len(values) - 1)
-    return [*drawn, *_link(y, x(before)), *_end(y, "official", waterfall.official, x)]
+    return [*drawn, _link(y, x(before)), _end(y, "official", waterfall.official, x)]
 
 
-def _end(y: int, name: str, value: float, x: Callable[[float], float]) -> list[str]:
+def _end(y: int, name: str, value: float, x: Callable[[float], float]) -> list[Markup]:
     return [
-        f'<text x="12" y="{y + 17}">{name}</text>',
-        f'<circle class="end" cx="{x(value)}" cy="{y + 13}" r="5"/>',
-        f'<text x="{_WIDTH_PX - 12}" y="{y + 17}" text-anchor="end">{value:.3f}</text>',
+        tag("text", name, x=12, y=y + 17),
+        tag("circle", class_="end", cx=x(value), cy=y + 13, r=5),
+        _number(f"{value:.3f}", y),
     ]
 
 
-def _link(y: int, x: float, *, through: bool = False) -> list[str]:
+def _number(words: str, y: int, class_: str | None = None) -> Markup:
+    return tag("text", words, class_=class_, x=_WIDTH_PX - 12, y=y + 17, text_anchor="end")
+
+
+def _link(y: int, x: float, *, through: bool = False) -> Markup:
     """Returns the line from the row above to the row at `y`, or through that row."""
-    end = y + _ROW_PX - 6 if through else y + 6
-    return [f'<line class="link" x1="{x}" x2="{x}" y1="{y - 6}" y2="{end}"/>']
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Returns rising round numbers that enclose the values; at least two."""
-    span = max(high - low, 0.01)
-    step = 10.0 ** math.floor(math.log10(span))
-    step *= next(factor for factor in (0.2, 0.5, 1.0, 2.0) if span / (step * factor) <= 5 or factor == 2.0)
-    first = math.floor(low / step - 1e-6)
-    last = max(math.ceil(high / step + 1e-6), first + 1)
-    return [round(step * position, 10) for position in range(first, last + 1)]
+    return tag("line", class_="link", x1=x, x2=x, y1=y - 6, y2=y + _ROW_PX - 6 if through else y + 6)

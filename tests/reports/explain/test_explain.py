@@ -10,6 +10,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,9 @@ def test_the_picture_escapes_names_and_draws_nothing_for_nothing() -> None:
     root = ElementTree.fromstring(draw(small()))
     assert "1. rise & fall" in ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
     assert [bar.get("class") for bar in root.iter(f"{SVG}rect")] == ["up"]
+    hostile = replace(small(), entry="</title><script>")
+    root = ElementTree.fromstring(draw(hostile))
+    assert "</title><script>" in (root.findtext(f"{SVG}title") or "")
     flat = Waterfall("miou", 50.0, {}, (Step("nothing", "", 50.0, 0.0, {}, {}),), 50.0)
     ElementTree.fromstring(draw(Explanation("a/b", 1, 1, (flat,), {}, "")))
 

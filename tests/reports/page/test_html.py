@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from zoo.reports.page.charts import confusion_svg, largest_confusions, total_confusion
+from zoo.reports.page.history_chart import history_picture
 from zoo.reports.page.html import page
 from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.runs import find_runs, open_run
+from zoo.reports.tables.history import history
 
 MakeRun = Callable[..., Path]
 VOID_ELEMENTS = {"br", "img", "link", "meta", "wbr"}
@@ -197,11 +199,18 @@ def test_names_that_look_like_markup_stay_text(make_run: MakeRun) -> None:
         record["entry"] = 'x"><script>alert(1)</script>'
         record["versions"]["numpy"] = "<img src=x>"
         record["pictures"][0]["image_id"] = "</h4><b>"
+        for evaluator in record["per_class"].values():
+            for metric, values in evaluator.items():
+                evaluator[metric] = {f'</text><u id="{name}">': value for name, value in values.items()}
 
-    text = page(find_runs([make_run(change=hostile)]))
-    assert "<script" not in text
-    assert "<img src=x>" not in text
+    runs = [make_run(change=hostile), make_run("later", started="2026-11-22T02:00:00+00:00", change=hostile)]
+    text = page(find_runs(runs))
+    for markup in ("<script", "<img src=x>", "<u id"):
+        assert markup not in text
     Page(text)
+    picture = history_picture([history(find_runs(runs))])
+    assert 'x"><script>' in "".join(ET.fromstring(picture).itertext())
+    assert "&lt;/text&gt;&lt;u id=" in confusion_svg(['</text><u id="a">'], np.ones((1, 1), np.int64))
 
 
 def test_ids_are_unique_and_labels_lead_to_them(make_run: MakeRun) -> None:
@@ -261,9 +270,15 @@ def test_the_gap_between_the_evaluators_is_explained(minicity_run: Path) -> None
     assert "crowd pixels count" in found.text
 
 
-def test_a_run_without_crowd_regions_has_no_explanation(make_run: MakeRun) -> None:
-    found = Page(page(find_runs([make_run()])))
-    assert "From the internal to the official number" not in found.text
+def test_why_there_is_no_explanation_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    assert "Not explained: " in (text := Page(page(find_runs([run]))).text)
+    assert "expected counted segments with crowd regions in every image's statistics" in text
+    next((run / "images").iterdir()).unlink()
+    assert "expected the statistics of 4 images, found 3" in Page(page(find_runs([run]))).text
+    # Of a record alone, kept without its run, nobody expects one.
+    shutil.copyfile(run / "record.json", tmp_path / "alone.json")
+    assert "Not explained" not in Page(page(find_runs([tmp_path / "alone.json"]))).text
 
 
 def test_confusions_of_all_images(make_run: MakeRun) -> None:
@@ -288,7 +303,7 @@ def test_the_confusion_matrix_shows_shares_of_classes_that_occur() -> None:
     # A share of 0.01 % is left blank.
     assert "hardly" not in svg
     rows = largest_confusions(names, confusion)
-    shares = [row.partition(" %")[0] for row in rows.split('class="number">')[1:]]
+    shares = [row.partition(" %")[0] for row in rows.split('<td class="number">')[1:]]
     assert shares == ["10.0", "1.0", "0.0"]
 
 

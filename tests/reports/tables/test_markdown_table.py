@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.reports.tables.markdown_table import Column, read_tables, table_text
+from zoo.reports.tables.markdown_table import Column, aligned_text, compact_text, read_tables, table_text
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -46,6 +46,15 @@ def test_what_is_written_is_read(rows: list[tuple[str, str, str]], extra_width: 
     # A first cell of nothing looks like a bar at the left end, which is decoration.
     assert [row.cells for row in table.rows] == [row if row[0] else row[1:] for row in rows]
     assert [row.line for row in table.rows] == list(range(5, 5 + len(rows)))
+
+
+def test_a_bar_in_a_cell_is_not_the_end_of_it() -> None:
+    rows = [["a|b", "1"], ["c", "22"]]
+    for text in (aligned_text(["Name", "N"], rows, ["N"]), compact_text(["Name", "N"], rows, ["N"])):
+        (table,) = read_tables(text)
+        assert [list(row.cells) for row in table.rows] == rows
+    assert aligned_text(["Name", "N"], rows, ["N"]).splitlines()[1:3] == ["| ---- | --: |", r"| a\|b |   1 |"]
+    assert compact_text(["Name", "N"], rows, ["N"]).splitlines()[1:3] == ["| --- | ---: |", r"| a\|b | 1 |"]
 
 
 def test_tables_are_found_with_their_headings() -> None:
