@@ -47,23 +47,20 @@ NETWORK_ALONE = """
 import sys, time
 from pathlib import Path
 from zoo.fetch.fetcher import Fetcher
+from zoo.network.loading import load_entry
 from zoo.registry import load_registry
-from zoo.model.postprocess.options import PostprocessOptions
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.datasets.opening import open_files
-from zoo.repro.run.predictor import Predictor
-from zoo.repro.run.reproduce import RunSettings
 
 registry, name, data = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 entry = load_registry([registry]).resolve(name)
 dataset = open_files(CityscapesDataset, data, "val")
-options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
-predictor = Predictor(entry, Fetcher().checkpoint(entry), RunSettings(), options)
+network = load_entry(entry, Fetcher().checkpoint(entry), optimize=True, device="auto")
 images = [dataset.load(index).image for index in range(min(4, len(dataset)))]
-predictor.maps(images[:1])
+network.maps(images[:1])
 start = time.perf_counter()
 for index in range(len(dataset)):
-    predictor.maps([images[index % len(images)]])
+    network.maps([images[index % len(images)]])
 print((time.perf_counter() - start) / len(dataset))
 """
 

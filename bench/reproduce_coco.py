@@ -45,35 +45,33 @@ from pathlib import Path
 from zoo.files.tensorflow import import_tensorflow
 import_tensorflow()
 from zoo.fetch.fetcher import Fetcher
-from zoo.network.loading import build
+from zoo.network.loading import build, load_entry
 from zoo.model.folding import fold_batch_norm
 from zoo.model.decoders.panoptic_deeplab import compile_inference
-from zoo.model.postprocess.options import PostprocessOptions
+from zoo.network.network import Network
 from zoo.registry import load_registry
-from zoo.repro.run import pipeline
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.datasets.opening import open_files
-from zoo.repro.run.predictor import Predictor
-from zoo.repro.run.reproduce import RunSettings, reproduce_entry
+from zoo.repro.run.reproduce import reproduce_entry
 
 mode, registry_file, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 import numpy as np
 registry = load_registry([registry_file])
 entry = registry.resolve("drawn/coco")
-resnet = compile_inference(fold_batch_norm(build("coco/resnet50_os32"), consume=True), fold=False)
+resnet = compile_inference(fold_batch_norm(build("coco/resnet50_os32").keras_model, consume=True), fold=False)
 crop = np.random.default_rng(0).uniform(0, 255, (1, 641, 641, 3)).astype(np.float32)
 
-class WithResNet(Predictor):
-    def maps(self, images):
-        for _ in images:
-            for values in resnet(crop).values():
-                values.numpy()
-        return super().maps(images)
+maps_alone = Network.maps
+
+def maps_with_resnet(network, images):
+    for _ in images:
+        for values in resnet(crop).values():
+            values.numpy()
+    return maps_alone(network, images)
 
 if mode == "alone":
     dataset = open_files(CocoDataset, data, "val2017")
-    options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
-    predictor = Predictor(entry, Fetcher().checkpoint(entry), RunSettings(), options)
+    network = load_entry(entry, Fetcher().checkpoint(entry), optimize=True, device="auto")
     images = [dataset.load(index).image for index in range(min(4, len(dataset)))]
     def seconds(call):
         call()
@@ -81,11 +79,11 @@ if mode == "alone":
         for _ in range(20):
             call()
         return (time.perf_counter() - start) / 20
-    small = seconds(lambda: predictor.maps(images[:1]))
+    small = seconds(lambda: network.maps(images[:1]))
     large = seconds(lambda: [values.numpy() for values in resnet(crop).values()])
     print(json.dumps({"small": small, "resnet": large}))
 else:
-    pipeline.Predictor = WithResNet
+    Network.maps = maps_with_resnet
     record = reproduce_entry(entry, registry=registry, data=data, out=out)
     print(json.dumps(record["timings"]))
 """

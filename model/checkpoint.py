@@ -34,18 +34,19 @@ _LARGE_BYTES = 1 << 20
 _OTHER_ENCODER_PREFIX = "backbone/_encoder/"  # Written by another trainer of the same encoders.
 
 
-def variables(network: keras.Model) -> dict[str, keras.Variable]:
+def variables(network: Any) -> dict[str, keras.Variable]:
     """Returns the network's variables by checkpoint key, without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
 
     Args:
-      network: of `zoo.model.decoders.panoptic_deeplab`, not folded.
+      network: what `zoo.load` or `zoo.build` returns, or a Keras model of
+        `zoo.model.decoders.panoptic_deeplab`; not folded.
 
     Returns:
       For instance `encoder/_blocks/0/_conv/kernel` -> the kernel of layer `encoder.blocks.0.conv`.
     """
     return {
         _key(layer, variable.name): variable
-        for layer in network.layers
+        for layer in getattr(network, "keras_model", network).layers
         for variable in layer.weights
         if not isinstance(layer, keras.layers.Dropout)
     }

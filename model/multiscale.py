@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,8 +10,8 @@ import tensorflow as tf
 
 from zoo.errors import UsageError
 from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, scale_size
+from zoo.model.images import check_images
 from zoo.model.layers import resize_bilinear
-from zoo.model.network import check_images
 
 Maps = dict[str, tf.Tensor]
 
@@ -26,8 +25,6 @@ class MultiScaleNetwork:
       network: the network of scale 1.
       scales: factors of the image size; corner pixels stay on corner pixels.
       flip: whether each scale is run on the mirrored images as well.
-      entry: the network's registry entry, where it has one.
-      receipt: what was loaded into the network, where something was.
 
     Source: multi-scale evaluation of google-research/deeplab2, `model/deeplab.py`.
     """
@@ -48,8 +45,6 @@ class MultiScaleNetwork:
         self.network = network
         self.scales = tuple(scales)
         self.flip = flip
-        self.entry: Any = getattr(network, "entry", None)
-        self.receipt: Any = getattr(network, "receipt", None)
         self._size: tuple[int, int] = tuple(network.input_shape[1:3])
         window = aspp_window(network)
         self._scaled_networks = [
@@ -70,9 +65,9 @@ class MultiScaleNetwork:
           [B, H, W, 1]; `offset_map` [B, H, W, 2], (y, x) in px of the images.
 
         Raises:
-          UsageError: something that is no batch of images of that size.
+          UsageError: something that is not a batch of images of that size.
         """
-        check_images(self.network, images)
+        check_images(images, self.network.input_shape, self.network.name)
         return self._average(tf.cast(images, tf.float32))
 
     def _average_passes(self, images: tf.Tensor) -> Maps:

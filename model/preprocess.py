@@ -45,11 +45,37 @@ def resized_size(
     return _scaled(size, min(1.0, *(most / side for most, side in zip(largest, size, strict=True))))
 
 
-def entry_resized_size(raw_size: tuple[int, int], evaluation: EvaluationOptions) -> tuple[int, int]:
-    """Returns the (height, width) to which an entry's evaluation resizes an image before padding."""
-    return resized_size(
-        raw_size, evaluation.crop_size, evaluation.min_resize_value, evaluation.max_resize_value
+def entry_resized_size(
+    raw_size: tuple[int, int], evaluation: EvaluationOptions, input_size: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Returns the (height, width) to which an entry's evaluation resizes an image before padding.
+
+    Args:
+      raw_size: (height, width) of the image.
+      evaluation: of the entry.
+      input_size: (height, width) of the network's input, None for the published crop. Another size takes the
+        place of the published bounds: images that the entry resizes are resized to fit it.
+    """
+    if input_size in (None, evaluation.crop_size):
+        bounds = evaluation.crop_size, evaluation.min_resize_value, evaluation.max_resize_value
+        return resized_size(raw_size, *bounds)
+    shortest = (min(input_size),) if any(evaluation.min_resize_value) else ()
+    return resized_size(raw_size, input_size, shortest)
+
+
+def padded_size(
+    image_size: tuple[int, int], input_size: tuple[int, int], output_stride: int
+) -> tuple[int, int]:
+    """Returns the (height, width) that an image is padded to where it is not resized.
+
+    A side that fits the network's input is padded to that: the reference evaluates at one crop size. A longer
+    one is padded to the next `k * output_stride + 1`, where pixels and positions of all maps align.
+    """
+    height, width = (
+        fixed if side <= fixed else -(-(side - 1) // output_stride) * output_stride + 1
+        for side, fixed in zip(image_size, input_size, strict=True)
     )
+    return height, width
 
 
 def network_input(image: Any, size: Any, crop_size: tuple[int, int]) -> Any:

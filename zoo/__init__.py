@@ -1,7 +1,7 @@
 """Model zoo and reproduction harness for Panoptic-DeepLab.
 
 `zoo.load(NAME)` gives a ready network, `zoo.build(NAME)` the same network without its checkpoint,
-`network.predict_panoptic(image)` the panoptic map of an image, `zoo.list_entries()` what there is. Nothing
+`network.predict(image)` the panoptic map of an image, `zoo.list_entries()` what there is. Nothing
 heavy is imported before it is needed.
 """
 
@@ -27,7 +27,7 @@ from zoo.errors import (
 if TYPE_CHECKING:
     from zoo.network.loading import build as build
     from zoo.network.loading import load as load
-    from zoo.network.prediction import predict_panoptic as predict_panoptic
+    from zoo.network.network import predict_panoptic as predict_panoptic
     from zoo.registry import list_entries as list_entries
 
 __version__: str
@@ -55,7 +55,7 @@ _HOME = {
     "build": "zoo.network.loading",
     "load": "zoo.network.loading",
     "list_entries": "zoo.registry",
-    "predict_panoptic": "zoo.network.prediction",
+    "predict_panoptic": "zoo.network.network",
 }
 
 

@@ -20,6 +20,7 @@ from zoo.model.backbones.mobilenet_v3 import mobilenet_v3
 from zoo.model.backbones.residual import VARIANTS as RESIDUAL_VARIANTS
 from zoo.model.backbones.residual import residual
 from zoo.model.folding import fold_batch_norm
+from zoo.model.images import ImageNetwork
 from zoo.model.layers import (
     CONVOLUTIONS,
     PRECISIONS,
@@ -31,7 +32,6 @@ from zoo.model.layers import (
     WindowAverage,
     conv_bn,
 )
-from zoo.model.network import ImageNetwork
 
 # ruff: noqa: D102 (the members of settings are described in the registry's schema)
 

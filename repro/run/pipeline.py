@@ -11,9 +11,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.model.postprocess.options import PostprocessOptions
+from zoo.network.loading import load_entry
 from zoo.repro.datasets.predictions import write_predictions
-from zoo.repro.run.predictor import Predictor
 from zoo.repro.run.progress import Progress
 from zoo.repro.run.scores import InternalScores
 
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from zoo.fetch.fetcher import Fetched
+    from zoo.network.network import Maps
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.run_folder import RunFolder
-    from zoo.repro.run.predictor import Maps
     from zoo.repro.run.reproduce import RunSettings
 
 # Images read ahead of the network, and images waiting behind it, for each replica.
@@ -51,11 +50,20 @@ class Pipeline:
         self._dataset = dataset
         self._folder = folder
         self._settings = settings
-        self._options = PostprocessOptions.from_entry(entry.evaluation, dataset.info)
-        self.options: dict[str, Any] = asdict(self._options)
-        self._predictor = Predictor(entry, checkpoint, settings, self._options)
-        self.receipt: dict[str, Any] = self._predictor.receipt
-        self.device: dict[str, Any] = self._predictor.device
+        self._network = load_entry(
+            entry,
+            checkpoint,
+            classes=dataset.info,
+            precision=settings.precision,
+            optimize=True,
+            scales=settings.scales,
+            flip=settings.flip,
+            device=settings.device,
+        )
+        self.options: dict[str, Any] = asdict(self._network.options)
+        assert self._network.receipt is not None
+        self.receipt: dict[str, Any] = self._network.receipt.to_json()
+        self.device: dict[str, Any] = self._network.device
         self._scores = InternalScores(dataset.info)
         self._times: dict[str, float] = {}
         self._times_lock = threading.Lock()
@@ -96,7 +104,7 @@ class Pipeline:
                 self._scores.add(arrays)
         reading: deque[Future[Sample]] = deque()
         finishing: deque[Future[None]] = deque()
-        replicas = self._predictor.replicas
+        replicas = self._network.replicas
 
         def read_ahead() -> None:
             while waiting and len(reading) < replicas * _AHEAD:
@@ -110,7 +118,7 @@ class Pipeline:
                 read_ahead()
                 if batch:
                     with self._timed("network_s"):
-                        outputs = self._predictor.maps([sample.image for sample in batch])
+                        outputs = self._network.maps([sample.image for sample in batch])
                     for sample, maps in zip(batch, outputs, strict=True):
                         finishing.append(self._finisher.submit(self._finish, sample, maps))
                 while finishing and (
@@ -129,7 +137,7 @@ class Pipeline:
     def _finish(self, sample: Sample, maps: Maps) -> None:
         with self._timed("post_processing_s"):
             height, width = sample.image.shape[:2]
-            prediction = self._predictor.postprocess(maps, (height, width))
+            prediction = self._network.postprocess(maps, (height, width))
             panoptic, semantic, instances = prediction.panoptic, prediction.semantic, prediction.instances
         with self._timed("statistics_s"):
             arrays = self._scores.measure(sample, panoptic, semantic, instances)

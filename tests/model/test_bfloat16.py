@@ -93,7 +93,7 @@ def test_maps_stay_near_float32() -> None:
     # each convolution. With all convolutions in bfloat16 it is 2.3 %, and PQ moves by 0.6.
     image = bundled_image()
     maps = {
-        precision: compile_inference(zoo.load(NAME, precision=precision))(image)
+        precision: compile_inference(zoo.load(NAME, precision=precision).keras_model)(image)
         for precision in ("float32", "bfloat16")
     }
 

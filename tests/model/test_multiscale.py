@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,14 +67,6 @@ def test_all_scales_share_the_variables(network: Any) -> None:
     used = {id(v) for scaled in averaged._scaled_networks for v in scaled.weights}
 
     assert used == {id(v) for v in network.weights}
-
-
-def test_entry_and_receipt_are_those_of_the_network() -> None:
-    network = build_network(load_registry().resolve("minicity/mobilenet_v3_small_os16").network, (33, 33))
-    network.receipt = SimpleNamespace(ok=True)
-
-    assert MultiScaleNetwork(network).receipt.ok
-    assert MultiScaleNetwork(network).entry is None
 
 
 @pytest.mark.parametrize("scales", [(), (1.0, 0.0), (-1.0,)])

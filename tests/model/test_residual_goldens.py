@@ -168,7 +168,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     shutil.rmtree(folder)
     receipt, stride = network.receipt, network.entry.output_stride
     found_shapes = {key: tuple(variable.shape) for key, variable in variables(network).items()}
-    network = with_end_points(network)
+    network = with_end_points(network.keras_model)
     outputs = {("plain", size): run_network(network, stride, size) for size in ("65x129", "289x577")}
     for size in ("65x129", "289x577"):
         if f"{name} {size}" in ROUNDING:

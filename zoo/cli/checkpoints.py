@@ -89,7 +89,7 @@ def _verify_against_saved_model(names: list[str], image: Path | None, *, as_json
     registry = chosen_registry()
     entries = registry.resolve_all(names)
     import_tensorflow()
-    from zoo.network.load_check import compare_with_saved_model
+    from zoo.network.agreement import compare_with_saved_model
 
     reports = [compare_with_saved_model(entry, registry=registry, image_file=image) for entry in entries]
     print_reports(reports, as_json=as_json)

@@ -111,7 +111,7 @@ def show(
     from zoo.files.tensorflow import import_tensorflow
 
     import_tensorflow()
-    from zoo.network.parameters import summarize_entry
+    from zoo.network.entry_summary import summarize_entry
 
     built = summarize_entry(entry)
     if as_json:

@@ -1,4 +1,4 @@
-"""The SavedModels that were published beside the checkpoints, as networks of the same contract."""
+"""The SavedModels that were published beside the checkpoints, as runtimes of the same interface."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -14,22 +14,17 @@ from zoo.errors import ArchiveError, UsageError
 from zoo.files.tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
-    from zoo.fetch.fetcher import Fetcher
-    from zoo.model.predict import PanopticPrediction
+    from zoo.model.postprocess.options import PostprocessOptions
+    from zoo.model.postprocess.result import ImagePrediction
     from zoo.registry import Entry
 
+# fmt: off
 OUTPUTS = (
-    "panoptic_pred",
-    "semantic_pred",
-    "instance_pred",
-    "instance_center_pred",
-    "instance_scores",
-    "semantic_probs",
-    "semantic_logits",
-    "center_heatmap",
-    "offset_map",
+    "panoptic_pred", "semantic_pred", "instance_pred", "instance_center_pred", "instance_scores",
+    "semantic_probs", "semantic_logits", "center_heatmap", "offset_map",
 )
-"""What a published SavedModel gives for one image; see `SavedModelNetwork.outputs`."""
+# fmt: on
+"""What a published SavedModel gives for one image; see `SavedModelRuntime.outputs`."""
 
 MAP_STRIDE = 4
 """Pixels of the input per position of a network's maps."""
@@ -37,19 +32,20 @@ MAP_STRIDE = 4
 _CHANNELS = ("semantic_probs", "semantic_logits", "offset_map")
 
 
-class SavedModelNetwork:
-    """A published SavedModel, called like the network that `zoo.load` builds.
+class SavedModelRuntime:
+    """Runs a published SavedModel, called like a Keras network.
 
     It holds the whole pipeline for one image: padding to the crop size, network, up-sampling,
     post-processing. `network(images)` gives the same stride-4 maps as the built network: up-sampling puts
     corner pixels on corner pixels, so every fourth pixel of what the SavedModel gives is one position of its
-    maps, unchanged. `outputs(image)` has everything, at full size. `predict_panoptic(image)` takes the
-    SavedModel's own merge, whose instances may be numbered otherwise than those of the built network.
+    maps, unchanged. `outputs(image)` has everything, at full size. Predictions come from the SavedModel's own
+    merge, which may number instances otherwise than the built network's.
 
     Attributes:
-      entry: the registry's entry.
       folder: the unpacked SavedModel.
       input_shape: (None, height, width, 3), of the largest images that are not scaled down.
+      replicas: 1, as one image is run at once.
+      device: empty, as TensorFlow chooses.
     """
 
     def __init__(self, entry: Entry, folder: Path) -> None:
@@ -60,11 +56,13 @@ class SavedModelNetwork:
           folder: where `saved_model.pb` is.
 
         Raises:
-          ArchiveError: it cannot be loaded, or is none of a Panoptic-DeepLab network.
+          ArchiveError: it cannot be loaded, or is not of a Panoptic-DeepLab network.
         """
-        self.entry = entry
         self.folder = folder
         self.input_shape = (None, *entry.evaluation.crop_size, 3)
+        self.replicas = 1
+        self.device: dict[str, Any] = {}
+        self._entry = entry
         # What was loaded owns the variables of its function.
         self._loaded = _load(entry, folder)
         self._function = _serving_function(entry, folder, self._loaded)
@@ -83,11 +81,11 @@ class SavedModelNetwork:
           [crop height, crop width, classes].
 
         Raises:
-          UsageError: something that is no image of whole numbers 0 to 255.
+          UsageError: something that is not an image of whole numbers 0 to 255.
         """
         import tensorflow as tf
 
-        found = self._function(**{self._argument: tf.constant(_whole_numbers(image))})
+        found = self._function(**{self._argument: tf.constant(self.checked(image, self._entry.name))})
         return {name: _without_batch(name, found[name].numpy()) for name in OUTPUTS}
 
     def __call__(self, images: Any) -> dict[str, np.ndarray]:
@@ -108,67 +106,97 @@ class SavedModelNetwork:
         array = np.asarray(images)
         if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
             raise UsageError(
-                f"{self.entry.name}: expected RGB images [batch, height, width, 3], found {array.dtype.name} "
-                f"{list(array.shape)}; predict_panoptic takes one image"
+                f"{self._entry.name}: expected RGB images [batch, height, width, 3], found "
+                f"{array.dtype.name} {list(array.shape)}; predict_panoptic takes one image"
             )
-        crop = self.entry.evaluation.crop_size
+        crop = self._entry.evaluation.crop_size
         size: tuple[int, int] = array.shape[1:3]
         if size[0] > crop[0] or size[1] > crop[1]:
             raise UsageError(
-                f"{self.entry.name}: expected images of at most {crop[0]} x {crop[1]} pixels, found "
+                f"{self._entry.name}: expected images of at most {crop[0]} x {crop[1]} pixels, found "
                 f"{size[0]} x {size[1]}, which the SavedModel would scale down, as its predict_panoptic does"
             )
         if any((side - 1) % MAP_STRIDE for side in crop):
             raise UsageError(
-                f"{self.entry.name}: expected a crop size of sides 4 * k + 1, found {crop[0]} x {crop[1]}; "
+                f"{self._entry.name}: expected a crop size of sides 4 * k + 1, found {crop[0]} x {crop[1]}; "
                 "use outputs(image), its maps at full size"
             )
         each = [_stride_4_maps(self.outputs(image), size) for image in array]
         return {name: np.stack([maps[name] for maps in each]) for name in each[0]}
 
-    def predict_panoptic(
-        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
-    ) -> PanopticPrediction:
-        """Predicts the panoptic map of one image, merged inside the SavedModel.
+    @property
+    def keras_model(self) -> NoReturn:
+        """A SavedModel has none."""
+        raise UsageError(
+            f"{self._entry.name}: a SavedModel has no Keras model; load the network with "
+            'source="checkpoint" for its layers and variables'
+        )
 
-        Args:
-          image: [H, W, 3], RGB, whole numbers 0..255. One that is larger than the crop size is scaled down to
-            it inside, and its maps up again.
-          scales: as for `zoo.predict_panoptic`; a SavedModel has the scale 1 alone.
-          flip: a SavedModel does not mirror images.
+    @staticmethod
+    def checked(image: Any, caller: str) -> np.ndarray:
+        """Returns one image [H, W, 3] as uint8; an error names the `caller`.
 
         Raises:
-          UsageError: something that is no such image, or other scales.
+          UsageError: it is something else, or not of whole numbers 0..255.
         """
-        from zoo.model.predict import make_prediction
-        from zoo.network.prediction import classes_of
+        from zoo.model.images import check_range
 
+        array = np.asarray(image)
+        if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
+            raise UsageError(
+                f"{caller}: expected one RGB image [height, width, 3], found {array.dtype.name} "
+                f"{list(array.shape)}"
+            )
+        if np.issubdtype(array.dtype, np.floating):
+            check_range(array, caller)
+        with np.errstate(invalid="ignore"):
+            whole = array.astype(np.uint8)
+        if array.dtype != np.uint8 and not np.array_equal(whole, array):
+            raise UsageError(
+                f"{caller}: expected an image of whole numbers 0 to 255, as a SavedModel takes it, found "
+                f"{array.dtype} values that are not; round them"
+            )
+        return whole
+
+    def keeping_size(
+        self, raw_size: tuple[int, int], scales: Sequence[float], flip: bool
+    ) -> SavedModelRuntime:
+        """Returns this runtime, which takes images of any size but has one scale and no mirrored images."""
         if tuple(scales) != (1.0,) or flip:
             raise UsageError(
-                f"{self.entry.name}: a SavedModel has one scale and no mirrored images; "
+                f"{self._entry.name}: a SavedModel has one scale and no mirrored images; "
                 'load the network with source="checkpoint" for others'
             )
-        classes = classes_of(self.entry)
-        found = self.outputs(image)
-        panoptic = found["panoptic_pred"].astype(np.int32)
-        labels, first, area = np.unique(panoptic, return_index=True, return_counts=True)
-        is_thing = np.isin(labels // classes.label_divisor, classes.thing_class_ids)
+        return self
+
+    def maps(self, images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Returns all outputs for each raw image."""
+        return [self.outputs(image) for image in images]
+
+    def postprocess(
+        self, maps: dict[str, np.ndarray], raw_size: tuple[int, int], options: PostprocessOptions
+    ) -> ImagePrediction:
+        """Returns what was merged inside the SavedModel, with the score of each instance."""
+        from zoo.model.postprocess.instances import Instances
+        from zoo.model.postprocess.result import ImagePrediction
+
+        panoptic = maps["panoptic_pred"].astype(np.int32)
+        labels, first, areas = np.unique(panoptic, return_index=True, return_counts=True)
+        is_thing = np.isin(labels // options.label_divisor, options.thing_class_ids)
         things = np.flatnonzero(is_thing)[np.argsort(first[is_thing])]
-        scores = [
-            _score(found, panoptic == label, int(label) // classes.label_divisor) for label in labels[things]
-        ]
-        semantic = found["semantic_pred"].astype(np.uint8)
-        return make_prediction(panoptic, semantic, labels[things], area[things], scores, classes)
 
+        def mean(values: np.ndarray, label: int) -> float:
+            return float(values[panoptic == label].mean(dtype=np.float64))
 
-def load_saved_model(entry: Entry, fetcher: Fetcher) -> SavedModelNetwork:
-    """Fetches, verifies and loads the SavedModel that was published for an entry.
-
-    Raises:
-      ArchiveError: none was published, or it cannot be loaded.
-      ZooError: it could not be fetched or verified.
-    """
-    return SavedModelNetwork(entry, fetcher.saved_model(entry))
+        found = labels[things].tolist()
+        probabilities = maps["semantic_probs"]
+        semantic = np.array([mean(probabilities[..., k // options.label_divisor], k) for k in found])
+        instance = np.array([mean(maps["instance_scores"], k) for k in found])
+        return ImagePrediction(
+            panoptic,
+            maps["semantic_pred"].astype(np.uint8),
+            Instances(labels[things], areas[things], semantic, instance, semantic * instance),
+        )
 
 
 def _load(entry: Entry, folder: Path) -> Any:
@@ -225,26 +253,6 @@ def _serving_function(entry: Entry, folder: Path, loaded: Any) -> Any:
     )
 
 
-def _whole_numbers(image: Any) -> np.ndarray:
-    from zoo.model.predict import check_range
-
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
-        raise UsageError(
-            f"expected one RGB image [height, width, 3], found {array.dtype.name} {list(array.shape)}"
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        check_range(array)
-    with np.errstate(invalid="ignore"):
-        whole = array.astype(np.uint8)
-    if array.dtype != np.uint8 and not np.array_equal(whole, array):
-        raise UsageError(
-            f"expected an image of whole numbers 0 to 255, as a SavedModel takes it, found {array.dtype} "
-            "values that are not; round them"
-        )
-    return whole
-
-
 def _without_batch(name: str, values: np.ndarray) -> np.ndarray:
     dimensions = 3 if name in _CHANNELS else 2
     if name not in _CHANNELS and values.shape[-1] == 1 and values.ndim > dimensions:
@@ -261,8 +269,3 @@ def _stride_4_maps(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[
         "offset_map": found["offset_map"] / np.float32(MAP_STRIDE),
     }
     return {name: values[::MAP_STRIDE, ::MAP_STRIDE][:height, :width] for name, values in maps.items()}
-
-
-def _score(found: dict[str, np.ndarray], pixels: np.ndarray, class_id: int) -> float:
-    semantic = found["semantic_probs"][..., class_id][pixels].mean(dtype=np.float64)
-    return float(semantic * found["instance_scores"][pixels].mean(dtype=np.float64))

@@ -137,6 +137,12 @@ def test_official_numbers_are_per_class_too(whole: Whole) -> None:
         assert sum(values.values()) / len(values) == pytest.approx(metrics[metric])
 
 
+def test_a_users_predictions_are_those_that_were_scored(
+    whole: Whole, predicts_what_was_written: Callable[[str, Path], int]
+) -> None:
+    assert predicts_what_was_written(NAME, whole.folder) == 30
+
+
 def test_only_the_record_is_on_stdout(whole: Whole) -> None:
     assert without_timings(whole.record) == without_timings(
         json.loads((whole.folder / "record.json").read_text(encoding="utf-8"))

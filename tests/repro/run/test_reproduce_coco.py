@@ -72,6 +72,13 @@ def test_the_semantic_score_says_what_it_is(record: dict[str, Any]) -> None:
     assert "crowd regions included" in record["official_scripts"]["miou"]
 
 
+def test_a_users_predictions_are_those_that_were_scored(
+    record: dict[str, Any], runs: Path, predicts_what_was_written: Callable[[str, Path], int]
+) -> None:
+    folder = runs / "minicoco__mobilenet_v3_small_os16"
+    assert predicts_what_was_written(NAME, folder) == record["images"] == 30
+
+
 def test_the_difference_between_the_evaluators_is_explained_to_the_last_bit(
     record: dict[str, Any], runs: Path
 ) -> None:

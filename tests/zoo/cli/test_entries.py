@@ -15,7 +15,7 @@ from zoo.cli.entries import SORT_KEYS, describe_entry, sort_entries
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.locations import on_disk
 from zoo.files.cache import Cache
-from zoo.network.parameters import summarize_entry
+from zoo.network.entry_summary import summarize_entry
 from zoo.registry import Entry, load_registry
 from zoo.repro.records.claim_words import LEGEND
 

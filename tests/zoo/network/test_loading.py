@@ -54,7 +54,7 @@ def test_bundled_network_is_loaded_completely() -> None:
     assert len(receipt.restored) == 362
     assert (receipt.missing, receipt.unused, receipt.different_shape) == ((), (), ())
     assert receipt.counters == ("save_counter",)
-    assert receipt.bytes == sum(4 * int(np.prod(weight.shape)) for weight in network.weights)
+    assert receipt.bytes == sum(4 * int(np.prod(weight.shape)) for weight in network.keras_model.weights)
     assert len(receipt.archive_sha256) == 64
     maps = network(np.full((1, 65, 129, 3), 127, np.uint8))
     assert maps["semantic_logits"].shape == (1, 17, 33, 19)
@@ -73,7 +73,7 @@ def test_optimized_network_gives_the_same_maps() -> None:
 
     expected, found = network(image), optimized(image)
 
-    assert len(optimized.layers) < len(network.layers)
+    assert len(optimized.keras_model.layers) < len(network.keras_model.layers)
     assert (optimized.entry.name, optimized.receipt) == (NAME, network.receipt)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-4 * np.std(values))

@@ -113,18 +113,26 @@ def test_optimized_feature_extractor(checkpoints: Callable[[str], Path]) -> None
 
     expected = network(image)
 
-    assert not any("batch_norm" in layer.name for layer in optimized.layers)
+    assert not any("batch_norm" in layer.name for layer in optimized.keras_model.layers)
     for name, features in optimized(image).items():
         np.testing.assert_allclose(features, expected[name], atol=1e-4 * np.std(expected[name]))
 
 
 @pytest.mark.parametrize(("stride", "size"), [(None, 3), (32, 3), (16, 5), (8, 9)])
 def test_output_stride(stride: int | None, size: int) -> None:
-    assert zoo.build("imagenet/resnet50", (65, 65), output_stride=stride).output["res5"].shape[1] == size
+    network = zoo.build("imagenet/resnet50", (65, 65), output_stride=stride)
+    assert network.keras_model.output["res5"].shape[1] == size
 
 
 def test_size_of_images_without_any_asked_for() -> None:
-    assert zoo.build("imagenet/mobilenet_v3_small").input_shape == (None, 225, 225, 3)
+    network = zoo.build("imagenet/mobilenet_v3_small")
+    assert network.input_shape == (None, 225, 225, 3)
+    with pytest.raises(UsageError, match=r"_small: expected a panoptic network") as caught:
+        network.predict(np.zeros((20, 20, 3), np.uint8))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"expected RGB images \[B, 225, 225, 3\]") as caught:
+        network(np.zeros((1, 20, 20, 3), np.uint8))
+    assert "predict_panoptic" not in str(caught.value)
 
 
 def test_output_strides_that_are_refused() -> None:
@@ -169,7 +177,7 @@ def test_network_that_starts_from_a_backbone(
     assert receipt.ok
     assert receipt.restored == tuple(sorted(values))
     assert (receipt.archive_sha256 is None) == (given == "path")
-    assert not hasattr(network, "receipt")  # It is not a trained network.
+    assert network.receipt is None  # It is not a trained network.
     found = variables(network)
     for key, value in values.items():
         np.testing.assert_array_equal(found[key], value)

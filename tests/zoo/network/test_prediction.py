@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -16,19 +14,16 @@ from zoo.errors import UsageError
 from zoo.fetch.fetcher import Fetcher
 from zoo.model.decoders.panoptic_deeplab import aspp_window
 from zoo.model.postprocess.center_offset import postprocess
-from zoo.model.postprocess.options import PostprocessOptions
-from zoo.model.postprocess.result import ImagePrediction
-from zoo.model.predict import PanopticPrediction, padded_size
-from zoo.network.prediction import classes_of, postprocess_options
+from zoo.model.prediction import Prediction
+from zoo.model.preprocess import padded_size
+from zoo.network.keras_runtime import KerasRuntime
+from zoo.network.network import Network, classes_of
 from zoo.registry import load_registry
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.opening import open_dataset
-from zoo.repro.run.predictor import Predictor
-from zoo.repro.run.reproduce import RunSettings
 
 NAME = "minicity/mobilenet_v3_small_os16"
 COCO_NAME = "minicoco/mobilenet_v3_small_os16"
-PUBLISHED = RunSettings()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,67 +52,54 @@ def small() -> Any:
     return zoo.load(NAME, optimize=True, input_size=(65, 129))
 
 
-@pytest.fixture(scope="module")
-def scored() -> Callable[..., ImagePrediction]:
-    """What `zoo reproduce` scores."""
-    predictors: dict[tuple[str, RunSettings], Predictor] = {}
-
-    def run(image: np.ndarray, settings: RunSettings = PUBLISHED, name: str = NAME) -> ImagePrediction:
-        if (name, settings) not in predictors:
-            entry = load_registry().resolve(name)
-            options = PostprocessOptions.from_entry(entry.evaluation, classes_of(entry))
-            predictors[name, settings] = Predictor(entry, Fetcher().checkpoint(entry), settings, options)
-        predictor = predictors[name, settings]
-        return predictor.postprocess(predictor.maps([image])[0], (image.shape[0], image.shape[1]))
-
-    return run
-
-
-def assert_same(found: PanopticPrediction, expected: ImagePrediction, size: tuple[int, int]) -> None:
-    assert found.panoptic.shape == size
+def assert_same(found: Prediction, expected: Prediction) -> None:
     np.testing.assert_array_equal(found.panoptic, expected.panoptic)
     np.testing.assert_array_equal(found.semantic, expected.semantic)
-    instances = expected.instances
-    assert [instance.label for instance in found.instances] == instances.labels.tolist()
-    assert [instance.area_px for instance in found.instances] == instances.areas.tolist()
-    assert [instance.score for instance in found.instances] == instances.score.tolist()
+    assert found.instances == expected.instances
 
 
-def test_every_bundled_image_is_predicted_as_it_is_scored(
-    network: Any, scored: Callable[..., ImagePrediction], images: list[np.ndarray]
-) -> None:
-    assert len(images) == 30
-    for image in images:
-        assert_same(network.predict_panoptic(image), scored(image), (256, 512))
+# ---- what is scored; tests/repro/run compares it with the files of whole runs ----
 
 
-def test_scales_and_mirroring_are_those_of_a_run(
-    network: Any, scored: Callable[..., ImagePrediction], images: list[np.ndarray]
-) -> None:
-    settings = RunSettings(scales=(0.75,), flip=True)
-    found = network.predict_panoptic(images[0], scales=(0.75,), flip=True)
-    assert_same(found, scored(images[0], settings), (256, 512))
-    assert (found.panoptic != network.predict_panoptic(images[0]).panoptic).any()
+def test_scales_and_mirroring_are_those_that_were_loaded(network: Any, images: list[np.ndarray]) -> None:
+    image = images[0]
+    averaged = zoo.load(NAME, optimize=True, scales=(0.75,), flip=True)
+    expected = averaged.predict(image)
+    assert_same(network.predict_panoptic(image, scales=(0.75,), flip=True), expected)
+    assert (expected.panoptic != network.predict(image).panoptic).any()
+    (maps,) = averaged.maps([image])
+    assert maps["semantic_probs"].shape == (257, 513, 19)
+    # Of one scale, whatever the network was loaded with.
+    assert_same(averaged.predict_panoptic(image), network.predict(image))
 
 
-def test_images_of_any_size_are_resized_for_coco(scored: Callable[..., ImagePrediction]) -> None:
+def test_images_of_any_size_are_resized_for_coco() -> None:
     dataset = open_dataset(load_registry().dataset("minicoco"), None, Fetcher())
     network = zoo.load(COCO_NAME, optimize=True)
     sizes = set()
-    for index in range(0, len(dataset), 3):
+    for index in range(0, len(dataset), 6):
         image = dataset.load(index).image
         sizes.add(image.shape)
-        found = network.predict_panoptic(image)
-        assert_same(found, scored(image, name=COCO_NAME), image.shape[:2])
+        found = network.predict(image)
+        assert found.panoptic.shape == image.shape[:2]
+        assert_same(network.predict_panoptic(image), found)
         assert found.class_name(found.void_label) == "void"
     assert len(sizes) > 2
-    averaged = network.predict_panoptic(image, scales=(0.75, 1.0), flip=True)
-    settings = RunSettings(scales=(0.75, 1.0), flip=True)
-    assert_same(averaged, scored(image, settings, name=COCO_NAME), image.shape[:2])
+
+
+def test_only_predict_shrinks_what_is_larger_than_the_input(network: Any, images: list[np.ndarray]) -> None:
+    image = images[0].repeat(2, axis=0).repeat(2, axis=1)
+    shrunk, kept = network.predict(image), network.predict_panoptic(image)
+    assert shrunk.panoptic.shape == kept.panoptic.shape == (512, 1024)
+    # Every pixel was doubled, so that the shrunk image is nearly the first.
+    expected = network.predict(images[0]).semantic.repeat(2, axis=0).repeat(2, axis=1)
+    assert np.mean(shrunk.semantic == expected) > 0.97
+    assert np.mean(kept.semantic == expected) < np.mean(shrunk.semantic == expected)
 
 
 def test_result_is_complete(network: Any, images: list[np.ndarray]) -> None:
-    found = zoo.predict_panoptic(network, images[0])
+    found = network.predict(images[0])
+    assert_same(zoo.predict_panoptic(network, images[0]), found)
 
     assert (found.panoptic.dtype, found.semantic.dtype) == (np.int32, np.uint8)
     assert found.panoptic.shape == found.semantic.shape == images[0].shape[:2]
@@ -197,12 +179,12 @@ def test_padding_is_the_mean_pixel_and_larger_images_slide_the_window(
     expected = postprocess(
         *(np.asarray(maps[name])[0] for name in ("semantic_logits", "center_heatmap", "offset_map")),
         size=(257, 609),
-        options=postprocess_options(network.entry),
+        options=network.options,
     )
     found = network.predict_panoptic(image)
     assert np.mean(found.panoptic == expected.panoptic[:256, :600]) > 0.9995
     # Not the size of the larger last level, 17 x 39.
-    assert aspp_window(other) == (17, 33)
+    assert aspp_window(other.keras_model) == (17, 33)
 
 
 def test_a_network_of_another_input_size_pads_to_that(small: Any, images: list[np.ndarray]) -> None:
@@ -213,13 +195,13 @@ def test_a_network_of_another_input_size_pads_to_that(small: Any, images: list[n
     np.testing.assert_array_equal(found.semantic, small.predict_panoptic(padded).semantic[:60, :100])
 
 
-# ---- the network stays a Keras model ----
+# ---- the Keras network is at hand ----
 
 
 def test_later_changes_of_variables_show(small: Any, images: list[np.ndarray]) -> None:
     image = images[0][100:164, 200:328]
     before = small.predict_panoptic(image).semantic
-    bias = small.get_layer("semantic_last_layer").bias
+    bias = small.keras_model.get_layer("semantic_last_layer").bias
     values = np.asarray(bias)
     bias.assign(keras.ops.one_hot(13, 19) * 1000)
     try:
@@ -235,15 +217,15 @@ def test_later_changes_of_variables_show(small: Any, images: list[np.ndarray]) -
 def test_the_network_can_still_be_saved(small: Any, tmp_path: Path, images: list[np.ndarray]) -> None:
     image = images[0][100:165, 200:329]
     small.predict_panoptic(image)
-    small.save(tmp_path / "network.keras")
+    small.keras_model.save(tmp_path / "network.keras")
     again = keras.models.load_model(tmp_path / "network.keras")
     expected, found = small(image[None]), again(image[None])
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5 * np.std(values))
-    with pytest.raises(UsageError, match="a registry entry, found none"):
+    with pytest.raises(UsageError, match=r"a registry entry, found ImageNetwork; make it with zoo\.load"):
         zoo.predict_panoptic(again, image)
-    again.entry = small.entry
-    assert zoo.predict_panoptic(again, image).panoptic.shape == (65, 129)
+    network = Network(small.entry, KerasRuntime(again, small.entry))
+    assert_same(network.predict_panoptic(image), small.predict_panoptic(image))
 
 
 # ---- refused ----
@@ -261,17 +243,18 @@ def test_the_network_can_still_be_saved(small: Any, tmp_path: Path, images: list
     ],
     ids=["batch", "grey", "alpha", "empty", "integers", "name"],
 )
-def test_what_is_no_image_is_refused(network: Any, image: Any) -> None:
-    with pytest.raises(UsageError, match="predict_panoptic: expected one RGB image") as caught:
-        network.predict_panoptic(image)
-    assert "\n" not in str(caught.value)
+def test_what_is_not_an_image_is_refused(network: Any, image: Any) -> None:
+    for name in ("predict", "predict_panoptic"):
+        with pytest.raises(UsageError, match=f"^{name}: expected one RGB image") as caught:
+            getattr(network, name)(image)
+        assert "\n" not in str(caught.value)
 
 
-def test_classes_that_are_not_known_are_said_so() -> None:
+def test_classes_that_are_not_known_are_said_so(small: Any) -> None:
     entry = load_registry().resolve("coco/resnet50_os32")
     evaluation = entry.evaluation.model_copy(update={"dataset": "ade20k_panoptic"})
     entry = entry.model_copy(update={"evaluation": evaluation})
     with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
         classes_of(entry)
     with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
-        zoo.predict_panoptic(SimpleNamespace(entry=entry), np.zeros((33, 33, 3), np.uint8))
+        Network(entry, KerasRuntime(small.keras_model, entry)).predict(np.zeros((33, 33, 3), np.uint8))

@@ -20,13 +20,14 @@ from zoo.metrics.mean_iou import MeanIoUResult
 from zoo.metrics.segments import OfficialTruth
 from zoo.model.decoders.panoptic_deeplab import at_size
 from zoo.model.folding import fold_batch_norm
+from zoo.model.images import checked_image
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.postprocess.center_offset import postprocess
 from zoo.model.postprocess.instances import Instances
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction
-from zoo.model.predict import checked_image, make_prediction
-from zoo.network.saved_model import _whole_numbers
+from zoo.model.prediction import make_prediction
+from zoo.network.saved_model import SavedModelRuntime
 from zoo.registry import load_registry
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
@@ -41,12 +42,6 @@ def test_version_and_errors_are_names_of_the_package() -> None:
         zoo.load("nothing")
 
 
-def test_a_method_documents_itself() -> None:
-    network = zoo.build(NAME, input_size=(65, 129))
-    assert network.predict_panoptic.__doc__ == zoo.predict_panoptic.__doc__
-    assert network.predict_panoptic.__name__ == "predict_panoptic"
-
-
 @pytest.mark.parametrize(
     "size", [65, (65,), (65, 129, 3), (65.0, 129), (-65, 129), (1, 129), "65x129", ("65", "129"), ()]
 )
@@ -54,7 +49,7 @@ def test_input_size_is_checked_before_anything_is_fetched(size: Any, monkeypatch
     def fetch(*_: Any) -> Any:
         raise AssertionError("fetched")
 
-    monkeypatch.setattr("zoo.network.loading._locate", fetch)
+    monkeypatch.setattr("zoo.network.loading.find_checkpoint_of", fetch)
     for make in (zoo.load, zoo.build):
         with pytest.raises(UsageError, match=r"input_size: expected \(height, width\)") as error:
             make(NAME, input_size=size)
@@ -76,7 +71,10 @@ def test_registry_files_are_taken_as_on_the_command_line(tmp_path: Path) -> None
 # ---- values of images ----
 
 
-@pytest.mark.parametrize("check", [checked_image, _whole_numbers])
+CHECKS = [checked_image, lambda image: SavedModelRuntime.checked(image, "predict")]
+
+
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
     ("value", "found"),
     [(np.nan, "1 values that are NaN"), (np.inf, "NaN or infinite"), (-1e9, "-1e\\+09 to 100"), (300, "300")],
@@ -88,7 +86,7 @@ def test_values_that_no_image_has_are_refused(check: Any, value: float, found: s
         check(image)
 
 
-@pytest.mark.parametrize("check", [checked_image, _whole_numbers])
+@pytest.mark.parametrize("check", CHECKS)
 def test_an_image_of_strings_is_refused(check: Any) -> None:
     with pytest.raises(UsageError, match=r"expected one RGB image .* found (str32|<U1)"):
         check(np.full((4, 5, 3), "x"))
@@ -101,7 +99,7 @@ def test_values_beyond_the_range_by_rounding_are_taken(value: float) -> None:
     assert checked_image(image) is image
 
 
-@pytest.mark.parametrize("check", [checked_image, _whole_numbers])
+@pytest.mark.parametrize("check", CHECKS)
 def test_an_image_of_the_range_0_to_1_is_warned_of(check: Any) -> None:
     image = np.zeros((4, 5, 3), np.float32)
     check(image)
@@ -113,7 +111,8 @@ def test_an_image_of_the_range_0_to_1_is_warned_of(check: Any) -> None:
 
 def test_a_prediction_is_shown_without_its_pixels() -> None:
     maps = np.zeros((300, 400), np.int32), np.zeros((300, 400), np.uint8)
-    shown = repr(make_prediction(*maps, [11001], [25], [0.5], CITYSCAPES))
+    one = Instances(np.array([11001]), np.array([25]), *np.full((3, 1), 0.5))
+    shown = repr(make_prediction(ImagePrediction(*maps, one), CITYSCAPES))
     assert "array(" not in shown
     assert "PredictedInstance(label=11001" in shown
 
@@ -136,7 +135,7 @@ def test_results_and_samples_are_shown_without_their_pixels() -> None:
 
 # ---- batches ----
 
-SIZE = re.escape(f"{NAME}: expected RGB images [B, 33, 33, 3], found ")
+SIZE = re.escape(": expected RGB images [B, 33, 33, 3], found ")
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +160,9 @@ def network() -> Any:
 def test_a_batch_of_another_form_is_refused_in_one_line(
     network: Any, images: Any, found: str, scales: Any
 ) -> None:
-    called = MultiScaleNetwork(network, scales) if scales else network
-    with pytest.raises(UsageError, match=f"^{SIZE}{found}.*, or use `predict_panoptic`") as error:
+    called = MultiScaleNetwork(network.keras_model, scales) if scales else network
+    name, remedy = ("panoptic_deeplab", "") if scales else (NAME, ".*, or use `predict_panoptic`")
+    with pytest.raises(UsageError, match=f"^{name}{SIZE}{found}{remedy}") as error:
         called(images)
     assert "\n" not in str(error.value)
 
@@ -172,13 +172,14 @@ def test_batches_within_graphs_and_models_are_checked_too(network: Any) -> None:
     for accepted in (images, tf.constant(images), keras.Input((33, 33, 3))):
         assert network(accepted)["offset_map"].shape[1:] == (9, 9, 2)
     assert tf.function(network)(images)["offset_map"].shape == (1, 9, 9, 2)
-    with pytest.raises(UsageError, match=f"^{SIZE}uint8") as error:
-        network.predict(np.zeros((1, 64, 64, 3), np.uint8), verbose=0)
+    with pytest.raises(UsageError, match=f"^panoptic_deeplab{SIZE}uint8") as error:
+        network.keras_model.predict(np.zeros((1, 64, 64, 3), np.uint8), verbose=0)
     assert "\n" not in str(error.value)
 
 
 def test_folded_and_resized_networks_check_their_own_size(network: Any) -> None:
-    for other, size in ((fold_batch_norm(network), 33), (at_size(network, (49, 49), (3, 3)), 49)):
+    model = network.keras_model
+    for other, size in ((fold_batch_norm(model), 33), (at_size(model, (49, 49), (3, 3)), 49)):
         with pytest.raises(UsageError, match=rf"expected RGB images \[B, {size}, {size}, 3\]"):
             other(np.zeros((1, 64, 64, 3), np.uint8))
 

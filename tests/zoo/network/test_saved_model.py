@@ -13,8 +13,9 @@ import pytest
 
 import zoo
 from zoo.errors import ArchiveError, UsageError
-from zoo.network.load_check import compare_with_saved_model, equal_segments
-from zoo.network.saved_model import OUTPUTS, SavedModelNetwork
+from zoo.network.agreement import compare_with_saved_model, equal_segments
+from zoo.network.network import Network
+from zoo.network.saved_model import OUTPUTS
 from zoo.registry import Registry, load_registry
 
 NAME = "minicity/mobilenet_v3_small_os16"
@@ -50,15 +51,13 @@ def export(network: Any, folder: Path) -> None:
         upsample,
         upsample_offsets,
     )
-    from zoo.network.prediction import postprocess_options
 
-    crop = network.entry.evaluation.crop_size
-    options = postprocess_options(network.entry)
+    crop, options = network.entry.evaluation.crop_size, network.options
 
     class Exported(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.network = network.keras_model
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)], autograph=False)
         def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -130,7 +129,7 @@ def registry(own: Path) -> Registry:
 
 
 @pytest.fixture(scope="module")
-def saved_model(registry: Registry) -> SavedModelNetwork:
+def saved_model(registry: Registry) -> Network:
     return zoo.load("mine/good_os16", source="saved_model", registry=registry)
 
 
@@ -144,8 +143,8 @@ def image() -> np.ndarray:
     return image
 
 
-def test_every_output_has_its_documented_form(saved_model: SavedModelNetwork, image: np.ndarray) -> None:
-    outputs = saved_model.outputs(image)
+def test_every_output_has_its_documented_form(saved_model: Network, image: np.ndarray) -> None:
+    (outputs,) = saved_model.maps([image])
 
     assert tuple(outputs) == OUTPUTS
     channels = {"semantic_probs": (19,), "semantic_logits": (19,), "offset_map": (2,)}
@@ -158,7 +157,7 @@ def test_every_output_has_its_documented_form(saved_model: SavedModelNetwork, im
 
 
 def test_maps_have_the_contract_of_the_built_network(
-    saved_model: SavedModelNetwork, network: Any, image: np.ndarray
+    saved_model: Network, network: Any, image: np.ndarray
 ) -> None:
     crop = np.random.default_rng(0).integers(0, 256, (2, 257, 513, 3)).astype(np.uint8)
     expected, found = network(crop), saved_model(crop)
@@ -180,7 +179,7 @@ def test_maps_have_the_contract_of_the_built_network(
 
 
 def test_panoptic_map_is_that_of_the_built_network(
-    saved_model: SavedModelNetwork, network: Any, image: np.ndarray
+    saved_model: Network, network: Any, image: np.ndarray
 ) -> None:
     expected, found = network.predict_panoptic(image), zoo.predict_panoptic(saved_model, image)
 
@@ -195,13 +194,14 @@ def test_panoptic_map_is_that_of_the_built_network(
         assert theirs.score == pytest.approx(ours.score, abs=1e-3)
 
 
-@pytest.mark.parametrize("form", ["too large", "no batch", "no image", "halves", "scales"])
-def test_what_it_cannot_take_is_refused(saved_model: SavedModelNetwork, image: np.ndarray, form: str) -> None:
+@pytest.mark.parametrize("form", ["too large", "no batch", "no image", "halves", "keras", "scales"])
+def test_what_it_cannot_take_is_refused(saved_model: Network, image: np.ndarray, form: str) -> None:
     call, message = {
         "too large": (lambda: saved_model(np.zeros((1, 300, 513, 3), np.uint8)), "at most 257 x 513"),
         "no batch": (lambda: saved_model(image), r"\[batch, height, width, 3\]"),
-        "no image": (lambda: saved_model.outputs(image[..., 0]), r"one RGB image"),
+        "no image": (lambda: saved_model.predict(image[..., 0]), r"one RGB image"),
         "halves": (lambda: saved_model.predict_panoptic(image + 0.5), "whole numbers"),
+        "keras": (lambda: saved_model.keras_model, "has no Keras model"),
         "scales": (lambda: saved_model.predict_panoptic(image, scales=(0.5, 1)), "one scale"),
     }[form]
     with pytest.raises(UsageError, match=message) as caught:

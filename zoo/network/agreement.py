@@ -1,8 +1,8 @@
-"""How far a network that is built here agrees with the SavedModel published for the same entry."""
+"""Compares the network built here with the SavedModel published for the same entry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
 
 TOLERANCE = 1e-3
-"""Largest difference of a map, in its standard deviations, that rounding may explain.
+"""The largest difference of a map, in its standard deviations, that counts as rounding.
 
-In one environment rounding moves a map by about 1e-5; a published graph runs other kernels.
+Within one environment rounding moves a map by about 1e-5; a published graph runs other kernels.
 """
 
 BUNDLED_DATASET = "minicity"
@@ -25,7 +25,7 @@ BUNDLED_DATASET = "minicity"
 
 @dataclass(frozen=True)
 class MapAgreement:
-    """One of the network's maps.
+    """How far one of the network's maps differs.
 
     Attributes:
       max_difference: largest absolute difference.
@@ -45,7 +45,7 @@ class MapAgreement:
 
 @dataclass(frozen=True)
 class AgreementReport:
-    """What a built network and a SavedModel make of one image.
+    """How far a built network and a SavedModel agree on one image.
 
     Attributes:
       name: the entry.
@@ -53,10 +53,10 @@ class AgreementReport:
       image_size: (height, width) in px.
       saved_model: the SavedModel's folder.
       maps: by name, at stride 4.
-      equal_semantic: share of the pixels of equal class, 0..1.
-      equal_panoptic: share of the pixels of equal panoptic label.
-      equal_segments: the same where instances are numbered freely: one segment of the one map goes with one
-        of the other, of the same class, that shares the most pixels with it.
+      equal_semantic: share of pixels with equal class, 0..1.
+      equal_panoptic: share of pixels with equal panoptic label.
+      equal_segments: share of pixels in matched segments, whatever the instance numbers: each segment of one
+        map is matched with at most one of the other, of the same class, by the most shared pixels.
     """
 
     name: str
@@ -75,19 +75,13 @@ class AgreementReport:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
+        maps = {name: {**asdict(each), "relative": each.relative} for name, each in self.maps.items()}
         return {
             "entry": self.name,
             "image": self.image,
             "image_size": list(self.image_size),
             "saved_model": str(self.saved_model),
-            "maps": {
-                name: {
-                    "max_difference": each.max_difference,
-                    "standard_deviation": each.standard_deviation,
-                    "relative": each.relative,
-                }
-                for name, each in self.maps.items()
-            },
+            "maps": maps,
             "equal_semantic": self.equal_semantic,
             "equal_panoptic": self.equal_panoptic,
             "equal_segments": self.equal_segments,
@@ -117,7 +111,7 @@ class AgreementReport:
 def compare_with_saved_model(
     entry: Entry, *, registry: Registry, image_file: Path | None = None
 ) -> AgreementReport:
-    """Runs the network built from an entry's checkpoint, and its published SavedModel, on one image.
+    """Runs an entry's restored network and its published SavedModel on one image, and compares them.
 
     Args:
       entry: the registry's entry.
@@ -127,35 +121,35 @@ def compare_with_saved_model(
     Raises:
       ArchiveError: no SavedModel was published for the entry, or it cannot be loaded.
       DataError: the image cannot be read.
-      UsageError: it is larger than the crop.
-      ZooError: something could not be fetched, verified, or restored.
+      UsageError: the image is larger than the crop.
+      ZooError: something could not be fetched, verified or restored.
     """
     from zoo.fetch.fetcher import Fetcher
     from zoo.model.preprocess import MEAN_PIXEL
     from zoo.network.loading import load_entry
-    from zoo.network.saved_model import load_saved_model
+    from zoo.network.network import Network
+    from zoo.network.saved_model import SavedModelRuntime
 
     fetcher = Fetcher()
-    saved_model = load_saved_model(entry, fetcher)
+    runtime = SavedModelRuntime(entry, fetcher.saved_model(entry))
+    saved_model = Network(entry, runtime)
     name, image = _image(entry, registry, image_file, fetcher)
     network = load_entry(entry, fetcher.checkpoint(entry))
 
     height, width = image.shape[:2]
-    crop = entry.evaluation.crop_size
-    padded = np.full((1, *crop, 3), MEAN_PIXEL, np.float32)
+    padded = np.full((1, *entry.evaluation.crop_size, 3), MEAN_PIXEL, np.float32)
     padded[0, :height, :width] = image
     found = network(padded)
-    expected = saved_model(image[None])
     maps = {
         key: _map_agreement(values, np.asarray(found[key])[:, : values.shape[1], : values.shape[2]])
-        for key, values in expected.items()
+        for key, values in saved_model(image[None]).items()
     }
-    ours, theirs = network.predict_panoptic(image), saved_model.predict_panoptic(image)
+    ours, theirs = network.predict(image), saved_model.predict(image)
     return AgreementReport(
         name=entry.name,
         image=name,
         image_size=(height, width),
-        saved_model=saved_model.folder,
+        saved_model=runtime.folder,
         maps=maps,
         equal_semantic=float(np.mean(ours.semantic == theirs.semantic)),
         equal_panoptic=float(np.mean(ours.panoptic == theirs.panoptic)),
@@ -164,7 +158,7 @@ def compare_with_saved_model(
 
 
 def equal_segments(first: np.ndarray, second: np.ndarray, label_divisor: int) -> float:
-    """Returns the share of pixels in segments that go together, whatever their instance numbers.
+    """Returns the share of pixels in matched segments; see `AgreementReport.equal_segments`.
 
     Args:
       first: [H, W] int32, class * label_divisor + instance number.

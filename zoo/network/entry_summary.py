@@ -1,4 +1,4 @@
-"""What building an entry's network shows, beside what the registry declares of it."""
+"""The size of an entry's network, stage by stage, compared with what the registry declares."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BuiltEntry:
-    """The size of a built network, and the declared one.
+class EntrySummary:
+    """The size of a network as built and as declared.
 
     Attributes:
       name: the entry.
@@ -28,11 +28,11 @@ class BuiltEntry:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that is declared is as built."""
+        """Whether the network is as large as declared."""
         return all(built == declared for _, built, declared in self._compared() if declared is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as JSON values."""
+        """Returns the built size as JSON values."""
         summary = self.summary
         return {
             "input_size": list(summary.input_size),
@@ -60,17 +60,17 @@ class BuiltEntry:
         ]
 
 
-def summarize_entry(entry: Entry | Backbone) -> BuiltEntry:
-    """Returns the stages of an entry's network at its published crop; no checkpoint is needed.
+def summarize_entry(entry: Entry | Backbone) -> EntrySummary:
+    """Builds an entry's network at its published crop, without values, and returns its size.
 
     Raises:
-      UsageError: a network that cannot be built.
+      UsageError: the network cannot be built.
     """
     from zoo.model.summary import summarize_encoder, summarize_network
-    from zoo.network.loading import BACKBONE_INPUT_SIZE, BACKBONE_OUTPUT_STRIDE, encoder_settings
+    from zoo.network.building import BACKBONE_INPUT_SIZE, BACKBONE_OUTPUT_STRIDE, encoder_settings
 
     if entry.kind == "backbone":
         settings = encoder_settings(entry, BACKBONE_OUTPUT_STRIDE)
-        return BuiltEntry(entry.name, summarize_encoder(settings, BACKBONE_INPUT_SIZE), None, None)
+        return EntrySummary(entry.name, summarize_encoder(settings, BACKBONE_INPUT_SIZE), None, None)
     summary = summarize_network(entry.network, entry.evaluation.crop_size)
-    return BuiltEntry(entry.name, summary, entry.parameters, entry.multiply_adds)
+    return EntrySummary(entry.name, summary, entry.parameters, entry.multiply_adds)

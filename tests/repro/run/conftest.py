@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.fetch.fetcher import Fetcher
+from zoo.registry import load_registry
+from zoo.repro.datasets.opening import open_dataset
+from zoo.repro.datasets.predictions import write_predictions
+
+
+def files_of(folder: Path, image_id: str) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob(f"{image_id}*") if path.is_file()]
+    paths += [path for path in folder.rglob(f"{image_id}/*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def predicts_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], int]:
+    """Returns a function that predicts every image of an entry by `network.predict` as users do.
+
+    What is written of each prediction must equal the files of a run, byte for byte: panoptic and semantic
+    maps, masks and scores of instances. Returns the number of images.
+    """
+
+    def check(name: str, run: Path) -> int:
+        monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("ZOO_LOCK", str(tmp_path / "zoo.lock"))
+        registry = load_registry()
+        network = zoo.load(name, optimize=True)
+        dataset = open_dataset(registry.dataset(network.entry.dataset), None, Fetcher())
+        for index, image_id in enumerate(dataset.image_ids):
+            found = network.predict(dataset.load(index).image)
+            instances = SimpleNamespace(
+                labels=np.array([each.label for each in found.instances], np.int32),
+                score=np.array([each.score for each in found.instances], np.float32),
+            )
+            maps = {"panoptic": found.panoptic, "semantic": found.semantic}
+            write_predictions(tmp_path / "written", image_id, **maps, instances=instances, info=dataset.info)
+            written = files_of(run / "predictions", image_id)
+            assert len(written) >= 4
+            assert files_of(tmp_path / "written", image_id) == written, image_id
+        return len(dataset)
+
+    return check

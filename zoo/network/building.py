@@ -1,0 +1,110 @@
+"""Builds the Keras network that an entry declares, panoptic or an ImageNet backbone."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError
+from zoo.files.tensorflow import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.registry import Backbone, Entry
+
+BACKBONE_INPUT_SIZE = (225, 225)
+"""(height, width) in px of a backbone's images where none is asked for: about ImageNet's, one past 7 * 32."""
+BACKBONE_OUTPUT_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What a caller may choose about a network; see `zoo.load`."""
+
+    input_size: tuple[int, int] | None = None
+    precision: str = "float32"
+    optimize: bool = False
+    output_stride: int | None = None
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    device: str | None = None
+
+    def checked(self, entry: Entry | Backbone) -> NetworkOptions:
+        """Returns the options with the input size as two integers.
+
+        Raises:
+          UsageError: the input size is not two whole numbers of at least 2.
+        """
+        if self.input_size is None:
+            return self
+        try:
+            height, width = map(operator.index, self.input_size)
+        except (TypeError, ValueError):
+            height, width = 0, 0
+        if min(height, width) < 2:
+            raise UsageError(
+                f"{entry.name}: input_size: expected (height, width), two whole numbers of at least 2 px, "
+                f"found {self.input_size!r}"
+            )
+        return replace(self, input_size=(height, width))
+
+    def chosen(self) -> list[str]:
+        """Returns the names of the options that are not the default."""
+        return [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+
+
+def build_keras_model(
+    entry: Entry | Backbone, options: NetworkOptions, *, random_values: bool = True
+) -> keras.Model:
+    """Builds the Keras network of an entry.
+
+    Args:
+      entry: of the registry.
+      options: input size, precision and output stride are read.
+      random_values: False for kernels of zeros: cheaper, where a checkpoint follows.
+
+    Raises:
+      UsageError: a precision, input size or output stride that cannot be built.
+    """
+    import_tensorflow()
+    from zoo.model.decoders.panoptic_deeplab import build_encoder, build_network
+
+    stride, size = options.output_stride, options.input_size
+    settings: dict[str, Any] = {"precision": options.precision, "random_values": random_values}
+    if entry.kind == "backbone":
+        return build_encoder(encoder_settings(entry, stride or BACKBONE_OUTPUT_STRIDE), size, **settings)
+    if stride not in (None, entry.output_stride):
+        raise UsageError(
+            f"{entry.name}: output_stride: expected {entry.output_stride}, found {stride}; "
+            "only an ImageNet backbone can be given another one"
+        )
+    return build_network(entry.network, size or entry.evaluation.crop_size, **settings)
+
+
+def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
+    """Returns what `build_encoder` reads, with what an ImageNet checkpoint does not decide.
+
+    Raises:
+      UsageError: an output stride that is not 8, 16 or 32.
+    """
+    from zoo.registry.network_options import BackboneOptions, BatchNormOptions
+
+    if output_stride not in (8, 16, 32):
+        raise UsageError(f"{backbone.name}: output_stride: expected 8, 16 or 32, found {output_stride}")
+    architecture = backbone.network.backbone
+    options = BackboneOptions(
+        **architecture.model_dump(),
+        output_stride=output_stride,  # type: ignore[arg-type]
+        drop_path_keep_prob=1.0,
+        drop_path_schedule="constant",
+        low_level_endpoints="block_output" if architecture.name.startswith("mobilenet_v3") else None,
+    )
+    return SimpleNamespace(
+        backbone=options,
+        batch_norm=BatchNormOptions(epsilon=0.001, momentum=0.99),
+        train_crop_size=BACKBONE_INPUT_SIZE,
+    )

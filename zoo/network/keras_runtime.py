@@ -1,0 +1,189 @@
+"""A Keras network on its devices: raw images in, maps out, then predictions at the images' own size."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, compile_inference
+from zoo.model.images import check_images, checked_image
+from zoo.model.multiscale import MultiScaleNetwork
+from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.result import ImagePrediction
+from zoo.model.preprocess import entry_resized_size, network_input, padded_size
+from zoo.network.devices import describe
+
+if TYPE_CHECKING:
+    from zoo.model.postprocess.options import PostprocessOptions
+    from zoo.registry import Backbone, Entry
+
+Maps = dict[str, np.ndarray]
+
+_KEPT_SIZES = 4
+"""So many runtimes of other sizes, scales or mirroring are kept, with their compiled graphs."""
+
+
+class KerasRuntime:
+    """Runs a Keras network on one image per replica, resized and padded as the reference evaluates.
+
+    A graph is compiled at the first image. The network's variables are read at every call.
+
+    Attributes:
+      keras_model: the network, folded or not.
+      input_shape: (None, height, width, 3).
+      replicas: images that `maps` runs at once.
+      device: kind, replicas and names of the devices; empty where TensorFlow chooses.
+    """
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        entry: Entry | Backbone,
+        *,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        strategy: Any = None,
+    ) -> None:
+        """Prepares a network.
+
+        Args:
+          keras_model: of `zoo.model.decoders.panoptic_deeplab`.
+          entry: of the registry: how its evaluation resizes images.
+          scales: factors of the image size whose maps are averaged.
+          flip: whether to average with the maps of the mirrored image too.
+          strategy: the `tf.distribute.Strategy` in whose scope the network was made; None outside of one.
+        """
+        self.keras_model = keras_model
+        self.input_shape: tuple[int | None, ...] = keras_model.input_shape
+        self.replicas: int = strategy.num_replicas_in_sync if strategy else 1
+        self.device: dict[str, Any] = describe(strategy) if strategy else {}
+        self._entry: Any = entry
+        self._input_size: tuple[int, int] = (keras_model.input_shape[1], keras_model.input_shape[2])
+        self._scales = tuple(float(scale) for scale in scales)
+        self._flip = flip
+        self._strategy = strategy
+        self._other_sizes: OrderedDict[Any, KerasRuntime] = OrderedDict()
+        self._graphs: dict[np.dtype[Any], Callable[..., dict[str, tf.Tensor]]] = {}
+
+    def __call__(self, images: Any) -> dict[str, tf.Tensor]:
+        """Runs the network once, as Keras does, on a batch of images of its input size."""
+        remedies = ["use `predict_panoptic`, which takes one image of any size"]
+        if self._entry.kind == "backbone":
+            remedies = []
+        check_images(images, self.input_shape, self._entry.name, *remedies)
+        return self.keras_model(images)
+
+    checked = staticmethod(checked_image)
+
+    def keeping_size(self, raw_size: tuple[int, int], scales: Sequence[float], flip: bool) -> KerasRuntime:
+        """Returns the runtime whose input holds an image without shrinking it, unless the entry resizes all.
+
+        Its networks share this one's variables; the pooling window of ASPP slides over what is larger.
+        """
+        size, scales = self._input_size, tuple(float(scale) for scale in scales)
+        if not any(self._entry.evaluation.min_resize_value):
+            size = padded_size(raw_size, size, self._entry.output_stride)
+        key = (size, scales, bool(flip))
+        if key == (self._input_size, self._scales, self._flip):
+            return self
+        if key not in self._other_sizes:
+            model = self.keras_model
+            if size != self._input_size:
+                model = at_size(model, size, aspp_window(model))
+            self._other_sizes[key] = KerasRuntime(
+                model, self._entry, scales=scales, flip=flip, strategy=self._strategy
+            )
+            while len(self._other_sizes) > _KEPT_SIZES:
+                self._other_sizes.popitem(last=False)
+        self._other_sizes.move_to_end(key)
+        return self._other_sizes[key]
+
+    def maps(self, images: Sequence[np.ndarray]) -> list[Maps]:
+        """Returns the network's maps for each of at most `replicas` images; see `Network.maps`."""
+        inputs = [
+            (
+                image if image.dtype == np.uint8 else image.astype(np.float32),
+                np.array(self._resized_size(image.shape[:2]), np.int32),
+            )
+            for image in images
+        ]
+        if self.replicas == 1:
+            outputs = [self._graph(image.dtype)(*map(tf.constant, (image, size))) for image, size in inputs]
+        else:
+            outputs = self._on_all_replicas(inputs)
+        return [{name: values.numpy() for name, values in maps.items()} for maps in outputs]
+
+    def postprocess(
+        self, maps: Maps, raw_size: tuple[int, int], options: PostprocessOptions
+    ) -> ImagePrediction:
+        """Returns the prediction for an image of `raw_size` (height, width), at that size."""
+        scores = maps["semantic_probs" if self._averages else "semantic_logits"]
+        maps_of_image = scores, maps["center_heatmap"], maps["offset_map"]
+        if self._averages:
+            result = postprocess_full_resolution(*maps_of_image, options)
+        else:
+            result = postprocess(*maps_of_image, self._input_size, options)
+        return result.restored(self._resized_size(raw_size), raw_size)
+
+    @property
+    def _averages(self) -> bool:
+        return self._scales != (1.0,) or self._flip
+
+    def _resized_size(self, raw_size: tuple[int, ...]) -> tuple[int, int]:
+        return entry_resized_size((raw_size[0], raw_size[1]), self._entry.evaluation, self._input_size)
+
+    def _scope(self) -> Any:
+        return self._strategy.scope() if self._strategy else nullcontext()
+
+    @cached_property
+    def _forward(self) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+        with self._scope():
+            if self._averages:
+                predict: Any = MultiScaleNetwork(self.keras_model, self._scales, self._flip)
+            else:
+                predict = compile_inference(self.keras_model, fold=False)
+
+        def forward(image: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = predict(network_input(image, size, self._input_size)[None])
+            return {name: values[0] for name, values in outputs.items()}
+
+        return forward
+
+    def _graph(self, dtype: np.dtype[Any]) -> Callable[..., dict[str, tf.Tensor]]:
+        if dtype not in self._graphs:
+            signature = [tf.TensorSpec((None, None, 3), dtype), tf.TensorSpec((2,), tf.int32)]
+            predict = tf.function(self._forward, input_signature=signature, autograph=False)
+            with self._scope():
+                # Concrete: TensorFlow warns of a function that is made again and again, here for each size.
+                self._graphs[dtype] = predict.get_concrete_function()
+        return self._graphs[dtype]
+
+    @cached_property
+    def _replicated(self) -> Callable[..., Any]:
+        # Made here, as a replica must not enter the strategy's scope.
+        forward = self._forward
+
+        def on_replicas(images: Any, sizes: Any) -> Any:
+            return self._strategy.run(forward, args=(images, sizes))
+
+        return tf.function(on_replicas, reduce_retracing=True, autograph=False)
+
+    def _on_all_replicas(self, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, tf.Tensor]]:
+        # Every replica needs an image; the last batch repeats one and drops its maps.
+        filled = [*inputs, *[inputs[-1]] * (self.replicas - len(inputs))]
+        values = [
+            self._strategy.experimental_distribute_values_from_function(
+                lambda context, part=part: filled[context.replica_id_in_sync_group][part]
+            )
+            for part in (0, 1)
+        ]
+        result = self._replicated(*values)
+        local = {name: self._strategy.experimental_local_results(value) for name, value in result.items()}
+        return [{name: parts[i] for name, parts in local.items()} for i in range(len(inputs))]
