@@ -11,13 +11,12 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import DownloadError, VerificationError, cannot_write
-from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, Timeouts, retry_after_s
+from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
 from zoo.fetch.locations import HttpLocation
 from zoo.fetch.progress import Meter, ProgressCallback, StderrProgress
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
@@ -32,52 +31,35 @@ log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
-    """When to try again: exponential back-off with jitter, or as long as the server asks.
+class DownloadOptions:
+    """How downloads behave; the defaults suit people, tests bring their own clock.
 
     Attributes:
       attempts: how many failures in a row end the download.
       first_delay_s: the longest wait after the first failure; it doubles with each further one.
       longest_delay_s: no wait is longer, whatever the server asks for.
       progress_bytes: an attempt that brought at least so many new bytes starts the counting again.
+      timeouts_s: how long to wait for a connection, and for further bytes.
+      chunk_bytes: how much is read at a time.
+      sleep: waits so many seconds.
+      chance: gives a random number in [0, 1); it spreads clients that failed together.
     """
 
     attempts: int = 6
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0
     progress_bytes: int = 4 << 20
-
-    def delay_s(self, failures: int, retry_after_s: float | None, chance: float) -> float:
-        """Returns the seconds to wait after the given number of failures in a row.
-
-        Args:
-          failures: 1 after the first one.
-          retry_after_s: what the server asked for.
-          chance: a random number in [0, 1); it spreads clients that failed together.
-        """
-        if retry_after_s is not None:
-            return min(max(retry_after_s, 0.0), self.longest_delay_s)
-        longest = min(self.first_delay_s * 2.0 ** (failures - 1), self.longest_delay_s)
-        return longest * (0.5 + 0.5 * chance)
-
-
-@dataclass(frozen=True)
-class DownloadOptions:
-    """How downloads behave; the defaults suit people, tests bring their own clock.
-
-    Attributes:
-      retry: when to try again.
-      timeouts: how long to wait for a server.
-      chunk_bytes: how much is read at a time.
-      sleep: waits so many seconds.
-      chance: gives a random number in [0, 1).
-    """
-
-    retry: RetryPolicy = RetryPolicy()
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts_s: tuple[float, float] = (20.0, 60.0)
     chunk_bytes: int = 1 << 18
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
+
+    def delay_s(self, failures: int, retry_after_s: float | None) -> float:
+        """Returns the seconds to wait after so many failures in a row, or as long as the server asks."""
+        if retry_after_s is not None:
+            return min(max(retry_after_s, 0.0), self.longest_delay_s)
+        longest = min(self.first_delay_s * 2.0 ** (failures - 1), self.longest_delay_s)
+        return longest * (0.5 + 0.5 * self.chance())
 
 
 def download_path(location: HttpLocation, cache: Cache) -> Path:
@@ -102,7 +84,7 @@ def download(
     Args:
       location: where to ask for it.
       cache: where it goes.
-      expected: what it must be, as far as that is known.
+      expected: what it must be.
       options: retries and time-outs.
       progress: takes reports; None shows them on standard error.
       refresh: download even if it is there; the old file is replaced only by a checked one.
@@ -118,7 +100,7 @@ def download(
         meter = Meter(target.name, progress or StderrProgress())
         try:
             target.parent.mkdir(exist_ok=True)
-            with HttpTransport(options.timeouts) as http, Part(target, location.url) as part:
+            with HttpTransport() as http, Part(target, location.url) as part:
                 return _Download(location, part, http, meter, expected, options).run()
         except OSError as error:
             raise DownloadError(f"{location.url}: {cannot_write(target, error, SET_CACHE)}") from error
@@ -130,15 +112,10 @@ def download(
 
 
 def reread(location: HttpLocation, cache: Cache, name: str) -> None:
-    """Reads a downloaded file again, whole, if it is there; removes it if it is not that of its record.
-
-    Args:
-      location: where it came from.
-      cache: the cache.
-      name: the entry's name, for the message.
+    """Reads a downloaded file of the entry `name` again, whole, if it is there.
 
     Raises:
-      VerificationError: it was changed on disk.
+      VerificationError: it was changed on disk, and is removed.
     """
     target = download_path(location, cache)
     record = read_record(target) if target.is_file() else None
@@ -211,7 +188,7 @@ class _Download:
                     return
             except InterruptedTransferError as interruption:
                 self._part.pause()
-                if self._part.size_bytes - furthest >= self._options.retry.progress_bytes:
+                if self._part.size_bytes - furthest >= self._options.progress_bytes:
                     failures = 0
                 furthest = max(furthest, self._part.size_bytes)
                 failures += 1
@@ -220,8 +197,8 @@ class _Download:
                 self._wait(failures, interruption, no_network=no_network)
 
     def _wait(self, failures: int, interruption: InterruptedTransferError, *, no_network: bool) -> None:
-        retry = self._options.retry
-        if failures >= (min(2, retry.attempts) if no_network else retry.attempts):
+        most = self._options.attempts
+        if failures >= (min(2, most) if no_network else most):
             kept = self._part.size_bytes
             raise DownloadError(
                 f"{self._url}: {interruption.reason}"
@@ -229,7 +206,7 @@ class _Download:
                 + (f"; {readable_size(kept)} are kept and will be continued" if kept else "")
                 + ("; check the network connection" if no_network else "; try again later")
             ) from interruption
-        delay_s = retry.delay_s(failures, interruption.retry_after_s, self._options.chance())
+        delay_s = self._options.delay_s(failures, interruption.retry_after_s)
         level = logging.INFO if no_network else logging.WARNING
         log.log(level, "%s: %s; again in %.1f s", self._url, interruption.reason, delay_s)
         self._options.sleep(delay_s)
@@ -240,13 +217,12 @@ class _Download:
         headers = request_headers(part.state, self._url)
         if headers is None:
             return True
-        with self._http.ask(self._location, headers) as reply:
+        with self._http.ask(self._location, headers, self._options.timeouts_s) as reply:
             head = reply.head
             answer = read_answer(part.state if headers else None, head)
             status = f"the server answered {f'{head.status} {head.reason}'.strip()}"
             if answer is Answer.LATER:
-                wait_s = retry_after_s(head.retry_after, datetime.now(timezone.utc))
-                raise InterruptedTransferError(status, wait_s)
+                raise InterruptedTransferError(status, retry_after_s(head.retry_after))
             if answer is Answer.REFUSED:
                 advice = _ADVICE.get(head.status, "asking again is no use: check the URL")
                 raise DownloadError(f"{self._url}: {status}; {advice}")

@@ -11,9 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DownloadError
 
@@ -44,17 +42,17 @@ class InterruptedTransferError(Exception):
 
 @dataclass(frozen=True)
 class ReplyHead:
-    """What a server says before it sends a body.
+    """What a server says before it sends a body; what it does not declare is None.
 
     Attributes:
       status: the HTTP status code.
       reason: the status in words.
       range_start: first byte of the file that this body holds, if it is a part.
-      total_bytes: length of the whole file, if declared.
+      total_bytes: length of the whole file.
       etag: the validator of this version of the file.
       last_modified: the date of this version of the file.
       retry_after: the `Retry-After` header as it came.
-      digests: declared digests of the whole file in base64 by name: `crc32c` and `md5`.
+      digests: digests of the whole file in base64 by name: `crc32c` and `md5`.
     """
 
     status: int
@@ -68,18 +66,19 @@ class ReplyHead:
 
 
 def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead:
-    """Returns the parts of a reply's headers that matter for a download.
+    """Returns what matters for a download of a reply's headers.
 
     Args:
       status: the HTTP status code.
       reason: the status in words.
       headers: case-insensitive; repeated headers joined by commas, as HTTP allows.
     """
-    range_start, total_bytes = _content_range(headers.get("Content-Range"))
+    part = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
+    range_start, total_bytes = (_whole_number(part[1]), _whole_number(part[2])) if part else (None, None)
     if total_bytes is None and status == 200:
         # The length of what is stored wins: a server that declares two lengths is caught by counting.
-        stored = _whole_number(headers.get("x-goog-stored-content-length"))
-        total_bytes = stored if stored is not None else _whole_number(headers.get("Content-Length"))
+        lengths = (headers.get("x-goog-stored-content-length"), headers.get("Content-Length"))
+        total_bytes = next((size for size in map(_whole_number, lengths) if size is not None), None)
     return ReplyHead(
         status=status,
         reason=reason,
@@ -90,6 +89,10 @@ def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead
         retry_after=headers.get("Retry-After"),
         digests=declared_digests(headers.get("x-goog-hash", "")),
     )
+
+
+def _whole_number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
 def declared_digests(header: str) -> dict[str, str]:
@@ -109,35 +112,14 @@ def declared_digests(header: str) -> dict[str, str]:
     return found
 
 
-def retry_after_s(header: str | None, now: datetime) -> float | None:
+def retry_after_s(header: str | None) -> float | None:
     """Returns the seconds that a `Retry-After` header asks for, as a number or a date; None if neither."""
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
+    import urllib3
+
     try:
-        when = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        return urllib3.Retry().parse_retry_after(header or "")
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    return max((when - now).total_seconds(), 0.0)
-
-
-def _whole_number(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
-
-
-def _content_range(text: str | None) -> tuple[int | None, int | None]:
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", (text or "").strip())
-    return (_whole_number(match[1]), _whole_number(match[2])) if match else (None, None)
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """How long to wait for a server, in seconds."""
-
-    connect_s: float = 20.0
-    read_s: float = 60.0
 
 
 class HttpReply:
@@ -167,10 +149,9 @@ class HttpReply:
 class HttpTransport:
     """Asks web servers for files; one session of connections, with the proxies that `requests` finds."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self) -> None:
         import requests
 
-        self._timeouts = timeouts
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"zoo/{_version()}"
 
@@ -188,7 +169,9 @@ class HttpTransport:
         self._session.close()
 
     @contextmanager
-    def ask(self, location: HttpLocation, headers: Mapping[str, str]) -> Iterator[HttpReply]:
+    def ask(
+        self, location: HttpLocation, headers: Mapping[str, str], timeouts_s: tuple[float, float]
+    ) -> Iterator[HttpReply]:
         """Sends one GET request and gives the reply, whatever its status.
 
         Raises:
@@ -197,32 +180,22 @@ class HttpTransport:
         """
         import requests
 
+        url, failures = location.address, requests.exceptions
+        asked = {"Accept-Encoding": location.accept_encoding, **headers}
         try:
-            response = self._session.get(
-                location.address,
-                headers={"Accept-Encoding": location.accept_encoding, **headers},
-                stream=True,
-                timeout=(self._timeouts.connect_s, self._timeouts.read_s),
-            )
+            response = self._session.get(url, headers=asked, stream=True, timeout=timeouts_s)
+        except failures.SSLError as error:
+            raise DownloadError(
+                f"{url}: no trusted connection: {_cause(error)}; check this machine's date and certificates"
+            ) from error
+        except (failures.ConnectionError, failures.Timeout, failures.ChunkedEncodingError) as error:
+            raise InterruptedTransferError(_cause(error), unresolved=_is_unresolved(error)) from error
         except requests.RequestException as error:
-            _raise_unanswered(location.address, error)
+            raise DownloadError(f"{url}: {_cause(error)}; correct the URL") from error
         try:
             yield HttpReply(response)
         finally:
             response.close()
-
-
-def _raise_unanswered(url: str, error: requests.RequestException) -> NoReturn:
-    import requests
-
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    if isinstance(error, requests.exceptions.SSLError):
-        raise DownloadError(
-            f"{url}: no trusted connection: {_cause(error)}; check this machine's date and certificates"
-        ) from error
-    if isinstance(error, passing):
-        raise InterruptedTransferError(_cause(error), unresolved=_is_unresolved(error)) from error
-    raise DownloadError(f"{url}: {_cause(error)}; correct the URL") from error
 
 
 def _cause(error: BaseException) -> str:

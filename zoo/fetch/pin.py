@@ -17,7 +17,7 @@ from zoo.fetch.verify import Expectation
 from zoo.files.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from zoo.fetch.part import Record
+    from zoo.fetch.verify import Record
     from zoo.files.cache import Cache
 
 FILE_NAME = "zoo.lock"

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 WINDOW_S = 5.0
@@ -42,14 +42,7 @@ def silent(progress: Progress) -> None:
 
 
 class Meter:
-    """Measures a download and reports it a few times a second.
-
-    Args:
-      name: the file's name.
-      report: takes each report.
-      clock: seconds that only grow.
-      every_s: the shortest time between two reports.
-    """
+    """Measures the download of the file `name`, and calls `report` at most once in `every_s` seconds."""
 
     def __init__(
         self,
@@ -58,7 +51,6 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
         every_s: float = 0.1,
     ) -> None:
-        self._name = name
         self._report = report
         self._clock = clock
         self._every_s = every_s
@@ -68,9 +60,8 @@ class Meter:
 
     def start(self, done_bytes: int, total_bytes: int | None) -> None:
         """Begins an attempt; what is there already does not count as speed."""
-        self._samples.clear()
-        self._samples.append((self._clock(), done_bytes))
-        self._send(Progress(self._name, done_bytes, total_bytes, None, None))
+        self._samples = deque([(self._clock(), done_bytes)])
+        self._send(Progress(self._last.name, done_bytes, total_bytes, None, None))
 
     def at(self, done_bytes: int) -> None:
         """Takes in how many bytes are there now."""
@@ -79,26 +70,19 @@ class Meter:
         while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW_S:
             self._samples.popleft()
         if self._reported_at is None or now - self._reported_at >= self._every_s:
-            self._send(self._measured(done_bytes, now))
+            self._send(self._measured(now))
 
     def end(self) -> None:
         """Reports for the last time, if anything was reported."""
-        if self._reported_at is None:
-            return
-        done_bytes = self._samples[-1][1] if self._samples else self._last.done_bytes
-        final = self._measured(done_bytes, self._clock())
-        self._send(
-            Progress(
-                final.name, final.done_bytes, final.total_bytes, final.bytes_per_s, final.seconds_left, True
-            )
-        )
+        if self._reported_at is not None:
+            self._send(replace(self._measured(self._clock()), ended=True))
 
-    def _measured(self, done_bytes: int, now: float) -> Progress:
-        first_s, first_bytes = self._samples[0] if self._samples else (now, done_bytes)
+    def _measured(self, now: float) -> Progress:
+        (first_s, first_bytes), (_, done_bytes) = self._samples[0], self._samples[-1]
         rate = (done_bytes - first_bytes) / (now - first_s) if now > first_s else None
         total = self._last.total_bytes
         left = (total - done_bytes) / rate if rate and total is not None else None
-        return Progress(self._name, done_bytes, total, rate, left)
+        return Progress(self._last.name, done_bytes, total, rate, left)
 
     def _send(self, progress: Progress) -> None:
         self._last = progress
@@ -127,27 +111,23 @@ class StderrProgress:
         stream = self._stream or sys.stderr
         if stream.isatty():
             self._show_bar(progress, stream)
-        else:
-            self._show_line(progress, stream)
+            return
+        now = self._clock()
+        if progress.ended or self._line_at is None or now - self._line_at >= self._every_s:
+            self._line_at = None if progress.ended else now
+            print(describe(progress), file=stream, flush=True)
 
     def _show_bar(self, progress: Progress, stream: TextIO) -> None:
+        from rich import progress as rich_progress
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.progress import Progress as Bar
 
         if self._bar is None:
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
+            self._bar = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description}"),
+                rich_progress.BarColumn(),
+                rich_progress.DownloadColumn(),
+                rich_progress.TransferSpeedColumn(),
+                rich_progress.TimeRemainingColumn(),
                 console=Console(file=stream),
             )
             self._task = self._bar.add_task(progress.name, total=progress.total_bytes)
@@ -156,13 +136,6 @@ class StderrProgress:
         if progress.ended:
             self._bar.stop()
             self._bar = None
-
-    def _show_line(self, progress: Progress, stream: TextIO) -> None:
-        now = self._clock()
-        if not progress.ended and self._line_at is not None and now - self._line_at < self._every_s:
-            return
-        self._line_at = None if progress.ended else now
-        print(describe(progress), file=stream, flush=True)
 
 
 def describe(progress: Progress) -> str:

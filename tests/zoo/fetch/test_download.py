@@ -14,14 +14,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from zoo.errors import DownloadError, VerificationError, ZooError
-from zoo.fetch.download import DownloadOptions, RetryPolicy, download, download_path
-from zoo.fetch.http import Timeouts
+from zoo.fetch.download import DownloadOptions, download, download_path
 from zoo.fetch.locations import HttpLocation, locate
 from zoo.fetch.progress import Meter, Progress, silent
 from zoo.fetch.verify import Expectation, Record, read_record
@@ -41,8 +39,9 @@ class Client:
         self.part = self.target.with_name("model.tar.gz.part")
         self.waits: list[float] = []
         self.options = DownloadOptions(
-            retry=RetryPolicy(attempts=4, progress_bytes=1 << 30),
-            timeouts=Timeouts(connect_s=600, read_s=600),
+            attempts=4,
+            progress_bytes=1 << 30,
+            timeouts_s=(600, 600),
             chunk_bytes=1 << 13,
             sleep=self.waits.append,
             chance=lambda: 0.5,
@@ -170,7 +169,7 @@ def test_a_server_that_always_stops_ends_in_an_error_and_a_part(server: Any, cli
 def test_attempts_that_bring_something_are_not_counted(server: Any, client: Client) -> None:
     url = server.put("/model.tar.gz", BODY, always=server.stop_after(20_000))
     client.options = DownloadOptions(
-        retry=RetryPolicy(attempts=2, progress_bytes=20_000), sleep=client.waits.append, chance=lambda: 0.5
+        attempts=2, progress_bytes=20_000, sleep=client.waits.append, chance=lambda: 0.5
     )
     assert client.fetch(url).sha256 == SHA256
     assert client.waits == [0.75] * 9
@@ -178,9 +177,7 @@ def test_attempts_that_bring_something_are_not_counted(server: Any, client: Clie
 
 def test_a_server_that_always_starts_again_makes_no_progress(server: Any, client: Client) -> None:
     url = server.put("/model.tar.gz", BODY, always=server.whole(stop=50_000))
-    client.options = DownloadOptions(
-        retry=RetryPolicy(attempts=3, progress_bytes=1), sleep=client.waits.append
-    )
+    client.options = DownloadOptions(attempts=3, progress_bytes=1, sleep=client.waits.append)
     with pytest.raises(DownloadError, match="3 times in a row"):
         client.fetch(url)
     # The first attempt brought something new; the others only brought the same again.
@@ -236,7 +233,7 @@ def test_a_part_is_continued_by_date_where_there_is_no_tag(server: Any, client: 
 
 def test_a_part_that_was_complete_only_has_to_land(server: Any, client: Client) -> None:
     url = server.put("/model.tar.gz", BODY, always=server.stop_after(60_000))
-    client.options = DownloadOptions(retry=RetryPolicy(attempts=1))
+    client.options = DownloadOptions(attempts=1)
     with pytest.raises(DownloadError):
         client.fetch(url)
     client.part.write_bytes(BODY)
@@ -338,14 +335,13 @@ def test_a_server_that_is_not_there(server: Any, client: Client) -> None:
 def test_a_server_that_falls_silent(server: Any, client: Client) -> None:
     given_up = threading.Event()
     url = server.put("/model.tar.gz", BODY, server.silent_until(given_up))
-    patience = SimpleNamespace(connect_s=600, read_s=0.3)
 
     def wait(seconds: float) -> None:
         client.waits.append(seconds)
-        patience.read_s = 600
+        object.__setattr__(client.options, "timeouts_s", (600, 600))
         given_up.set()
 
-    client.options = DownloadOptions(timeouts=patience, sleep=wait)
+    client.options = DownloadOptions(timeouts_s=(600, 0.3), sleep=wait)
     assert client.fetch(url).sha256 == SHA256
     assert len(client.waits) == 1
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import ArchiveError, DownloadError, VerificationError, ZooError
-from zoo.fetch.download import DownloadOptions, RetryPolicy
+from zoo.fetch.download import DownloadOptions
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
@@ -66,7 +66,7 @@ class Home:
 
     folder: Path
     options: DownloadOptions = field(
-        default_factory=lambda: DownloadOptions(retry=RetryPolicy(attempts=2), sleep=lambda _: None)
+        default_factory=lambda: DownloadOptions(attempts=2, sleep=lambda _: None)
     )
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zoo.errors import ArchiveError, VerificationError
-from zoo.fetch.download import DownloadOptions, RetryPolicy
+from zoo.fetch.download import DownloadOptions
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
 from zoo.fetch.progress import silent
@@ -82,7 +82,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.cache = Cache(folder / "cache")
         self.lock = folder / "zoo.lock"
-        options = DownloadOptions(retry=RetryPolicy(attempts=2), sleep=lambda _: None)
+        options = DownloadOptions(attempts=2, sleep=lambda _: None)
         self.fetcher: Any = Fetcher(self.cache, self.lock, silent, options)
 
     def fetch(self, url: str) -> Any:
