@@ -142,82 +142,78 @@ def _alone(location: HttpLocation, cache: Cache) -> AbstractContextManager[None]
     return cache.holding("downloads", location.download_name.parent.name, taken)
 
 
+@dataclass(frozen=True)
 class _Download:
     """One download: asks, writes, checks, and tries again within the policy."""
 
-    def __init__(
-        self,
-        location: HttpLocation,
-        part: Part,
-        http: HttpTransport,
-        meter: Meter,
-        expected: Expectation,
-        options: DownloadOptions,
-    ) -> None:
-        self._url = location.url
-        self._location = location
-        self._part = part
-        self._http = http
-        self._meter = meter
-        self._expected = expected
-        self._options = options
+    location: HttpLocation
+    part: Part
+    http: HttpTransport
+    meter: Meter
+    expected: Expectation
+    options: DownloadOptions
+
+    @property
+    def url(self) -> str:
+        """The file's URL as the user knows it."""
+        return self.location.url
 
     def run(self) -> Record:
         """Returns the record of the landed file."""
         for last_try in (False, True):
             self._transfer()
-            found = self._part.digests()
-            wrong = declared_difference(self._part.declared, found)
+            found = self.part.digests()
+            wrong = declared_difference(self.part.declared, found)
             # What came in one piece, or what the server vouches for, would come again just the same.
-            may_change = wrong is not None or (self._part.pieced and not self._part.declared)
-            wrong = wrong or self._expected.difference(found.bytes, found.sha256)
+            may_change = wrong is not None or (self.part.pieced and not self.part.declared)
+            wrong = wrong or self.expected.difference(found)
             if wrong is None:
-                return self._part.land()
-            self._part.discard()
+                return self.part.land()
+            self.part.discard()
             if last_try or not may_change:
                 break
-            log.warning("%s: %s; downloading it again", self._url, wrong)
-        raise VerificationError(f"{self._url}: {wrong}; nothing was kept")
+            log.warning("%s: %s; downloading it again", self.url, wrong)
+        raise VerificationError(f"{self.url}: {wrong}; nothing was kept")
 
     def _transfer(self) -> None:
-        failures, furthest = 0, self._part.size_bytes
+        failures, furthest = 0, self.part.size_bytes
         begun_bytes = furthest
         while True:
             try:
                 if self._ask():
                     return
             except InterruptedTransferError as interruption:
-                self._part.pause()
-                if self._part.size_bytes - furthest >= self._options.progress_bytes:
+                self.part.pause()
+                if self.part.size_bytes - furthest >= self.options.progress_bytes:
                     failures = 0
-                furthest = max(furthest, self._part.size_bytes)
+                furthest = max(furthest, self.part.size_bytes)
                 failures += 1
                 # Without a network, waiting is of no use; one that breaks off in the middle may come back.
                 no_network = interruption.unresolved and furthest == begun_bytes
                 self._wait(failures, interruption, no_network=no_network)
 
     def _wait(self, failures: int, interruption: InterruptedTransferError, *, no_network: bool) -> None:
-        most = self._options.attempts
+        most = self.options.attempts
         if failures >= (min(2, most) if no_network else most):
-            kept = self._part.size_bytes
+            kept = self.part.size_bytes
             raise DownloadError(
-                f"{self._url}: {interruption.reason}"
+                f"{self.url}: {interruption.reason}"
                 + ("" if no_network else f", {failures} times in a row")
                 + (f"; {readable_size(kept)} are kept and will be continued" if kept else "")
                 + ("; check the network connection" if no_network else "; try again later")
             ) from interruption
-        delay_s = self._options.delay_s(failures, interruption.retry_after_s)
+        delay_s = self.options.delay_s(failures, interruption.retry_after_s)
         level = logging.INFO if no_network else logging.WARNING
-        log.log(level, "%s: %s; again in %.1f s", self._url, interruption.reason, delay_s)
-        self._options.sleep(delay_s)
+        log.log(level, "%s: %s; again in %.1f s", self.url, interruption.reason, delay_s)
+        self.options.sleep(delay_s)
 
     def _ask(self) -> bool:
         """Sends one request and takes in the reply; returns whether all bytes are there now."""
-        part = self._part
-        headers = request_headers(part.state, self._url)
+        part = self.part
+        headers = request_headers(part.state, self.url)
         if headers is None:
             return True
-        with self._http.ask(self._location, headers, self._options.timeouts_s) as reply:
+        with self.http.ask(self.location, headers, self.options.timeouts_s) as reply:
             head = reply.head
             answer = read_answer(part.state if headers else None, head)
             status = f"the server answered {f'{head.status} {head.reason}'.strip()}"
@@ -225,19 +221,22 @@ class _Download:
                 raise InterruptedTransferError(status, retry_after_s(head.retry_after))
             if answer is Answer.REFUSED:
                 advice = _ADVICE.get(head.status, "asking again is no use: check the URL")
-                raise DownloadError(f"{self._url}: {status}; {advice}")
+                raise DownloadError(f"{self.url}: {status}; {advice}")
             if answer is Answer.FORGET:
-                log.info("%s: the file changed since the download was interrupted; starting again", self._url)
+                log.info(
+                    "%s: the file changed since the download was interrupted; starting again",
+                    self.url,
+                )
                 part.discard()
             elif answer is not Answer.COMPLETE:
                 self._take_in(reply, append=answer is Answer.APPEND)
         return answer is not Answer.FORGET
 
     def _take_in(self, reply: HttpReply, *, append: bool) -> None:
-        part, expected, declared = self._part, self._expected, reply.head.total_bytes
+        part, expected, declared = self.part, self.expected, reply.head.total_bytes
         if None not in (expected.pinned_bytes, declared) and declared != expected.bytes:
             raise VerificationError(
-                f"{self._url}: expected {expected.bytes} bytes, the server declares {declared} "
+                f"{self.url}: expected {expected.bytes} bytes, the server declares {declared} "
                 f"(expected by {expected.origin}); {expected.remedy}"
             )
         part.open(reply.head, append=append)
@@ -245,10 +244,10 @@ class _Download:
         total = part.state.total_bytes
         limit = expected.pinned_bytes if total is None else total
         self._check_space(limit)
-        self._meter.start(part.size_bytes, limit)
-        for chunk in reply.chunks(self._options.chunk_bytes):
+        self.meter.start(part.size_bytes, limit)
+        for chunk in reply.chunks(self.options.chunk_bytes):
             part.write(chunk)
-            self._meter.at(part.size_bytes)
+            self.meter.at(part.size_bytes)
             if limit is not None and part.size_bytes > limit:
                 came = part.size_bytes
                 part.discard()
@@ -258,12 +257,12 @@ class _Download:
             raise InterruptedTransferError(f"the server declares {total} bytes and sent {part.size_bytes}")
 
     def _check_space(self, total_bytes: int | None) -> None:
-        folder = self._part.target.parent
-        needed = (total_bytes or 0) - self._part.size_bytes
+        folder = self.part.target.parent
+        needed = (total_bytes or 0) - self.part.size_bytes
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise DownloadError(
-                f"{self._url}: needs {readable_size(needed)} in {folder}, {readable_size(free)} are free; "
+                f"{self.url}: needs {readable_size(needed)} in {folder}, {readable_size(free)} are free; "
                 f"{os.strerror(errno.ENOSPC).lower()}: try `zoo cache prune`"
             )
 

@@ -207,7 +207,7 @@ class Fetcher:
         else:
             path = location.file(self.cache)
             record = Record.of(path, remote.url, digest_file(path))
-            if wrong := expected.difference(record.bytes, record.sha256):
+            if wrong := expected.difference(record):
                 raise VerificationError(f"{remote.url}: {wrong}")
         try:
             unpacked = unpack_into_cache(path, record.sha256, kind, self.cache)

@@ -31,11 +31,9 @@ class LockedFile:
 
     Attributes:
       url: as the registry has it.
-      sha256: digest in hexadecimal.
+      sha256: digest in hexadecimal; `crc32c` and `md5` are in base64, as the storage service writes them.
       bytes: its length.
       first_seen: the day, ISO 8601.
-      crc32c: digest in base64, as the storage service writes it.
-      md5: digest in base64.
       etag: the server's validator, if it sent one.
     """
 
@@ -141,11 +139,7 @@ class LockFile:
         )
 
     def record(self, seen: LockedFile, *, accept: bool = False) -> LockedFile:
-        """Records a file at first sight, and returns what is recorded.
-
-        Args:
-          seen: the file as it is now.
-          accept: record it in place of what was recorded.
+        """Records a file as it is now at first sight, or if `accept`, and returns what is recorded.
 
         Raises:
           VerificationError: another file was recorded for this URL.

@@ -190,8 +190,7 @@ class Part:
             os.fsync(stream.fileno())
         found = self.digests()
         self.path.replace(self.target)
-        versions = {"etag": self.state.etag, "last_modified": self.state.last_modified}
-        record = Record.of(self.target, self.url, found, **versions)
+        record = Record.of(self.target, self.url, found, self.state.etag, self.state.last_modified)
         write_json(record_path(self.target), asdict(record), remedy=SET_CACHE)
         record_path(self.path).unlink(missing_ok=True)
         return record

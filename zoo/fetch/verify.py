@@ -6,7 +6,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
@@ -108,13 +108,13 @@ class Expectation:
         """The length that a server may declare, if no other is accepted."""
         return self.bytes if self.pinned else None
 
-    def difference(self, found_bytes: int, found_sha256: str) -> str | None:
+    def difference(self, found: Digests) -> str | None:
         """Returns what differs in words, or None if nothing does."""
         parts = []
-        if self.bytes is not None and self.bytes != found_bytes:
-            parts.append(f"expected {self.bytes} bytes, found {found_bytes}")
-        if self.sha256 is not None and self.sha256.lower() != found_sha256:
-            parts.append(f"expected sha256 {self.sha256.lower()}, found {found_sha256}")
+        if self.bytes is not None and self.bytes != found.bytes:
+            parts.append(f"expected {self.bytes} bytes, found {found.bytes}")
+        if self.sha256 is not None and self.sha256.lower() != found.sha256:
+            parts.append(f"expected sha256 {self.sha256.lower()}, found {found.sha256}")
         return f"{', '.join(parts)} (expected by {self.origin}); {self.remedy}" if parts else None
 
 
@@ -133,38 +133,29 @@ def declared_difference(declared: Mapping[str, str], found: Digests) -> str | No
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Digests):
     """What is known of a file; kept as JSON beside it, where it was downloaded.
 
     Attributes:
       url: where it came from.
-      sha256: digest in hexadecimal; `crc32c` and `md5` are in base64, as the storage service writes them.
-      bytes: its length.
       etag: the server's validator, if it sent one; likewise `last_modified`.
       fetched: when it was downloaded, ISO 8601 in UTC.
       mtime_ns: the file's time stamp then; another one means that somebody wrote to it.
     """
 
     url: str
-    sha256: str
-    bytes: int
-    crc32c: str
-    md5: str
     etag: str | None
     last_modified: str | None
     fetched: str
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path, url: str, digests: Digests, **validators: str | None) -> Record:
+    def of(
+        cls, path: Path, url: str, digests: Digests, etag: str | None = None, last_modified: str | None = None
+    ) -> Record:
         """Returns the record of a file as it is now."""
-        return cls(
-            **asdict(digests),
-            **{"etag": None, "last_modified": None, **validators},
-            url=url,
-            fetched=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            mtime_ns=path.stat().st_mtime_ns,
-        )
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(*astuple(digests), url, etag, last_modified, now, path.stat().st_mtime_ns)
 
 
 def record_path(target: Path) -> Path:
@@ -198,7 +189,7 @@ def recognise(url: str, target: Path, expected: Expectation) -> Record | None:
             record = None
     difference: str | None = "it was changed on disk"
     if record is not None and record.url == url:
-        difference = expected.difference(record.bytes, record.sha256)
+        difference = expected.difference(record)
         if difference is None:
             touch(record_path(target))
             return record

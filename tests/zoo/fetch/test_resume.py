@@ -189,9 +189,9 @@ def test_differences_name_expected_and_found() -> None:
     assert base64.b64decode(found.crc32c) == bytes.fromhex("e3069283")
     assert declared_difference({"crc32c": found.crc32c, "md5": found.md5}, found) is None
     assert "md5 AAAA" in (declared_difference({"md5": "AAAA"}, found) or "")
-    assert Expectation(found.sha256.upper(), 9).difference(9, found.sha256) is None
-    assert Expectation(None, None).difference(9, found.sha256) is None
-    wrong = Expectation("0" * 64, 8, origin="the registry").difference(9, found.sha256) or ""
+    assert Expectation(found.sha256.upper(), 9).difference(found) is None
+    assert Expectation(None, None).difference(found) is None
+    wrong = Expectation("0" * 64, 8, origin="the registry").difference(found) or ""
     assert "expected 8 bytes, found 9" in wrong
     assert found.sha256 in wrong
     assert "the registry" in wrong
