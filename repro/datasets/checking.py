@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import track
-
 from zoo.errors import DataError
+from zoo.files.progress import Progress
 from zoo.repro.datasets.opening import open_dataset
 
 if TYPE_CHECKING:
@@ -76,19 +74,14 @@ def _wrong(
             return str(error)
         return None
 
-    with ThreadPoolExecutor(threads) as pool:
-        problems = track(
-            pool.map(problem, image_ids),
-            "checking images",
-            total=len(image_ids),
-            console=Console(stderr=True),
-            disable=not (bar and sys.stderr.isatty()),
-        )
-        return {
-            image_id: reason
-            for image_id, reason in zip(image_ids, problems, strict=True)
-            if reason is not None
-        }
+    found = {}
+    show = bar and sys.stderr.isatty()
+    with ThreadPoolExecutor(threads) as pool, Progress("images", len(image_ids), show=show) as progress:
+        for image_id, reason in zip(image_ids, pool.map(problem, image_ids), strict=True):
+            progress.advance()
+            if reason is not None:
+                found[image_id] = reason
+    return found
 
 
 @dataclass(frozen=True)

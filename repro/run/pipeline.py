@@ -11,9 +11,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
+from zoo.files.progress import Progress
 from zoo.network.loading import load_entry
 from zoo.repro.datasets.predictions import write_predictions
-from zoo.repro.run.progress import Progress
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Pipeline:
             while waiting and len(reading) < replicas * _AHEAD:
                 reading.append(self._reader.submit(self._read, index[waiting.popleft()]))
 
-        with Progress(total=len(image_ids), done=len(done), scores=self._scores) as progress:
+        with Progress("images", len(image_ids), done=len(done), note=self._so_far) as progress:
             while waiting or reading or finishing:
                 read_ahead()
                 batch = [reading.popleft().result() for _ in range(min(replicas, len(reading)))]
@@ -126,6 +126,10 @@ class Pipeline:
                 ):
                     finishing.popleft().result()
                     progress.advance()
+
+    def _so_far(self) -> str:
+        pq, miou = self._scores.so_far()
+        return f"PQ {pq:.1f}, mIoU {miou:.1f} so far"
 
     def _read(self, index: int) -> Sample:
         with self._timed("read_s"):

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from zoo.errors import DownloadError, VerificationError, cannot_write
 from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
 from zoo.fetch.locations import HttpLocation
-from zoo.fetch.progress import Meter, ProgressCallback, StderrProgress
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
 from zoo.fetch.verify import Expectation, Record, declared_difference, digest_file, read_record, recognise
 from zoo.files.cache import SET_CACHE, remove
+from zoo.files.progress import Progress
 from zoo.files.words import readable_size
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class DownloadOptions:
       chunk_bytes: how much is read at a time.
       sleep: waits so many seconds.
       chance: gives a random number in [0, 1); it spreads clients that failed together.
+      show_progress: whether to show on standard error how far a download is.
     """
 
     attempts: int = 6
@@ -53,6 +54,7 @@ class DownloadOptions:
     chunk_bytes: int = 1 << 18
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
+    show_progress: bool = True
 
     def delay_s(self, failures: int, retry_after_s: float | None) -> float:
         """Returns the seconds to wait after so many failures in a row, or as long as the server asks."""
@@ -72,7 +74,6 @@ def download(
     cache: Cache,
     expected: Expectation = Expectation(),  # noqa: B008 - frozen
     options: DownloadOptions = DownloadOptions(),
-    progress: ProgressCallback | None = None,
     refresh: bool = False,
 ) -> Record:
     """Makes sure that a file of the web is in the cache, whole and as expected.
@@ -85,8 +86,7 @@ def download(
       location: where to ask for it.
       cache: where it goes.
       expected: what it must be.
-      options: retries and time-outs.
-      progress: takes reports; None shows them on standard error.
+      options: retries, time-outs, and whether to show how far it is.
       refresh: download even if it is there; the old file is replaced only by a checked one.
 
     Raises:
@@ -97,15 +97,13 @@ def download(
     with _alone(location, cache):
         if not refresh and (record := recognise(location.url, target, expected)) is not None:
             return record
-        meter = Meter(target.name, progress or StderrProgress())
         try:
             target.parent.mkdir(exist_ok=True)
             with HttpTransport() as http, Part(target, location.url) as part:
-                return _Download(location, part, http, meter, expected, options).run()
+                return _Download(location, part, http, expected, options).run()
         except OSError as error:
             raise DownloadError(f"{location.url}: {cannot_write(target, error, SET_CACHE)}") from error
         finally:
-            meter.end()
             # A folder with nothing in it tells a user nothing.
             with contextlib.suppress(OSError):
                 target.parent.rmdir()
@@ -149,7 +147,6 @@ class _Download:
     location: HttpLocation
     part: Part
     http: HttpTransport
-    meter: Meter
     expected: Expectation
     options: DownloadOptions
 
@@ -244,14 +241,16 @@ class _Download:
         total = part.state.total_bytes
         limit = expected.pinned_bytes if total is None else total
         self._check_space(limit)
-        self.meter.start(part.size_bytes, limit)
-        for chunk in reply.chunks(self.options.chunk_bytes):
-            part.write(chunk)
-            self.meter.at(part.size_bytes)
-            if limit is not None and part.size_bytes > limit:
-                came = part.size_bytes
-                part.discard()
-                raise InterruptedTransferError(f"the server declares {limit} bytes and sent {came} or more")
+        name, done, show = part.target.name, part.size_bytes, self.options.show_progress
+        with Progress(name, limit, done=done, amount=readable_size, show=show) as progress:
+            for chunk in reply.chunks(self.options.chunk_bytes):
+                part.write(chunk)
+                progress.at(part.size_bytes)
+                if limit is not None and part.size_bytes > limit:
+                    came = part.size_bytes
+                    part.discard()
+                    sent = f"the server declares {limit} bytes and sent {came} or more"
+                    raise InterruptedTransferError(sent)
         part.pause()
         if total is not None and part.size_bytes < total:
             raise InterruptedTransferError(f"the server declares {total} bytes and sent {part.size_bytes}")

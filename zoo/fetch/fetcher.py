@@ -24,7 +24,6 @@ from zoo.files.cache import Cache
 from zoo.files.words import readable_size
 
 if TYPE_CHECKING:
-    from zoo.fetch.progress import ProgressCallback
     from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, RemoteFile
 
 
@@ -108,20 +107,17 @@ class Fetcher:
     Args:
       cache: where to; None for the default one.
       lock: the lock file; None for `ZOO_LOCK`, `zoo.lock` in the working directory, or the cache's.
-      progress: takes reports of a download; None shows them on standard error.
-      options: retries and time-outs.
+      options: retries, time-outs, and whether to show how far a download is.
     """
 
     def __init__(
         self,
         cache: Cache | None = None,
         lock: Path | None = None,
-        progress: ProgressCallback | None = None,
         options: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
     ) -> None:
         self.cache = cache or Cache()
         self._pins = LockFile(choose_lock_path(self.cache.root, lock), self.cache)
-        self._progress = progress
         self._options = options
 
     def checkpoint(self, entry: Entry | Backbone) -> Fetched:
@@ -202,7 +198,7 @@ class Fetcher:
             seen = self._pins.expectation(remote.url, name)
             expected = seen if seen.known else expected
         if isinstance(location, HttpLocation):
-            record = download(location, self.cache, expected, self._options, self._progress, refresh=accept)
+            record = download(location, self.cache, expected, self._options, refresh=accept)
             path = download_path(location, self.cache)
         else:
             path = location.file(self.cache)

@@ -29,7 +29,7 @@ def holding(path: Path, taken: str, *, wait: bool = False, remedy: str = GIVE_OU
     """
     from filelock import FileLock, Timeout
 
-    with writing(path, remedy):
+    with writing(path.parent, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:

@@ -12,7 +12,7 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def readable_size(size_bytes: int) -> str:
+def readable_size(size_bytes: float) -> str:
     """Returns a size in powers of 1000.
 
     >>> readable_size(999), readable_size(9_696_695)

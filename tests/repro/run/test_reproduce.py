@@ -149,7 +149,7 @@ def test_only_the_record_is_on_stdout(whole: Whole) -> None:
     )
     assert whole.record["timings"]["images_computed"] == IMAGES
     assert all(line.startswith("zoo: ") for line in whole.done.stderr.splitlines()), whole.done.stderr
-    assert f"{IMAGES}/{IMAGES} images" in whole.done.stderr
+    assert f"zoo: images: {IMAGES} of {IMAGES}" in whole.done.stderr
 
 
 def test_the_record_says_where_its_numbers_come_from(whole: Whole) -> None:

@@ -119,8 +119,7 @@ def test_a_place_that_cannot_be_written(zoo_call: Call, one_line: Call, tmp_path
     message = one_line(
         zoo_call("reproduce", NAME, "--limit", 1, "--out", tmp_path / "file"), 3, after_progress=True
     )
-    assert str(tmp_path / "file" / FOLDER) in message
-    assert "cannot write " in message
+    assert f"cannot write {tmp_path / 'file'}: " in message
     assert "--out" in message
 
 

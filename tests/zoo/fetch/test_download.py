@@ -12,7 +12,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ import pytest
 from zoo.errors import DownloadError, VerificationError, ZooError
 from zoo.fetch.download import DownloadOptions, download, download_path
 from zoo.fetch.locations import HttpLocation, locate
-from zoo.fetch.progress import Meter, Progress, silent
 from zoo.fetch.verify import Expectation, Record, read_record
 from zoo.files.cache import Cache
+from zoo.files.progress import Progress
 
 BODY = random.Random(1).randbytes(200_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -52,13 +51,12 @@ class Client:
         url: str,
         sha256: str | None = None,
         size: int | None = None,
-        progress: Any = silent,
         refresh: bool = False,
     ) -> Record:
         location = locate(url)
         assert isinstance(location, HttpLocation)
         expected = Expectation(sha256, size)
-        return download(location, self.cache, expected, self.options, progress, refresh)
+        return download(location, self.cache, expected, self.options, refresh)
 
     def left(self) -> list[str]:
         """Returns the names of all downloads and their parts on disk."""
@@ -279,11 +277,11 @@ def test_bytes_are_kept_as_they_are_stored(server: Any, client: Client) -> None:
 def test_progress_goes_to_standard_error(
     server: Any, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client.fetch(server.put("/model.tar.gz", BODY), progress=None)
+    client.fetch(server.put("/model.tar.gz", BODY))
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[0] == "model.tar.gz: 0 B of 200.0 kB"
-    assert err.splitlines()[-1].startswith("model.tar.gz: 200.0 kB of 200.0 kB, ")
+    assert err.splitlines()[0].startswith("zoo: model.tar.gz: 8.")
+    assert err.splitlines()[-1].startswith("zoo: model.tar.gz: 200.0 kB of 200.0 kB")
 
 
 def test_a_body_without_a_declared_length(server: Any, client: Client) -> None:
@@ -425,15 +423,16 @@ def test_another_length_than_pinned_is_refused_before_the_download(server: Any, 
 def test_an_interruption_keeps_what_is_there(
     server: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo.fetch.download.Meter", partial(Meter, every_s=0))
     url = server.put("/model.tar.gz", BODY)
 
-    def interrupt(progress: Progress) -> None:
-        if progress.done_bytes > 50_000 and not progress.ended:
+    def interrupt(progress: Progress, done_bytes: int) -> None:
+        if done_bytes > 50_000:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        client.fetch(url, progress=interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "at", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.fetch(url)
     assert client.left() == PART
     kept = client.part.read_bytes()
     assert 50_000 < len(kept) < len(BODY)
@@ -503,12 +502,11 @@ def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess
 FETCH = """
     import sys
     from pathlib import Path
-    from zoo.fetch.download import download
-    from zoo.fetch.progress import silent
+    from zoo.fetch.download import DownloadOptions, download
     from zoo.fetch.locations import locate
     from zoo.files.cache import Cache
     url, cache = sys.argv[1:]
-    print(download(locate(url), Cache(Path(cache)), progress=silent).sha256)
+    print(download(locate(url), Cache(Path(cache)), options=DownloadOptions(show_progress=False)).sha256)
 """
 
 

@@ -17,7 +17,6 @@ from zoo.errors import ArchiveError, DownloadError, VerificationError, ZooError
 from zoo.fetch.download import DownloadOptions
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
-from zoo.fetch.progress import silent
 from zoo.files.cache import Cache
 from zoo.files.contents import entries, prune
 
@@ -75,7 +74,7 @@ class Home:
 
     @property
     def fetcher(self) -> Any:
-        return Fetcher(self.cache, self.lock, silent, self.options)
+        return Fetcher(self.cache, self.lock, self.options)
 
     def checkpoint(self, remote: RemoteFile) -> Any:
         return self.fetcher.checkpoint(Entry(remote))

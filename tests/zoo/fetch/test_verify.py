@@ -15,7 +15,6 @@ from zoo.errors import ArchiveError, VerificationError
 from zoo.fetch.download import DownloadOptions
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
-from zoo.fetch.progress import silent
 from zoo.files.cache import Cache
 from zoo.files.contents import entries, prune
 
@@ -83,7 +82,7 @@ class Home:
         self.cache = Cache(folder / "cache")
         self.lock = folder / "zoo.lock"
         options = DownloadOptions(attempts=2, sleep=lambda _: None)
-        self.fetcher: Any = Fetcher(self.cache, self.lock, silent, options)
+        self.fetcher: Any = Fetcher(self.cache, self.lock, options)
 
     def fetch(self, url: str) -> Any:
         return self.fetcher.checkpoint(Entry(RemoteFile(url)))

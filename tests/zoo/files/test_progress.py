@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from zoo.files.progress import Progress
+from zoo.files.words import readable_size
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(arrived: list[tuple[float, int]], total: int | None, done: int = 0) -> list[str]:
+    """Returns the lines of a download of which `arrived` says after how many seconds how much is there."""
+    clock, stream = Clock(), io.StringIO()
+    shown = Progress("a.gz", total, done=done, amount=readable_size, stream=stream, clock=clock)
+    with shown as progress:
+        for seconds, size_bytes in arrived:
+            clock.now += seconds
+            progress.at(size_bytes)
+    return stream.getvalue().splitlines()
+
+
+def test_lines_now_and_then_where_there_is_no_terminal() -> None:
+    assert lines([(1, second * 1_000_000) for second in range(1, 41)], 40_000_000) == [
+        "zoo: a.gz: 1.0 MB of 40.0 MB, 1.0 MB/s, 39 s left",
+        "zoo: a.gz: 16.0 MB of 40.0 MB, 1.0 MB/s, 24 s left",
+        "zoo: a.gz: 31.0 MB of 40.0 MB, 1.0 MB/s, 9 s left",
+        "zoo: a.gz: 40.0 MB of 40.0 MB, 1.0 MB/s",
+    ]
+
+
+def test_what_was_there_before_is_not_speed() -> None:
+    assert lines([(1, 700)], 1000, done=600) == ["zoo: a.gz: 700 B of 1.0 kB, 100 B/s, 3 s left"]
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    slow_then_fast = [(1.0, count) for count in range(1, 41)] + [(1.0, 40 + 50 * n) for n in range(1, 41)]
+    assert lines(slow_then_fast, None)[-1] == "zoo: a.gz: 2.0 kB, 50 B/s"
+
+
+def test_lines_are_few() -> None:
+    assert len(lines([(0.001, count) for count in range(1, 1000)], None)) == 2
+
+
+def test_unknown_lengths_are_not_guessed() -> None:
+    assert lines([(1, 1500)], None) == ["zoo: a.gz: 1.5 kB, 1.5 kB/s"]
+
+
+def test_nothing_is_said_of_what_never_started() -> None:
+    assert lines([], 1000) == []
+
+
+def test_an_interruption_says_nothing_more(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> None:
+        with Progress("images", 30, clock=Clock()) as progress:
+            progress.at(1)
+            progress.at(2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert capsys.readouterr().err == "zoo: images: 1 of 30\n"
+
+
+def test_images_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress("images", 5000, done=1999, note=lambda: "PQ 1.0 so far", clock=clock) as progress:
+        clock.now += 0.8
+        progress.advance()
+    expected = "zoo: images: 2,000 of 5,000, 1.25/s, 2400 s left, PQ 1.0 so far\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("images", 2, show=False) as progress:
+        progress.advance()
+        progress.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream, clock = Terminal(), Clock()
+    with Progress("[a].gz", 40_000_000, amount=readable_size, stream=stream, clock=clock) as progress:
+        clock.now += 1
+        progress.at(10_000_000)
+        clock.now += 1
+        progress.at(40_000_000)
+    assert "[a].gz" in stream.getvalue()
+    assert "40.0 MB of 40.0 MB, 20.0 MB/s" in stream.getvalue()
