@@ -1,13 +1,13 @@
-"""Why the internal and the official number of one run differ: one rule changed at a time.
+"""Explains why the internal and the official number of one run differ, by changing one rule at a time.
 
-Everything comes from the run's folder: the record, and the per-image statistics of which both numbers are
-made. The last step must arrive at the number that the official script itself has written; what remains is
+Everything comes from the run's folder: the record, and the per-image statistics from which both numbers are
+computed. The last step must arrive at the number that the official script itself wrote; what remains is
 reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ from zoo.metrics.pq_rules import (
     sum_in_order,
 )
 from zoo.metrics.segments import ImageSegments
-from zoo.reports.explain.waterfall import Walk, Waterfall, mean_of_present
-from zoo.repro.records.record import read_record
+from zoo.reports.explain.waterfall import Change, Waterfall, mean_of_present, take_apart
+from zoo.reports.runs import Run, open_run
+from zoo.repro.records.claim_words import HEADLINE_METRICS, metric_title
 from zoo.repro.records.run_folder import open_run_folder
 from zoo.repro.records.schema import MEASURE_AGAIN
 from zoo.repro.records.statistics import part_of
@@ -122,62 +123,75 @@ def explain(path: Path) -> Explanation:
       DataError: no record, no official numbers in it, no per-image statistics beside it, or those of another
         run.
     """
-    record = read_record(path)
-    pairs = _pairs(record, path)
-    folder = open_run_folder(path)
-    sums = _Sums(folder.read_statistics(folder.all_images_of(record)), folder.images)
+    run = open_run(path)
+    pairs = _pairs(run)
+    folder = open_run_folder(run.path)
+    sums = _Sums(folder.read_statistics(folder.all_images_of(run.record)), folder.images)
     waterfalls = []
     if "pq" in pairs:
-        waterfalls.append(_explain_pq(record, sums, pairs["pq"]))
-    if "miou" in pairs and sums.has_official_miou:
-        waterfalls.append(_explain_miou(record, sums, pairs["miou"]))
-    scripts = _official(record).get("scripts", {})
+        start = sums.metrics["pq"].compute()
+        names = _check_same_run(run, sums, "pq", start.pq)
+        steps = _pq_steps(sums, _official(run).get("processes", 1))
+        waterfalls.append(take_apart("pq", pairs["pq"], names, start.pq_per_class, steps))
+    if "miou" in pairs and "official_miou" in sums.metrics:
+        start = sums.metrics["miou"].compute()
+        names = _check_same_run(run, sums, "miou", start.miou)
+        steps = _miou_steps(sums, has_script="miou" not in _official(run))
+        waterfalls.append(take_apart("miou", pairs["miou"], names, start.iou_per_class, steps))
+    scripts = _official(run).get("scripts", {})
     return Explanation(
-        entry=record["entry"],
-        images=record["images"],
-        images_in_dataset=record["images_in_dataset"],
+        entry=run.entry,
+        images=run.record["images"],
+        images_in_dataset=run.record["images_in_dataset"],
         waterfalls=tuple(waterfalls),
         ap=dict(zip(("internal", "official"), pairs["ap"], strict=True)) if "ap" in pairs else {},
         ap_note=next((_AP_NOTES[name] for name in scripts if name in _AP_NOTES), _AP_OF_OTHERS),
     )
 
 
-def _official(record: Mapping[str, Any]) -> dict[str, Any]:
+def _official(run: Run) -> dict[str, Any]:
     """Returns what the record says about the official scripts."""
-    found: dict[str, Any] = record.get("official_scripts") or {}
+    found: dict[str, Any] = run.record.get("official_scripts") or {}
     return found
 
 
-def _pairs(record: Mapping[str, Any], path: Path) -> dict[str, tuple[float, float]]:
+def _pairs(run: Run) -> dict[str, tuple[float, float]]:
     """Returns metric -> internal and official value, where there are both."""
-    internal, official = (record["metrics"].get(evaluator) or {} for evaluator in ("internal", "official"))
-    pairs = {
-        metric: (internal[metric], official[metric])
-        for metric in ("pq", "miou", "ap")
-        if internal.get(metric) is not None and official.get(metric) is not None
-    }
+    pairs = {}
+    for metric in HEADLINE_METRICS:
+        internal, official = run.value("internal", metric), run.value("official", metric)
+        if internal is not None and official is not None:
+            pairs[metric] = internal, official
     if "pq" not in pairs and "miou" not in pairs:
-        reason = _official(record).get("skipped") or _official(record).get("failed")
+        reason = _official(run).get("skipped") or _official(run).get("failed")
         reason = reason or "the record has no official ones; run again on data with the original annotations"
-        raise DataError(f"{path}: nothing to compare the internal numbers with: {reason}")
+        raise DataError(f"{run.path}: nothing to compare the internal numbers with: {reason}")
     return pairs
 
 
 _KINDS: dict[str, type[PanopticQuality] | type[MeanIoU]] = {
     "pq": PanopticQuality,
     "miou": MeanIoU,
+    # With crowd pixels.
     "official_miou": MeanIoU,
 }
 
 
 class _Sums:
-    """What both waterfalls need of the images, without the rest of their statistics."""
+    """What both waterfalls need of the images, without the rest of their statistics.
+
+    Attributes:
+      where: the folder of the statistics.
+      segments: of each image.
+      metrics: those of `_KINDS` that were counted, over all images.
+      thing_class_ids: of the data set.
+    """
 
     def __init__(self, statistics: Iterable[Mapping[str, np.ndarray]], where: Path) -> None:
         self.where = where
         self.segments: list[ImageSegments] = []
+        self.metrics: dict[str, Any] = {}
         self.thing_class_ids: list[int] = []
-        self._metrics: dict[str, Any] = {}
         for arrays in statistics:
             if "segments/gt_id" not in arrays:
                 raise DataError(
@@ -188,35 +202,28 @@ class _Sums:
             self.segments.append(ImageSegments.from_arrays(part_of(arrays, "segments")))
             self.thing_class_ids = arrays["ap/thing_class_ids"].tolist()
             for name, kind in _KINDS.items():
-                part = part_of(arrays, name)
-                if not part:
-                    continue
-                metric = kind.from_arrays(part)
-                if name in self._metrics:
-                    self._metrics[name].merge(metric)
-                else:
-                    self._metrics[name] = metric
+                if part := part_of(arrays, name):
+                    metric = kind.from_arrays(part)
+                    if self.metrics.setdefault(name, metric) is not metric:
+                        self.metrics[name].merge(metric)
 
-    @property
-    def quality(self) -> PanopticQuality:
-        """The internal metric."""
-        quality: PanopticQuality = self._metrics["pq"]
-        return quality
 
-    @property
-    def ignore_label(self) -> int:
-        """The class that stands for void; it may lie outside of the classes."""
-        return self.quality.ignore_label
-
-    @property
-    def has_official_miou(self) -> bool:
-        """Whether crowd pixels were counted too."""
-        return "official_miou" in self._metrics
-
-    def mean_iou(self, name: str) -> MeanIoU:
-        """Returns `miou`, the internal metric, or `official_miou`, with crowd pixels."""
-        mean_iou: MeanIoU = self._metrics[name]
-        return mean_iou
+def _check_same_run(run: Run, sums: _Sums, metric: str, found: float) -> list[str]:
+    """Checks that the statistics are of the run, and returns its classes by train id."""
+    recorded, num_classes = run.value("internal", metric), sums.metrics["pq"].num_classes
+    if found != recorded:
+        raise DataError(
+            f"{sums.where}: the statistics there give {metric_title(metric)} {found:.6f}, expected the "
+            f"record's {recorded:.6f}; the record is of another run, make both again"
+        )
+    key = "iou" if metric == "miou" else metric
+    names = list(run.per_class("internal", key))
+    if len(names) != num_classes:
+        raise DataError(
+            f"{run.path}: per_class.internal.{key}: expected {num_classes} classes, as the statistics have, "
+            f"found {len(names)}; {MEASURE_AGAIN}"
+        )
+    return names
 
 
 # ---- panoptic quality ----
@@ -261,86 +268,68 @@ _ARITHMETIC = (
 )
 
 
-def _explain_pq(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
-    num_classes = sums.quality.num_classes
-    recomputed = sums.quality.compute()
-    _check_same_run("PQ", recomputed.pq, pair[0], sums.where)
-    walk = Walk(_class_names(record, "pq", sums), recomputed.pq, recomputed.pq_per_class)
+def _pq_steps(sums: _Sums, processes: int) -> Iterator[Change]:
+    """Yields the rules of panoptic quality, each with the metric after its change.
+
+    Args:
+      sums: the images.
+      processes: how many processes of the script shared the images; each adds up its own. A record that does
+        not say it is taken as of one, and the last digits may then remain unexplained.
+    """
+    num_classes, things = sums.metrics["pq"].num_classes, sums.thing_class_ids
     counts: list[ImageCounts] = []
     for rule, meaning, rules in PQ_RULES:
         counts = [
-            count_image(image, rules, num_classes=num_classes, thing_class_ids=sums.thing_class_ids)
+            count_image(image, rules, num_classes=num_classes, thing_class_ids=things)
             for image in sums.segments
         ]
         per_class = product_of_means(sum_exactly(counts))
-        walk.step(rule, meaning, mean_of_present(per_class), per_class)
-    # Each process of the script adds up its own images. A record that does not say how many there were is
-    # taken as of one; what that is off by, in the last digits, is shown as not explained.
-    per_class = quotient_of_sums(sum_in_order(counts, _official(record).get("processes", 1)))
-    walk.step(*_ARITHMETIC, 100 * mean_in_order(per_class), 100 * per_class)
-    return walk.waterfall("pq", pair)
+        yield rule, meaning, mean_of_present(per_class), per_class
+    per_class = quotient_of_sums(sum_in_order(counts, processes))
+    yield *_ARITHMETIC, 100 * mean_in_order(per_class), 100 * per_class
 
 
 # ---- mean IoU ----
 
 
-def _explain_miou(record: Mapping[str, Any], sums: _Sums, pair: tuple[float, float]) -> Waterfall:
-    start = sums.mean_iou("miou").compute()
-    _check_same_run("mIoU", start.miou, pair[0], sums.where)
-    walk = Walk(_class_names(record, "iou", sums), start.miou, start.iou_per_class)
-    with_crowd = sums.mean_iou("official_miou").compute()
-    walk.step(
+def _miou_steps(sums: _Sums, *, has_script: bool) -> Iterator[Change]:
+    """Yields the rules of mean IoU, each with the metric after its change.
+
+    Args:
+      sums: the images.
+      has_script: whether a script measures mean IoU, whose arithmetic is a rule too.
+    """
+    with_crowd = sums.metrics["official_miou"].compute()
+    # The class that stands for void may lie outside of the classes.
+    void = sums.metrics["pq"].ignore_label
+    yield (
         "crowd pixels count",
         "pixels of crowd regions count with their class; the internal ground truth has them as void",
         with_crowd.miou,
         with_crowd.iou_per_class,
     )
-    iou = _without(with_crowd.iou_per_class, sums.ignore_label)
-    walk.step(
+    iou = _without(with_crowd.iou_per_class, void)
+    yield (
         "void is no class",
         "the class of void is left out of the mean; in the internal one it is, with 0, where it is predicted",
         mean_of_present(iou),
         iou,
     )
-    if "miou" not in _official(record):
+    if has_script:
         intersections = np.diagonal(with_crowd.confusion)
         unions = with_crowd.confusion.sum(axis=0) + with_crowd.confusion.sum(axis=1) - intersections
         iou = np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=unions > 0)
-        iou = _without(iou, sums.ignore_label)
-        walk.step(
+        iou = _without(iou, void)
+        yield (
             "the script's arithmetic",
             "classes are added up in the script's order, in float64, and made percent at the end",
             100 * mean_in_order(iou),
             100 * iou,
         )
-    return walk.waterfall("miou", pair)
 
 
-# ---- both ----
-
-
-def _check_same_run(title: str, found: float, recorded: float, where: Path) -> None:
-    if found != recorded:
-        raise DataError(
-            f"{where}: the statistics there give {title} {found:.6f}, expected the record's {recorded:.6f}; "
-            "the record is of another run, make both again"
-        )
-
-
-def _class_names(record: Mapping[str, Any], metric: str, sums: _Sums) -> list[str]:
-    """Returns the classes of the record, by train id; as many as the statistics have."""
-    names = list((record.get("per_class") or {}).get("internal", {}).get(metric, ()))
-    if len(names) != sums.quality.num_classes:
-        raise DataError(
-            f"{sums.where.parent / 'record.json'}: per_class.internal.{metric}: "
-            f"expected {sums.quality.num_classes} classes, as the statistics have, found {len(names)}; "
-            f"{MEASURE_AGAIN}"
-        )
-    return names
-
-
-def _without(per_class: np.ndarray, ignore_label: int) -> np.ndarray:
+def _without(per_class: np.ndarray, void: int) -> np.ndarray:
     """Returns the values with the class that stands for void absent, where it is one of the classes."""
     values = per_class.copy()
-    values[ignore_label : ignore_label + 1] = np.nan
+    values[void : void + 1] = np.nan
     return values

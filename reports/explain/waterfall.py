@@ -1,13 +1,17 @@
-"""The way of a metric from one value to another, one rule changed at a time, and what each class adds."""
+"""The way of a metric from its internal to its official value, in steps that add up, class by class."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.repro.records.claim_words import metric_title
+
+Change = tuple[str, str, float, np.ndarray]
+"""A rule, its meaning, and after its change: the metric's value, and its classes' [C], NaN where absent."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +64,43 @@ class Waterfall:
         return self.official - self.steps[-1].value
 
 
-class Walk:
-    """Collects steps, each with the worth of every class."""
+def take_apart(
+    metric: str,
+    pair: tuple[float, float],
+    class_names: Sequence[str],
+    per_class: np.ndarray,
+    changes: Iterable[Change],
+) -> Waterfall:
+    """Returns the way of a metric, with the worth of every class in each step.
 
-    def __init__(self, class_names: list[str], start: float, per_class: np.ndarray) -> None:
-        """Begins at the internal metric and its classes' values, [C], NaN where absent; in percent."""
-        self._names = class_names
-        self._start = self._per_class(per_class)
-        self._value, self._shares = start, _shares(per_class)
-        self._steps: list[Step] = []
+    Args:
+      metric: `pq` or `miou`.
+      pair: its internal and its official value, in percent.
+      class_names: the classes, by train id.
+      per_class: [C], the classes' internal values in percent, NaN where absent.
+      changes: the rules, in the order in which they are changed.
+    """
+    steps: list[Step] = []
+    value, shares = pair[0], _shares(per_class)
+    for rule, meaning, new_value, new_per_class in changes:
+        moved = (_shares(new_per_class) - shares).tolist()
+        steps.append(
+            Step(
+                rule=rule,
+                meaning=meaning,
+                value=new_value,
+                worth=new_value - value,
+                shares=dict(zip(class_names, moved, strict=True)),
+                per_class=_named(class_names, new_per_class),
+            )
+        )
+        value, shares = new_value, _shares(new_per_class)
+    return Waterfall(metric, pair[0], _named(class_names, per_class), tuple(steps), pair[1])
 
-    def step(self, rule: str, meaning: str, value: float, per_class: np.ndarray) -> None:
-        """Adds a rule: the metric after the change, and its classes' values, [C], NaN where absent."""
-        shares = _shares(per_class)
-        moved = dict(zip(self._names, (shares - self._shares).tolist(), strict=True))
-        self._steps.append(Step(rule, meaning, value, value - self._value, moved, self._per_class(per_class)))
-        self._value, self._shares = value, shares
 
-    def waterfall(self, metric: str, pair: tuple[float, float]) -> Waterfall:
-        """Returns the steps up to now, between the internal and the official value that were recorded."""
-        return Waterfall(metric, pair[0], self._start, tuple(self._steps), pair[1])
-
-    def _per_class(self, values: np.ndarray) -> dict[str, float | None]:
-        named = zip(self._names, values.tolist(), strict=True)
-        return {name: None if math.isnan(value) else value for name, value in named}
+def _named(class_names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    named = zip(class_names, values.tolist(), strict=True)
+    return {name: None if math.isnan(value) else value for name, value in named}
 
 
 def mean_of_present(per_class: np.ndarray) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 
 from zoo.errors import DataError
+from zoo.reports.explain.step_tables import STEP_COLUMNS, headline, step_rows
 from zoo.reports.explain.steps import explain
-from zoo.reports.explain.tables import STEP_COLUMNS, headline, step_rows
 from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.page.elements import details, note, part, scroll, table
 from zoo.reports.page.markup import Markup, join, tag

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zoo.reports.explain.step_tables import points
 from zoo.reports.explain.steps import Explanation
-from zoo.reports.explain.tables import points
 from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.page.axis import round_ticks
 from zoo.reports.page.markup import Markup, tag

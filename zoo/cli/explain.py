@@ -39,7 +39,7 @@ def explain(
     """
     check_svg_name(picture)
     from zoo.files.atomic import write_atomically
-    from zoo.reports.explain import tables as explain_tables
+    from zoo.reports.explain import step_tables
     from zoo.reports.explain.steps import explain as explain_run
     from zoo.reports.page import waterfall_svg
     from zoo.reports.runs import open_run
@@ -50,6 +50,6 @@ def explain(
     if as_json or form == "json":
         print_json(explanation.to_json())
     elif form == "markdown":
-        sys.stdout.write(explain_tables.markdown(explanation, per_class=per_class))
+        sys.stdout.write(step_tables.markdown(explanation, per_class=per_class))
     else:
-        console().print(explain_tables.terminal(explanation, per_class=per_class))
+        console().print(step_tables.terminal(explanation, per_class=per_class))

@@ -21,8 +21,8 @@ from zoo.errors import DataError
 from zoo.files.json_files import write_json
 from zoo.metrics.segments import OfficialTruth
 from zoo.model.postprocess.instances import Instances
+from zoo.reports.explain.step_tables import class_table, markdown, points, step_rows, terminal
 from zoo.reports.explain.steps import AP_OF_CITYSCAPES, AP_OF_COCO, PQ_RULES, Explanation, explain
-from zoo.reports.explain.tables import class_table, markdown, points, step_rows, terminal
 from zoo.reports.explain.waterfall import Step, Waterfall
 from zoo.reports.page.waterfall_svg import draw
 from zoo.repro.coco.classes import COCO
@@ -311,7 +311,7 @@ def test_the_command_in_every_format(zoo_call: Call, minicity_run: Path, tmp_pat
 def test_it_needs_no_tensorflow(minicity_run: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from zoo.reports.explain.steps import explain; "
-        "explain(Path(sys.argv[1])); import zoo.reports.explain.tables, zoo.reports.page.waterfall_svg; "
+        "explain(Path(sys.argv[1])); import zoo.reports.explain.step_tables, zoo.reports.page.waterfall_svg; "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(minicity_run)], check=True, cwd=tmp_path)

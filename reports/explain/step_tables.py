@@ -1,4 +1,4 @@
-"""The explanation of a run's two numbers as tables: for a terminal, and in Markdown."""
+"""Tables that explain a run's two numbers, for a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def class_table(waterfall: Waterfall) -> tuple[tuple[str, ...], list[tuple[str, 
     percent, its part, and what each rule (by number) adds to that, in percentage points of the mean.
     """
     shares = {name: [step.shares[name] for step in waterfall.steps] for name in waterfall.per_class}
-    shown = [name for name, parts in shares.items() if any(abs(part) >= _SHOWN_SHARE for part in parts)]
+    shown = [name for name, parts in shares.items() if max(map(abs, parts)) >= _SHOWN_SHARE]
     shown.sort(key=lambda name: -abs(sum(shares[name])))
     rules = [
         index
@@ -54,23 +54,12 @@ def class_table(waterfall: Waterfall) -> tuple[tuple[str, ...], list[tuple[str, 
         if any(abs(shares[name][index]) >= _SHOWN_SHARE for name in shown)
     ]
     official = waterfall.steps[-1].per_class
-    rows = [
-        (
-            name,
-            _percent(waterfall.per_class[name]),
-            _percent(official[name]),
-            points(sum(shares[name])),
-            *(points(shares[name][index]) for index in rules),
-        )
-        for name in shown
-    ]
-    header = (
-        "Class",
-        "Internal",
-        "Official",
-        "Points of the mean",
-        *(f"Rule {index + 1}" for index in rules),
-    )
+    rows = []
+    for name in shown:
+        values = (_percent(waterfall.per_class[name]), _percent(official[name]))
+        parts = (points(shares[name][index]) for index in rules)
+        rows.append((name, *values, points(sum(shares[name])), *parts))
+    header = ("Class", "Internal", "Official", "Points of the mean", *(f"Rule {i + 1}" for i in rules))
     others = len(shares) - len(shown)
     return (
         header,
@@ -87,11 +76,6 @@ def ap_line(explanation: Explanation) -> str:
     return f"AP {internal:.3f} internal, {official:.3f} official: {explanation.ap_note}."
 
 
-def same_line() -> str:
-    """Returns one line with the rules of panoptic quality that are the same in both."""
-    return f"PQ, the same in both: {'; '.join(SAME_IN_BOTH)}."
-
-
 def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
     """Returns the explanation as Markdown."""
     parts = []
@@ -104,7 +88,7 @@ def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
                 parts.append(aligned_text(header, rows, header[1:]))
             parts += [others] if others else []
         if waterfall.metric == "pq":
-            parts.append(same_line())
+            parts.append(f"PQ, the same in both: {'; '.join(SAME_IN_BOTH)}.")
     parts += [ap_line(explanation)] if explanation.ap else []
     return "\n\n".join(parts) + "\n"
 
@@ -118,26 +102,17 @@ def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
 
     shown: list[Any] = []
     for waterfall in explanation.waterfalls:
-        title = Text(headline(explanation, waterfall))
         rows = [
             [Text(cell, "dim" if row[0] and float(row[2]) == 0 else "") for cell in row]
             for row in step_rows(waterfall)
         ]
-        left_out = STEP_COLUMNS[-1:]
-        shown.append(
-            fitted_table(
-                STEP_COLUMNS, rows, _NUMBERS, title=title, title_justify="left", leave_out_first=left_out
-            )
-        )
+        options: dict[str, Any] = {"leave_out_first": STEP_COLUMNS[-1:], "title_justify": "left"}
+        title = Text(headline(explanation, waterfall))
+        shown.append(fitted_table(STEP_COLUMNS, rows, _NUMBERS, title=title, **options))
         if per_class:
             header, classes, others = class_table(waterfall)
-            caption = Text(others) if others else None
-            left_out = header[:0:-1]
-            shown.append(
-                fitted_table(
-                    header, classes, header[1:], whole=header, caption=caption, leave_out_first=left_out
-                )
-            )
+            options = {"leave_out_first": header[:0:-1], "caption": Text(others) if others else None}
+            shown.append(fitted_table(header, classes, header[1:], whole=header, **options))
     shown += [Text(ap_line(explanation))] if explanation.ap else []
     return Group(*shown)
 
