@@ -16,6 +16,8 @@ from zoo.files.tensorflow import import_tensorflow
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB = 0, 2
+# Label maps are runs of equal bytes: the fastest level already makes them small, and no filter helps.
+_COMPRESSION_LEVEL = 1
 # Signature, and the whole first chunk.
 _HEADER_BYTES = 33
 _END = b"IEND\xaeB`\x82"
@@ -87,7 +89,7 @@ def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
             width, height = image.size
     except (OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or "its header is not an image's"
-        raise DataError(f"{name}: is no image that can be decoded: {reason}") from None
+        raise DataError(f"{name}: is not an image that can be decoded: {reason}") from None
     return height, width
 
 
@@ -140,6 +142,17 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
     except tf.errors.InvalidArgumentError as error:
         raise DataError(f"{name}: is a broken PNG: {_reason(error)}; download or make it again") from None
     return ids.numpy()[:, :, 0]
+
+
+def encode_png(rows: np.ndarray, width: int, *, bits: int, colour_type: int) -> bytes:
+    """Returns a PNG file of rows ([H, ...] uint8) that begin with their filter byte."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, rows.shape[0], bits, colour_type, 0, 0, 0)
+    pixels = zlib.compress(rows.data, _COMPRESSION_LEVEL)
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def _reason(error: Exception) -> str:

@@ -4,76 +4,81 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zoo.files.atomic import write_atomically
+from zoo.files.machine_code import compiled
+from zoo.repro.datasets.image_files import GREY, encode_png
 
 
-@dataclass(frozen=True)
-class InstanceResult:
-    """One predicted thing.
+class PredictedThing(NamedTuple):
+    """One predicted thing: its segment id, its class in the original annotations, and its score."""
 
-    Attributes:
-      name: its segment id, unique in its image.
-      category_id: its class in the original annotations.
-      score: how sure the network is of it.
-    """
-
-    name: str
+    segment_id: int
     category_id: int
     score: float
 
 
 def write_masks(
-    folder: Path, image_id: str, results: Sequence[InstanceResult], masks: Sequence[bytes]
+    folder: Path,
+    image_id: str,
+    things: Sequence[PredictedThing],
+    index: np.ndarray,
+    thing_of: np.ndarray,
 ) -> None:
     """Writes one image's things as the Cityscapes instance-level script reads them.
 
     Args:
       folder: the folder of instance predictions.
       image_id: name of the image.
-      results: the things.
-      masks: a PNG file for each.
+      things: the things.
+      index: [H, W] int32, each pixel's position among the labels of the map.
+      thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
     mask_folder = folder / "masks" / image_id
     mask_folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for result, mask in zip(results, masks, strict=True):
+    for thing, rows in zip(things, _mask_rows(index, thing_of, len(things)), strict=True):
+        name = f"masks/{image_id}/{thing.segment_id}.png"
         # Not atomic one by one: no mask counts before the list below names it.
-        (mask_folder / f"{result.name}.png").write_bytes(mask)
-        lines.append(f"masks/{image_id}/{result.name}.png {result.category_id} {result.score!r}\n")
+        (folder / name).write_bytes(encode_png(rows, index.shape[1], bits=1, colour_type=GREY))
+        lines.append(f"{name} {thing.category_id} {thing.score!r}\n")
     write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 
 def write_run_lengths(
-    folder: Path, image_id: str, results: Sequence[InstanceResult], positions: np.ndarray
+    folder: Path,
+    image_id: str,
+    things: Sequence[PredictedThing],
+    index: np.ndarray,
+    thing_of: np.ndarray,
 ) -> None:
     """Writes one image's things as entries of COCO's results format, without the image's number.
 
     Args:
-      folder: the folder of instance predictions.
-      image_id: name of the image.
-      results: the things.
-      positions: [H, W] integer, each pixel's position in `results`, -1 where there is none.
+      folder, image_id, things, index, thing_of: as for `write_masks`.
     """
     from pycocotools import mask as run_lengths
 
-    columns = np.ascontiguousarray(positions.T)
+    columns = np.ascontiguousarray(thing_of[index].T)
     entries = []
-    for position, result in enumerate(results):
+    for position, thing in enumerate(things):
         encoded = run_lengths.encode((columns == position).view(np.uint8).T)
         entries.append(
             {
-                "category_id": result.category_id,
+                "category_id": thing.category_id,
                 "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
-                "score": result.score,
+                "score": thing.score,
             }
         )
     write_atomically(folder / f"{image_id}.json", json.dumps(entries), durable=False)
+
+
+WRITERS = {"masks": write_masks, "rle": write_run_lengths}
+"""What writes things, by `DatasetInfo.instance_results`."""
 
 
 def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Path) -> None:
@@ -89,3 +94,16 @@ def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Pa
         found = json.loads((folder / f"{image_id}.json").read_text(encoding="utf-8"))
         entries += [{"image_id": official_id, **entry} for entry in found]
     write_atomically(path, json.dumps(entries), durable=False)
+
+
+@compiled
+def _mask_rows(index, thing_of, count):  # type: ignore[no-untyped-def]
+    """Returns PNG rows of each thing's mask, [K, H, 1 + ceil(W / 8)] uint8."""
+    height, width = index.shape
+    rows = np.zeros((count, height, 1 + (width + 7) // 8), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            thing = thing_of[index[y, x]]
+            if thing >= 0:
+                rows[thing, y, 1 + (x >> 3)] |= 128 >> (x & 7)
+    return rows
