@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import struct
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.files.tensorflow import import_tensorflow
 from zoo.repro.datasets.dataset import Dataset, Sample
 from zoo.repro.datasets.image_files import decode_image, image_size
 
@@ -41,6 +40,14 @@ class _Record:
     length: int
     data_crc: int
 
+    def read(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(self.length)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
 
 class TFRecordDataset(Dataset):
     """Images of DeepLab2's TFRecords (`build_cityscapes_data.py` and its siblings), sorted by name.
@@ -51,7 +58,7 @@ class TFRecordDataset(Dataset):
     def __init__(
         self, paths: Sequence[Path], info: DatasetInfo, *, expected_images: int | None = None
     ) -> None:
-        """Finds the records and their names; the images themselves are not read.
+        """Reads all records once, for their names; no image is decoded.
 
         Args:
           paths: the files, in any order.
@@ -65,12 +72,12 @@ class TFRecordDataset(Dataset):
         self._paths = tuple(sorted(paths))
         self.expected_images = expected_images
         self._records: dict[str, _Record] = {}
-        self._maps: dict[Path, mmap.mmap] = {}
-        self._lock = threading.Lock()
         self.skipped: dict[str, str] = {}
         for path in self._paths:
-            for record in _records(path, self._map(path)):
-                image_id = self._image_id(record)
+            for record, data in _records(path):
+                example = _Example(data, f"{path}, record at byte {record.offset}")
+                filename = example.value(_KEY_FILENAME).decode("utf-8", errors="replace")
+                image_id = filename.removesuffix(".png").removesuffix(".jpg")
                 if image_id in self._records:
                     raise DataError(f"{path}: image {image_id} is there twice")
                 self._records[image_id] = record
@@ -88,25 +95,24 @@ class TFRecordDataset(Dataset):
         Raises:
           DataError: the record is damaged, or has no panoptic label.
         """
-        image_id = self.image_ids[index]
-        record = self._records[image_id]
-        name = f"{record.path}, image {image_id}"
-        data = bytes(self._data(record))
-        if _masked_crc(data) != record.data_crc:
-            raise DataError(f"{name}: the record's checksum is wrong; copy or make {record.path.name} again")
-        _, features, size = self._example(index)
-        image = decode_image(bytes(_bytes(features, _KEY_IMAGE, name)), name)
-        label_format = bytes(_bytes(features, _KEY_LABEL_FORMAT, name, b"raw"))
+        record, example = self._example(index)
+        if _masked_crc(example.data) != record.data_crc:
+            raise DataError(
+                f"{example.name}: the record's checksum is wrong; copy or make {record.path.name} again"
+            )
+        size = example.size()
+        image = decode_image(example.value(_KEY_IMAGE), example.name)
+        label_format = example.value(_KEY_LABEL_FORMAT, b"raw")
         if label_format != b"raw":
             raise DataError(
-                f"{name}: has {label_format.decode(errors='replace')} labels, expected raw panoptic ones "
-                "(made with --create_panoptic_data)"
+                f"{example.name}: has {label_format.decode(errors='replace')} labels, expected raw panoptic "
+                "ones (made with --create_panoptic_data)"
             )
-        encoded = _bytes(features, _KEY_LABEL, name)
-        _require_sizes((image.shape[0], image.shape[1]), encoded, size, name)
+        encoded = example.value(_KEY_LABEL)
+        _require_sizes((image.shape[0], image.shape[1]), encoded, size, example.name)
         label = np.frombuffer(encoded, "<i4").reshape(size).astype(np.int32)
         panoptic, semantic = split_label(label, self.info)
-        return Sample(image_id, image, panoptic, semantic, crowd_labels=np.zeros(0, np.int32))
+        return Sample(self.image_ids[index], image, panoptic, semantic, crowd_labels=np.zeros(0, np.int32))
 
     def check_headers(self, index: int) -> None:
         """Looks at the image's header and the label's length.
@@ -114,18 +120,13 @@ class TFRecordDataset(Dataset):
         Raises:
           DataError: they disagree with the size that the record gives.
         """
-        name, features, size = self._example(index)
-        found = image_size(bytes(_bytes(features, _KEY_IMAGE, name)), name)
-        _require_sizes(found, _bytes(features, _KEY_LABEL, name), size, name)
+        _, example = self._example(index)
+        found = image_size(example.value(_KEY_IMAGE), example.name)
+        _require_sizes(found, example.value(_KEY_LABEL), example.size(), example.name)
 
-    def _example(self, index: int) -> tuple[str, dict[str, memoryview], tuple[int, int]]:
-        """Returns a record's name for messages, its features, and the size that it gives."""
-        image_id = self.image_ids[index]
-        record = self._records[image_id]
-        name = f"{record.path}, image {image_id}"
-        features = dict(_features(self._data(record), name))
-        size = (_integer(features, _KEY_HEIGHT, name), _integer(features, _KEY_WIDTH, name))
-        return name, features, size
+    def _example(self, index: int) -> tuple[_Record, _Example]:
+        record = self._records[self.image_ids[index]]
+        return record, _Example(record.read(), f"{record.path}, image {self.image_ids[index]}")
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 over each image's name, size and stored checksum.
@@ -137,25 +138,6 @@ class TFRecordDataset(Dataset):
             record = self._records[image_id]
             digest.update(f"{image_id}\0{record.length}\0{record.data_crc:08x}\n".encode())
         return digest.hexdigest()
-
-    def _map(self, path: Path) -> mmap.mmap:
-        with self._lock:
-            if path not in self._maps:
-                try:
-                    with path.open("rb") as file:
-                        self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                except (OSError, ValueError) as error:
-                    raise DataError(f"{path}: cannot be read as a TFRecord file: {error}") from None
-            return self._maps[path]
-
-    def _data(self, record: _Record) -> memoryview:
-        return memoryview(self._map(record.path))[record.offset : record.offset + record.length]
-
-    def _image_id(self, record: _Record) -> str:
-        name = f"{record.path}, record at byte {record.offset}"
-        features = dict(_features(self._data(record), name))
-        filename = bytes(_bytes(features, _KEY_FILENAME, name)).decode("utf-8", errors="replace")
-        return filename.removesuffix(".png").removesuffix(".jpg")
 
 
 def find_records(path: Path, split: str) -> list[Path]:
@@ -188,19 +170,68 @@ def split_label(label: np.ndarray, info: DatasetInfo) -> tuple[np.ndarray, np.nd
     return np.where(is_crowd, np.int32(info.void_label), label), semantic
 
 
-def _records(path: Path, data: mmap.mmap) -> Iterator[_Record]:
-    offset, end = 0, len(data)
-    while offset < end:
-        header = data[offset : offset + _HEADER_BYTES]
-        length, length_crc = struct.unpack("<QI", header) if len(header) == _HEADER_BYTES else (0, -1)
-        if _masked_crc(header[:8]) != length_crc:
-            raise DataError(f"{path}: is not a TFRecord file, or is damaged at byte {offset}")
-        start = offset + _HEADER_BYTES
-        offset = start + length + _FOOTER_BYTES
-        if offset > end:
-            raise DataError(f"{path}: is cut short: expected {offset} bytes or more, found {end}")
-        (data_crc,) = struct.unpack("<I", data[offset - _FOOTER_BYTES : offset])
-        yield _Record(path, start, length, data_crc)
+class _Example:
+    """A serialized `tf.train.Example`.
+
+    Attributes:
+      data: the serialized example.
+      name: what to call it in messages.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        from google.protobuf.message import DecodeError
+
+        self.data = data
+        self.name = name
+        try:
+            self._features = import_tensorflow().train.Example.FromString(data).features.feature
+        except DecodeError:
+            raise DataError(f"{name}: is not a tf.train.Example") from None
+
+    def value(self, key: str, default: bytes | None = None) -> bytes:
+        """Returns the bytes at a key."""
+        return self._first(key, self._features[key].bytes_list.value, default)
+
+    def size(self) -> tuple[int, int]:
+        """Returns height and width of the image, pixels, as the example gives them."""
+        height, width = (
+            self._first(key, self._features[key].int64_list.value) for key in (_KEY_HEIGHT, _KEY_WIDTH)
+        )
+        return height, width
+
+    def _first(self, key: str, values: Sequence[Any], default: Any = None) -> Any:
+        if not values and default is None:
+            hint = "; the split has no ground truth" if key == _KEY_LABEL else ""
+            raise DataError(f"{self.name}: has no {key}{hint}")
+        return values[0] if values else default
+
+
+def _records(path: Path) -> Iterator[tuple[_Record, bytes]]:
+    """Yields the records of a file, each with its data, whose checksum is not compared."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, 2)
+            offset = file.seek(0)
+            if end == 0:
+                raise _unreadable(path, "it is empty")
+            while offset < end:
+                header = file.read(_HEADER_BYTES)
+                length, length_crc = struct.unpack("<QI", header) if len(header) == _HEADER_BYTES else (0, -1)
+                if _masked_crc(header[:8]) != length_crc:
+                    raise DataError(f"{path}: is not a TFRecord file, or is damaged at byte {offset}")
+                start = offset + _HEADER_BYTES
+                offset = start + length + _FOOTER_BYTES
+                if offset > end:
+                    raise DataError(f"{path}: is cut short: expected {offset} bytes or more, found {end}")
+                data = file.read(length)
+                (data_crc,) = struct.unpack("<I", file.read(_FOOTER_BYTES))
+                yield _Record(path, start, length, data_crc), data
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, reason: object) -> DataError:
+    return DataError(f"{path}: cannot be read as a TFRecord file: {reason}")
 
 
 def _masked_crc(data: bytes) -> int:
@@ -208,75 +239,9 @@ def _masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-# Examples are walked by hand because protobuf would copy some ten megabytes to read one name.
-def _features(data: memoryview, name: str) -> Iterator[tuple[str, memoryview]]:
-    """Yields key and serialized value list of each feature of a serialized `tf.train.Example`."""
-    try:
-        for features in _fields(data, 1):
-            for entry in _fields(features, 1):
-                (key,) = _fields(entry, 1)
-                for feature in _fields(entry, 2):
-                    # bytes_list = 1, int64_list = 3; either wraps a repeated field 1.
-                    for kind in (1, 3):
-                        for values in _fields(feature, kind):
-                            yield bytes(key).decode("utf-8"), values
-    except (IndexError, ValueError):
-        raise DataError(f"{name}: holds no tf.train.Example") from None
-
-
-def _fields(data: memoryview, wanted: int) -> Iterator[memoryview]:
-    """Yields the length-delimited fields of number `wanted` of a protobuf message."""
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        if tag & 7 == 0:
-            _, position = _varint(data, position)
-        elif tag & 7 == 2:
-            length, position = _varint(data, position)
-            if position + length > len(data):
-                raise ValueError("field is longer than its message")
-            if tag >> 3 == wanted:
-                yield data[position : position + length]
-            position += length
-        else:
-            raise ValueError("field of an unexpected type")
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-
-
-def _bytes(features: dict[str, memoryview], key: str, name: str, default: bytes | None = None) -> memoryview:
-    values = list(_fields(features[key], 1)) if key in features else []
-    if values:
-        return values[0]
-    if default is not None:
-        return memoryview(default)
-    hint = "; the split has no ground truth" if key == _KEY_LABEL else ""
-    raise DataError(f"{name}: has no {key}{hint}")
-
-
-def _require_sizes(image: tuple[int, int], label: memoryview, size: tuple[int, int], name: str) -> None:
+def _require_sizes(image: tuple[int, int], label: bytes, size: tuple[int, int], name: str) -> None:
     if image != size or len(label) != 4 * size[0] * size[1]:
         raise DataError(
             f"{name}: expected image and label of {size[0]} x {size[1]}, found an image of "
             f"{image[0]} x {image[1]} and a label of {len(label)} bytes"
         )
-
-
-def _integer(features: dict[str, memoryview], key: str, name: str) -> int:
-    if key not in features:
-        raise DataError(f"{name}: has no {key}")
-    # Packed or not, the number is what follows the tag (and the length).
-    values = features[key]
-    tag, position = _varint(values, 0)
-    if tag & 7 == 2:
-        _, position = _varint(values, position)
-    return _varint(values, position)[0]

@@ -167,7 +167,7 @@ def test_damaged_files_are_named(damage: Callable[[bytes], bytes], message: str,
 
 
 def test_records_of_something_else_and_doubles_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no tf\.train\.Example"):
+    with pytest.raises(DataError, match=r"is not a tf\.train\.Example"):
         open_cityscapes(write(tmp_path / "text.tfrecord", [b"\xff\xff\xff words"]))
     twice = [example("a_0_0", IMAGE, LABEL)] * 2
     with pytest.raises(DataError, match="image a_0_0 is there twice"):

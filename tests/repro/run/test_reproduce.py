@@ -236,7 +236,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     done = zoo_command("reproduce", NAME, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert f"going on with {len(kept) - 2} images of an interrupted run" in done.stderr
+    assert f"going on with {len(kept) - 2} image" in done.stderr
     assert record["timings"]["images_computed"] == IMAGES - len(kept) + 2
     assert without_timings(record) == without_timings(whole.record)
     for path in sorted((whole.folder / "images").iterdir()):
