@@ -28,7 +28,7 @@ class Finding:
       what: the cell, link, row or column, and of which entry.
       expected: as the registry has it.
       found: as the file has it.
-      known: whether the registry records it, as an irregularity of upstream's or a later edition's row.
+      known: whether the registry records it, as one of upstream's irregularities or a later edition's row.
     """
 
     line: int
@@ -65,7 +65,7 @@ class BackboneCell:
 
 
 def backbone_cell(text: str) -> BackboneCell:
-    """Returns the parts of the first cell of a row; links are found however they are put together."""
+    """Returns the parts of the first cell of a row; links are found whatever stands around them."""
     title = _TITLE.match(text)
     targets = {link["label"]: link["target"] for link in _LINK.finditer(text)}
     return BackboneCell(
@@ -82,7 +82,7 @@ def config_link(entry: Entry) -> str:
 
 
 def regular_link(place: Place, table: PublishedTable, model: str) -> str:
-    """Returns what a link of a row leads to by the rule of its table."""
+    """Returns the target of a row's link by the rule of its table."""
     if place == "config":
         return TO_ROOT + table.config_pattern.replace("{model}", model)
     return table.checkpoint_pattern.replace("{model}", model)
@@ -116,14 +116,14 @@ def check_links_of_stranger(line: int, cell: BackboneCell, table: PublishedTable
         yield Finding(line, f"config link of {cell.title!r}", rule, cell.config)
     if cell.checkpoint:
         rule = regular_link("checkpoint", table, model[1] if model else "*")
-        prefix = _folder("checkpoint", table)
+        prefix = folder_of_links("checkpoint", table)
         if model is not None and cell.checkpoint != rule:
             hint = _hint("checkpoint", rule, cell.checkpoint, table)
             yield Finding(line, f"checkpoint link of {cell.title!r}", rule, f"{cell.checkpoint}{hint}")
         elif not cell.checkpoint.startswith(prefix):
             yield Finding(line, f"checkpoint link of {cell.title!r}", rule, cell.checkpoint)
     if _is_unbalanced(cell.links):
-        yield Finding(line, f"links of {cell.title!r}", "balanced parentheses", _count(cell.links))
+        yield Finding(line, f"links of {cell.title!r}", "balanced parentheses", _parentheses(cell.links))
 
 
 def _quirks_of_name(line: int, place: Place, entry: Entry, table: PublishedTable) -> Iterator[Finding]:
@@ -136,25 +136,25 @@ def _quirks_of_name(line: int, place: Place, entry: Entry, table: PublishedTable
 
 
 def _check_form(line: int, cell: BackboneCell, entry: Entry) -> Iterator[Finding]:
-    """Checks how the links are put together, whatever they lead to."""
+    """Checks the text around the links, whatever they lead to."""
     what = f"links of {entry.name}"
     regular = f"([config]({cell.config}), [ckpt]({cell.checkpoint}))"
     irregular = with_quirks(entry, "links", regular)
+    balanced, found = f"balanced parentheses, {_parentheses(regular)}", _parentheses(cell.links)
     if cell.links == irregular != regular:
         notes = ", ".join(quirk.note for quirk in entry.quirks if quirk.place == "links")
-        expected = f"balanced parentheses, {_count(regular)}"
-        yield Finding(line, f"{what}, {notes}", expected, _count(cell.links), known=True)
+        yield Finding(line, f"{what}, {notes}", balanced, found, known=True)
     elif cell.links == regular != irregular:
-        yield Finding(line, what, f"upstream's quirk, {_count(irregular)}", _count(cell.links), known=True)
+        yield Finding(line, what, f"upstream's quirk, {_parentheses(irregular)}", found, known=True)
     elif _is_unbalanced(cell.links):
-        yield Finding(line, what, f"balanced parentheses, {_count(regular)}", _count(cell.links))
+        yield Finding(line, what, balanced, found)
     elif cell.config and cell.checkpoint and cell.links != regular:
         yield Finding(line, what, regular, cell.links)
 
 
 def _hint(place: Place, expected: str, found: str, table: PublishedTable) -> str:
-    """What is the matter with a link that is another than expected."""
-    folder = _folder(place, table)
+    """Returns in brackets what is wrong with a link, where that can be told."""
+    folder = folder_of_links(place, table)
     if not found.startswith(folder):
         return f" (not under {folder})"
     if found.replace("_", "") == expected.replace("_", ""):
@@ -162,8 +162,9 @@ def _hint(place: Place, expected: str, found: str, table: PublishedTable) -> str
     return ""
 
 
-def _folder(place: Place, table: PublishedTable) -> str:
-    return regular_link(place, table, "{model}").rpartition("/")[0] + "/"
+def folder_of_links(place: Place, table: PublishedTable) -> str:
+    """Returns the folder in which the files of a table's links are, by its rule."""
+    return regular_link(place, table, "").rpartition("/")[0] + "/"
 
 
 def _file_name(link: str) -> str:
@@ -171,13 +172,11 @@ def _file_name(link: str) -> str:
 
 
 def _is_unbalanced(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            return True
-    return depth != 0
+    found = re.sub(r"[^()]", "", text)
+    while "()" in found:
+        found = found.replace("()", "")
+    return bool(found)
 
 
-def _count(text: str) -> str:
+def _parentheses(text: str) -> str:
     return f"{text.count('(')} opening and {text.count(')')} closing"

@@ -21,8 +21,8 @@ from zoo.files.json_files import write_json
 from zoo.files.locks import holding
 from zoo.files.words import counted, readable_size
 from zoo.reports.page import html
-from zoo.reports.runs import find_runs
-from zoo.reports.tables.measured import measured_tables, read_measured
+from zoo.reports.runs import find_runs, open_run
+from zoo.reports.tables.measured import measured_tables
 from zoo.reports.tables.night_summary import summarize, summary_markdown
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.nights.limited import call_zoo
@@ -247,7 +247,7 @@ def _write(night: Night, registry: Registry, settings: NightSettings) -> dict[st
     records = [night.record_path(name) for name in night.measured() if name in known]
     texts = {
         "summary.md": summary_markdown(summary, night),
-        "measured.md": measured_tables(registry, map(read_measured, records)),
+        "measured.md": measured_tables(registry, map(open_run, records)),
     }
     for name, text in texts.items():
         write_atomically(night.folder / name, text)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from zoo.registry import Registry, load_registry
-from zoo.reports.lint.lint import LintReport, lint_file
+from zoo.reports.lint.markdown_file import LintReport, lint_file
 
 DATA = Path(__file__).parent.parent / "data" / "reports"
 

@@ -67,8 +67,8 @@ def report_measured(records: Records) -> None:
 
     Example: `zoo report measured runs`
     """
-    from zoo.reports.runs import find_runs, one_of_each_entry
-    from zoo.reports.tables.measured import measured_tables, read_measured
+    from zoo.reports.runs import find_runs, one_of_each_entry, open_run
+    from zoo.reports.tables.measured import measured_tables
 
     registry = chosen_registry()
     named = [path for path in records if not path.is_dir() or (path / "record.json").exists()]
@@ -77,8 +77,7 @@ def report_measured(records: Records) -> None:
     for run in runs:
         if run not in chosen:
             typer.echo(f"zoo: left out: {run.path}: another run of {run.entry}", err=True)
-    paths = [*named, *(run.path for run in chosen)]
-    sys.stdout.write(measured_tables(registry, map(read_measured, paths)))
+    sys.stdout.write(measured_tables(registry, [*map(open_run, named), *chosen]))
 
 
 @report_app.command("write")
@@ -124,7 +123,7 @@ def report_lint(
 
     Example: `zoo report lint g3doc/projects/panoptic_deeplab.md`
     """
-    from zoo.reports.lint.lint import lint_file
+    from zoo.reports.lint.markdown_file import lint_file
 
     report = lint_file(file, chosen_registry(), dataset)
     if as_json:

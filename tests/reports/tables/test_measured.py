@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from zoo.registry import Registry
+from zoo.reports.runs import open_run
 from zoo.reports.tables.markdown_table import Table, read_tables
-from zoo.reports.tables.measured import measured_tables, read_measured
+from zoo.reports.tables.measured import measured_tables
 
 Call = Callable[..., Any]
 WriteRecord = Callable[..., Path]
@@ -44,7 +45,7 @@ def with_numbers(table: str, numbers: dict[str, list[str]]) -> str:
 
 
 def measured(registry: Registry, *paths: Path) -> str:
-    return measured_tables(registry, map(read_measured, paths))
+    return measured_tables(registry, map(open_run, paths))
 
 
 def test_measured_numbers_stand_in_the_published_layout(

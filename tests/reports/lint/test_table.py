@@ -8,7 +8,7 @@ import pytest
 
 from zoo.errors import DataError
 from zoo.registry import Registry
-from zoo.reports.lint.lint import LintReport
+from zoo.reports.lint.markdown_file import LintReport
 
 Lint = Callable[..., LintReport]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zoo.registry import Registry
-from zoo.reports.lint.lint import LintReport
+from zoo.reports.lint.markdown_file import LintReport
 from zoo.reports.tables.published import published_tables
 
 Call = Callable[..., Any]
@@ -92,7 +92,7 @@ def test_layout_is_no_difference(lint: Lint, text: str) -> None:
                 "69.80 (the same value with other decimals)",
             ),
         ),
-        ("| 54.75 ", "| n/a ", (COCO + 2, "mIoU [**] of coco/resnet50_os32", "54.75", "'n/a', no number")),
+        ("| 54.75 ", "| n/a ", (COCO + 2, "mIoU [**] of coco/resnet50_os32", "54.75", "'n/a', not a number")),
         ("| 54.75 ", "| ", (COCO + 2, "mIoU [**] of coco/resnet50_os32", "54.75", "none")),
         (
             "[config](../../configs/coco/panoptic_deeplab/resnet50_beta_os16.textproto)",

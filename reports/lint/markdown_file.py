@@ -1,4 +1,4 @@
-"""Compares the tables of a Markdown file with the registry: numbers, links, rows and columns."""
+"""Compares the published tables in a Markdown file with the registry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
-from zoo.reports.lint.links import Finding, backbone_cell, config_link, regular_link
-from zoo.reports.lint.rows import BACKBONE, check_table
+from zoo.reports.lint.links import Finding, backbone_cell, config_link, folder_of_links
+from zoo.reports.lint.table import BACKBONE, check_table
 from zoo.reports.tables.markdown_table import Table, read_tables
 from zoo.reports.tables.published import ENTRY_COLUMNS, NUMBER_COLUMNS, places_in, tables_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.registry.schema import PublishedTable
 
 _FAMILY = frozenset(column.title for column in (*ENTRY_COLUMNS, *NUMBER_COLUMNS))
-# So many of the family's columns make a table one of the family.
+# A table with so many of the family's columns is one of the family.
 _ENOUGH_COLUMNS = 3
 
 _Known = Sequence["tuple[DatasetDeclaration, PublishedTable]"]
@@ -56,7 +56,7 @@ class LintReport:
 
 
 def lint_file(path: Path, registry: Registry, dataset: str | None = None) -> LintReport:
-    """Compares the published tables in a Markdown file with the registry; nothing is looked up in a network.
+    """Compares the published tables in a Markdown file with the registry; links are not followed.
 
     Args:
       path: the file.
@@ -106,24 +106,20 @@ def _is_of_the_family(table: Table) -> bool:
 
 
 def _dataset_of(table: Table, registry: Registry, known: _Known) -> str | None:
-    """The data set that most rows link to; where none does, the one that the heading names."""
-    votes = {dataset.name: 0 for dataset, _ in known}
+    """Returns the data set that most rows link to; where none does, the one that the heading names."""
+    cells = [backbone_cell(text) for row in table.rows for text in row.cells]
+    votes = {}
     for dataset, rules in known:
         entries = [entry for _, entry in places_in(registry, dataset, rules)]
         checkpoints = {entry.checkpoint.url for entry in entries}
         configs = {config_link(entry) for entry in entries}
-        folder = regular_link("config", rules, "")
-        folder = folder[: folder.rindex("/") + 1]
-        for row in table.rows:
-            for text in row.cells:
-                cell = backbone_cell(text)
-                if cell.config.startswith(folder) or cell.config in configs or cell.checkpoint in checkpoints:
-                    votes[dataset.name] += 1
+        folder = folder_of_links("config", rules)
+        votes[dataset.name] = sum(
+            cell.config.startswith(folder) or cell.config in configs or cell.checkpoint in checkpoints
+            for cell in cells
+        )
     best = max(votes, key=lambda name: votes[name])
     if votes[best]:
         return best
-    if _is_of_the_family(table):
-        for dataset, rules in known:
-            if table.heading == rules.heading:
-                return dataset.name
-    return None
+    names = {rules.heading: dataset.name for dataset, rules in known}
+    return names.get(table.heading) if _is_of_the_family(table) else None

@@ -1,4 +1,4 @@
-"""One table of a Markdown file, compared with the registry's entries: columns, rows, and cells."""
+"""Compares one table of a Markdown file with the registry's entries: columns, rows, and cells."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _check_columns(found: Table, expected: Sequence[Column | NumberColumn]) -> I
 
 
 def _match(lines: Sequence[_Line], entries: Sequence[Entry]) -> dict[int, Entry]:
-    """Which row is which entry's: by both links first, then by what an edit has left."""
+    """Returns row -> its entry: by both links first, then by what an edit has left."""
     rules: tuple[Callable[[BackboneCell, Row, Entry], bool], ...] = (
         lambda cell, row, entry: _same_config(cell, entry) and _same_checkpoint(cell, entry),
         lambda cell, row, entry: _same_checkpoint(cell, entry),
@@ -91,13 +91,10 @@ def _match(lines: Sequence[_Line], entries: Sequence[Entry]) -> dict[int, Entry]
     free = list(entries)
     for rule in rules:
         for number, line in enumerate(lines):
-            if number in matched:
-                continue
-            for entry in free:
-                if rule(line.backbone, line.row, entry):
-                    matched[number] = entry
-                    free.remove(entry)
-                    break
+            found = next((entry for entry in free if rule(line.backbone, line.row, entry)), None)
+            if number not in matched and found is not None:
+                matched[number] = found
+                free.remove(found)
     return matched
 
 
@@ -125,34 +122,30 @@ def _check_cells(row: Row, header: Sequence[str], entry: Entry) -> Iterator[Find
         what = f"row of {entry.name}"
         yield Finding(row.line, what, f"{len(header)} cells", str(len(row.cells)))
         return
-    expected = {
-        ENTRY_COLUMNS[1].title: str(entry.output_stride),
-        ENTRY_COLUMNS[2].title: resolution(entry),
-    }
     found = dict(zip(header, row.cells, strict=True))
-    for title, text in expected.items():
+    texts = (str(entry.output_stride), resolution(entry))
+    for title, text in zip((column.title for column in ENTRY_COLUMNS[1:]), texts, strict=True):
         if found.get(title, text) != text:
             yield Finding(row.line, f"{title} of {entry.name}", text, found[title] or "none")
     for column in number_columns([entry]):
         text = printed(entry, column)
         if found.get(column.title, text) != text:
-            yield Finding(
-                row.line, f"{column.title} of {entry.name}", text, _number(found[column.title], text)
-            )
+            what = f"{column.title} of {entry.name}"
+            yield Finding(row.line, what, text, _number(found[column.title], text))
 
 
 def _number(found: str, expected: str) -> str:
     try:
         is_same_value = Decimal(found) == Decimal(expected)
     except InvalidOperation:
-        return f"{found!r}, no number" if found else "none"
+        return f"{found!r}, not a number" if found else "none"
     return f"{found} (the same value with other decimals)" if is_same_value else found
 
 
 def _check_rows(
     found: Table, lines: Sequence[_Line], matched: dict[int, Entry], places: Sequence[tuple[Place, Entry]]
 ) -> Iterator[Finding]:
-    """Finds rows that are missing, replaced, or in another order."""
+    """Yields the rows that are missing, replaced, or in another order."""
     line_of = {entry.name: lines[number].row.line for number, entry in matched.items()}
     for place, entry in places:
         if place.edition:
@@ -176,8 +169,7 @@ def _check_rows(
     for number in sorted(matched):
         entry = matched[number]
         if last is not None and order[entry.name] < order[last.name]:
-            yield Finding(
-                lines[number].row.line, f"row of {entry.name}", f"it before {last.name}", "it after that"
-            )
+            line = lines[number].row.line
+            yield Finding(line, f"row of {entry.name}", f"it before {last.name}", "it after that")
         else:
             last = entry
