@@ -11,8 +11,7 @@ from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.segments import OfficialTruth
 from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panoptic_name, read_annotations
-from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
-from zoo.repro.coco.instances import read_instances
+from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.dataset import FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
     RGB,
@@ -48,7 +47,6 @@ class CocoDataset(FolderDataset):
         """Returns the images that all annotations name, and what the others lack."""
         self.contents = f"{self.split} has"
         self._annotations, skipped = read_annotations(self.root, self.split)
-        read_instances(self.instances_json).compare(self._annotations, skipped)
         return tuple(sorted(self._annotations)), skipped
 
     @property
@@ -108,7 +106,7 @@ class CocoDataset(FolderDataset):
         size = image_size(image_path, str(image_path))
         require_size(size, annotation.size, str(image_path), self.panoptic_json.name)
         for segment in annotation.segments:
-            segment.train_id(CATEGORY_TO_TRAIN_ID, str(png_path))
+            segment.train_id(str(png_path))
 
     def files(self) -> list[str]:
         """Returns the names of annotations, images and PNG files, relative to `root`."""
@@ -145,19 +143,17 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
     labels = np.full(len(segments) + 1, COCO.void_label, np.int32)
     class_ids = np.zeros(len(segments), np.int32)
     counts = dict.fromkeys(COCO.thing_class_ids, 0)
-    place = np.empty(len(segments), np.int64)
-    place[order] = np.arange(len(segments))
-    for segment, at in zip(segments, place.tolist(), strict=True):
-        train_id = segment.train_id(CATEGORY_TO_TRAIN_ID, name)
+    for segment, at in zip(segments, np.argsort(order).tolist(), strict=True):
+        train_id = segment.train_id(name)
         class_ids[at] = train_id
-        if areas[at] != segment.area_px:
+        if areas[at] != segment.area:
             raise DataError(
                 f"{name}: segment {segment.id} ({COCO.class_names[train_id]}) has {areas[at]} pixels, "
-                f"expected {segment.area_px} as annotated"
+                f"expected {segment.area} as annotated"
             )
         instance = 0
         if train_id in counts:
-            if segment.is_crowd:
+            if segment.iscrowd:
                 continue
             counts[train_id] += 1
             instance = counts[train_id]
@@ -168,7 +164,7 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
         segment_map=position,
         segment_ids=ids[order],
         class_ids=class_ids,
-        is_crowd=np.array([segments[i].is_crowd for i in order], np.bool_),
+        is_crowd=np.array([segments[i].iscrowd for i in order], np.bool_),
     )
     return labels[position], truth
 
