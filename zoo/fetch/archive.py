@@ -28,11 +28,6 @@ class UnpackedArchive:
     folder: Path
     files: tuple[UnpackedFile, ...]
 
-    @property
-    def manifest(self) -> Path:
-        """Where the list of the files is kept."""
-        return self.folder.parent / MANIFEST_NAME
-
     def changed_size(self) -> str | None:
         """Returns the path of a file that is gone, new, or of another length, or None."""
         expected = {file.path: file.bytes for file in self.files}
@@ -56,16 +51,11 @@ class UnpackedArchive:
         return None
 
     def find(self, look: Callable[[Path], Path], name: str, cache: Cache) -> Path:
-        """Returns what `look` finds in the folder; if it finds nothing, the folder is removed from the cache.
-
-        Args:
-          look: raises a `ZooError` if what it looks for is not there, or is damaged.
-          name: the entry's name, for messages.
-          cache: the cache.
+        """Returns what `look` finds in the folder of the entry `name`; if it raises, the folder is removed.
 
         Raises:
-          ChangedCopyError: it is not there, and the folder was changed after it was unpacked.
-          ZooError: it is not there.
+          ChangedCopyError: it raised, and the folder was changed after it was unpacked.
+          ZooError: it raised.
         """
         try:
             return look(self.folder)
@@ -75,15 +65,10 @@ class UnpackedArchive:
             raise
 
     def require_unchanged(self, how: str, name: str, cache: Cache) -> None:
-        """Reads every file; if one was changed after it was unpacked, the folder is removed from the cache.
-
-        Args:
-          how: what shows that, for the message.
-          name: the entry's name, for the message.
-          cache: the cache.
+        """Reads every file of the entry `name`; `how` says what else is wrong, for the message.
 
         Raises:
-          ChangedCopyError: a file was changed.
+          ChangedCopyError: a file was changed after it was unpacked; the folder is removed from the cache.
         """
         changed = self.changed_contents()
         if changed is not None:
@@ -115,7 +100,7 @@ def unpack_into_cache(
     Args:
       archive: the file.
       sha256: its digest in hexadecimal.
-      kind: the part of the cache.
+      kind: the part of the cache, one of `zoo.files.cache.KINDS`.
       cache: the cache.
       limits: what the archive may grow to.
 
@@ -128,11 +113,10 @@ def unpack_into_cache(
     with cache.holding(kind, key, f"{archive}: another process is unpacking it"):
         manifest = read_json(home / MANIFEST_NAME) or {}
         with suppress(KeyError, TypeError):
-            found = UnpackedArchive(
-                home / "contents", tuple(UnpackedFile(**file) for file in manifest["files"])
-            )
+            files = tuple(UnpackedFile(**file) for file in manifest["files"])
+            found = UnpackedArchive(home / "contents", files)
             if manifest["sha256"] == sha256 and found.changed_size() is None:
-                touch(found.manifest)
+                touch(home / MANIFEST_NAME)
                 return found
         remove(home)
         unfinished = home.with_name(f"{key}{UNFINISHED}")
@@ -140,7 +124,7 @@ def unpack_into_cache(
         made = unfinished / "contents"
         try:
             made.mkdir(parents=True)
-            files = unpack(archive, made, limits)
+            files = tuple(unpack(archive, made, limits))
             manifest = {"archive": archive.name, "sha256": sha256, "files": [asdict(file) for file in files]}
             write_json(unfinished / MANIFEST_NAME, manifest)
             unfinished.replace(home)
@@ -148,7 +132,7 @@ def unpack_into_cache(
             raise ZooError(f"{archive}: cannot be unpacked into {home}: {error.strerror or error}") from error
         finally:
             remove(unfinished)
-        return UnpackedArchive(home / "contents", tuple(files))
+        return UnpackedArchive(home / "contents", files)
 
 
 def _files(folder: Path) -> list[Path]:

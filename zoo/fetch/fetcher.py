@@ -55,14 +55,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What was checked of one entry, and found right.
-
-    Attributes:
-      name: the entry.
-      checkpoint: its archive and what is known of it.
-      tensors: how many tensors the checkpoint holds.
-      tensor_bytes: their size in memory.
-    """
+    """What was checked of the entry `name`, and found right; `tensor_bytes` is their size in memory."""
 
     name: str
     checkpoint: Fetched
@@ -71,16 +64,17 @@ class VerificationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
+        found = self.checkpoint
         return {
             "entry": self.name,
-            "url": self.checkpoint.url,
-            "archive": str(self.checkpoint.archive),
-            "sha256": self.checkpoint.sha256,
-            "bytes": self.checkpoint.bytes,
-            "expected_by": self.checkpoint.expected_by,
-            "first_seen": self.checkpoint.first_seen,
-            "checkpoint": str(self.checkpoint.path),
-            "files": len(self.checkpoint.unpacked.files),
+            "url": found.url,
+            "archive": str(found.archive),
+            "sha256": found.sha256,
+            "bytes": found.bytes,
+            "expected_by": found.expected_by,
+            "first_seen": found.first_seen,
+            "checkpoint": str(found.path),
+            "files": len(found.unpacked.files),
             "tensors": self.tensors,
             "tensor_bytes": self.tensor_bytes,
         }
@@ -125,11 +119,7 @@ class Fetcher:
         return self.archive(entry.checkpoint, entry.name, "checkpoints", find_checkpoint)
 
     def own_checkpoint(self, archive: Path) -> tuple[Path, str]:
-        """Unpacks an archive of the user's own, which is not pinned.
-
-        Returns:
-          the checkpoint's prefix, and the archive's SHA-256 in hexadecimal.
-        """
+        """Unpacks a user's own archive; returns the checkpoint's prefix, and the archive's SHA-256."""
         sha256 = digest_file(archive).sha256
         unpacked = unpack_into_cache(archive, sha256, "checkpoints", self.cache)
         return find_checkpoint(unpacked.folder), sha256
@@ -152,12 +142,7 @@ class Fetcher:
         That is the archive's digest, its structure, the unpacked files' digests, and each tensor's own
         checksum. What is not on disk yet is fetched. A damaged file of the cache is removed.
 
-        Args:
-          entry: the registry's entry; its `name` and `checkpoint` are read.
-          accept: as for `archive`.
-
-        Raises:
-          VerificationError: something differs; a damaged tensor is named.
+        With `accept`, fetches the file again and records it as the one to expect; see `archive`.
         """
         tensors = tensor_bytes = 0
 

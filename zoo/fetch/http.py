@@ -45,12 +45,10 @@ class ReplyHead:
     """What a server says before it sends a body; what it does not declare is None.
 
     Attributes:
-      status: the HTTP status code.
-      reason: the status in words.
+      status: the HTTP status code; `reason` says it in words.
       range_start: first byte of the file that this body holds, if it is a part.
       total_bytes: length of the whole file.
-      etag: the validator of this version of the file.
-      last_modified: the date of this version of the file.
+      etag: the validator of this version of the file; `last_modified` is its date.
       retry_after: the `Retry-After` header as it came.
       digests: digests of the whole file in base64 by name: `crc32c` and `md5`.
     """
@@ -66,13 +64,7 @@ class ReplyHead:
 
 
 def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead:
-    """Returns what matters for a download of a reply's headers.
-
-    Args:
-      status: the HTTP status code.
-      reason: the status in words.
-      headers: case-insensitive; repeated headers joined by commas, as HTTP allows.
-    """
+    """Returns what matters for a download of a reply's headers: case-insensitive, repeated ones joined."""
     part = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
     range_start, total_bytes = (_whole_number(part[1]), _whole_number(part[2])) if part else (None, None)
     if total_bytes is None and status == 200:

@@ -27,8 +27,7 @@ class PartState:
       url: where the bytes came from.
       bytes: how many bytes are there.
       total_bytes: length of the whole file, if the server declared it.
-      etag: the server's validator of the version that the bytes belong to.
-      last_modified: the date of that version.
+      etag: the server's validator of the version that the bytes belong to; `last_modified` is its date.
     """
 
     url: str
@@ -100,7 +99,7 @@ class Part:
       url: where the bytes come from.
 
     Attributes:
-      state: what is there, or None if nothing is.
+      state: what is there, if anything.
       declared: digests of the whole file that the server declared: base64 by name.
       pieced: True if the bytes came in more than one piece.
     """

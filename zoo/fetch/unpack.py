@@ -21,15 +21,8 @@ UNSAFE = "the archive is unsafe: do not use it"
 TAR_BLOCK_BYTES = 512
 
 CORRUPT = (
-    EOFError,
-    zlib.error,
-    gzip.BadGzipFile,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    UnicodeError,
-    ValueError,
-    NotImplementedError,
-    RecursionError,
+    *(EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile),
+    *(ValueError, NotImplementedError, RecursionError),
 )
 """What the readers of the standard library raise on damaged or unusual archives."""
 
@@ -42,7 +35,6 @@ class Limits:
       total_bytes: all files together.
       members: files and folders.
       ratio: unpacked to packed length; below `ratio_free_bytes` any ratio is allowed.
-      ratio_free_bytes: see `ratio`.
     """
 
     total_bytes: int = 64 * 10**9
@@ -61,7 +53,7 @@ class UnpackedFile:
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[UnpackedFile]:
-    """Unpacks a `.tar.gz`, `.tar` or `.zip` archive into an empty folder.
+    """Unpacks a `.tar.gz`, `.tar` or `.zip` archive into an empty folder; returns its files by path.
 
     Only regular files and folders are ever made: a link inside the archive becomes a copy of its target.
     Refused are absolute paths, `..`, links that leave the folder, devices and pipes, two members of one name,
@@ -72,9 +64,6 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[Unpac
       archive: the file; its kind is told from its first bytes.
       folder: where to; it must be empty. After an error, discard what was unpacked until then.
       limits: what the archive may grow to.
-
-    Returns:
-      the files, in the order of their paths.
 
     Raises:
       ArchiveError: the archive is damaged, unsafe, or of another kind.
@@ -137,11 +126,7 @@ class _Unpacking:
         return [self._files[name] for name in sorted(self._files)]
 
     def spend(self, count_bytes: int) -> None:
-        """Takes in that so many bytes came out.
-
-        Raises:
-          ArchiveError: they are too many.
-        """
+        """Takes in that so many bytes came out; raises an `ArchiveError` if they are too many."""
         self._bytes += count_bytes
         by_ratio = max(self._packed_bytes * self._limits.ratio, self._limits.ratio_free_bytes)
         most_bytes = min(self._limits.total_bytes, by_ratio)

@@ -119,12 +119,7 @@ class Expectation:
 
 
 def declared_difference(declared: Mapping[str, str], found: Digests) -> str | None:
-    """Returns how a file differs from the digests that the server declared, or None if it does not.
-
-    Args:
-      declared: base64 by name, `crc32c` and `md5`; either may be absent.
-      found: of the bytes that came.
-    """
+    """Returns how a file differs from the `crc32c` and `md5` that the server declared, if it does."""
     for name, expected in sorted(declared.items()):
         actual = getattr(found, name)
         if actual != expected:
@@ -202,9 +197,6 @@ def recognise(url: str, target: Path, expected: Expectation) -> Record | None:
 
 def read_tensors(prefix: Path) -> tuple[int, int]:
     """Reads every tensor of a checkpoint; TensorFlow compares each with the checksum stored beside it.
-
-    Args:
-      prefix: the checkpoint: the path of its `.index` file without that ending.
 
     Returns:
       how many tensors there are, and their bytes in memory.

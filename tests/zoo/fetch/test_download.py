@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zoo.errors import DownloadError, VerificationError, ZooError
 from zoo.fetch.download import DownloadOptions, download, download_path
@@ -492,6 +494,21 @@ def test_a_full_disk_names_the_file_and_says_that_the_download_resumes(
     with pytest.raises(DownloadError, match=r"cannot write .*: the disk is full; .*resumes") as caught:
         client.fetch(server.put("/model.tar.gz", BODY))
     assert str(client.target) in one_line(caught)
+
+
+@given(failures=st.integers(1, 40), chance=st.floats(0, 1, exclude_max=True))
+def test_delays_grow_up_to_a_limit(failures: int, chance: float) -> None:
+    options = DownloadOptions(first_delay_s=1, longest_delay_s=30, chance=lambda: chance)
+    delay = options.delay_s(failures, None)
+    assert 0.5 <= delay <= 30
+    assert delay <= options.delay_s(failures + 1, None)
+
+
+def test_the_server_says_how_long_to_wait_within_the_limit() -> None:
+    options = DownloadOptions(longest_delay_s=30)
+    assert options.delay_s(1, 7) == 7
+    assert options.delay_s(1, 7000) == 30
+    assert options.delay_s(1, -3) == 0
 
 
 def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess.Popen[str]]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import ArchiveError, ZooError
-from zoo.fetch.archive import find_checkpoint, top_folder, unpack_into_cache
+from zoo.fetch.archive import find_checkpoint, unpack_into_cache
 from zoo.fetch.unpack import Limits, unpack
 from zoo.files.cache import Cache
 
@@ -126,7 +126,7 @@ def test_a_changed_folder_is_made_anew(tmp_path: Path, unpacking: Unpacking, dam
     elif damage == "new":
         (unpacked.folder / "model/ckpt-70000.index").write_bytes(b"mine")
     elif damage == "manifest":
-        unpacked.manifest.write_text("{}")
+        (unpacked.folder.parent / "manifest.json").write_text("{}")
     else:
         index.unlink()
         index.symlink_to("/etc/hostname")
@@ -309,58 +309,3 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "folder")
     # The archive is not to blame.
     assert not isinstance(caught.value, ArchiveError)
-
-
-def test_the_one_top_folder(tmp_path: Path, unpacking: Unpacking) -> None:
-    one = unpacking(write(tmp_path, tar_bytes({"city/a": b"1", "city/b/c": b"2", "._city": b"mac"})))
-    assert top_folder(one.folder) == one.folder / "city"
-    two = unpacking(write(tmp_path, tar_bytes({"gtFine/a": b"1", "leftImg8bit/b": b"2"})))
-    assert top_folder(two.folder) == two.folder
-    lone = unpacking(write(tmp_path, tar_bytes({"file": b"1"})))
-    assert top_folder(lone.folder) == lone.folder
-    empty = unpacking(write(tmp_path, tar_bytes({}, special("folder", tarfile.DIRTYPE))))
-    with pytest.raises(ArchiveError, match="holds no files"):
-        top_folder(empty.folder)
-
-
-SHARD = "a/ckpt-1.data-0000{}-of-0000{}"
-
-
-@pytest.mark.parametrize(
-    ("names", "match"),
-    [
-        ([], "expected one checkpoint .* found none among no files"),
-        (["a/saved_model.pb"], "found none among a/saved_model.pb"),
-        (["a/ckpt-1.index"], "found none; the archive is incomplete"),
-        (["a/ckpt-1.index", "b/ckpt-2.index", SHARD.format(0, 1)], "found 2: a/ckpt-1.index, b/ckpt-2.index"),
-        (["a/ckpt-1.index", SHARD.format(0, 2)], "found 00000-of-00002"),
-        (["a/ckpt-1.index", SHARD.format(0, 2), SHARD.format(2, 2)], "00000-of-00002, 00002-of-00002"),
-        (["a/ckpt-1.index", SHARD.format(0, 1), SHARD.format(0, 2)], "00000-of-00001, 00000-of-00002"),
-        (["a/ckpt-1.index", "a/ckpt-10.data-00000-of-00001"], "found none"),
-        (["b/ckpt-1.index", SHARD.format(0, 1)], "found none"),
-    ],
-)
-def test_folders_without_exactly_one_whole_checkpoint(tmp_path: Path, names: list[str], match: str) -> None:
-    make(tmp_path, names)
-    with pytest.raises(ArchiveError, match=match) as caught:
-        find_checkpoint(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["a/ckpt-1.index", SHARD.format(0, 1), "a/checkpoint", "notes.txt"],
-        ["a/ckpt-1.index", SHARD.format(0, 2), SHARD.format(1, 2)],
-        ["a/ckpt-1.index", SHARD.format(0, 1), "a/._ckpt-1.index", "._a"],
-    ],
-)
-def test_any_layout_with_one_whole_checkpoint(tmp_path: Path, names: list[str]) -> None:
-    make(tmp_path, names)
-    assert find_checkpoint(tmp_path) == tmp_path / "a" / "ckpt-1"
-
-
-def make(folder: Path, names: list[str]) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")

@@ -1,7 +1,8 @@
-"""Verification down to the tensors, with checkpoints that TensorFlow wrote."""
+"""Digests, and verification down to the tensors, with checkpoints that TensorFlow wrote."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import tarfile
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zoo.errors import ArchiveError, VerificationError
 from zoo.fetch.download import DownloadOptions
 from zoo.fetch.fetcher import Fetcher
 from zoo.fetch.pin import LockFile
+from zoo.fetch.verify import Digester, Expectation, declared_difference
 from zoo.files.cache import Cache
 from zoo.files.contents import entries, prune
 
@@ -226,3 +230,28 @@ def test_the_bundled_checkpoint(home: Home) -> None:
     assert (report.checkpoint.bytes, len(report.checkpoint.unpacked.files)) == (9_696_695, 2)
     assert report.checkpoint.sha256 == "1e2df671184ff941101d8d01dda72fec70ec6142f7a1b98720fed15613fe7b91"
     assert report.tensors == 364
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8))
+def test_digests_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
+    one, many = Digester(), Digester()
+    one.update(b"".join(pieces))
+    for piece in pieces:
+        many.update(piece)
+    assert one.result() == many.result()
+
+
+def test_differences_name_expected_and_found() -> None:
+    digester = Digester()
+    digester.update(b"123456789")
+    found = digester.result()
+    # The check value that defines CRC-32C (Castagnoli).
+    assert base64.b64decode(found.crc32c) == bytes.fromhex("e3069283")
+    assert declared_difference({"crc32c": found.crc32c, "md5": found.md5}, found) is None
+    assert "md5 AAAA" in (declared_difference({"md5": "AAAA"}, found) or "")
+    assert Expectation(found.sha256.upper(), 9).difference(found) is None
+    assert Expectation(None, None).difference(found) is None
+    wrong = Expectation("0" * 64, 8, origin="the registry").difference(found) or ""
+    assert "expected 8 bytes, found 9" in wrong
+    assert found.sha256 in wrong
+    assert "the registry" in wrong

@@ -266,6 +266,10 @@ def test_data_sets(server: Any, home: Home) -> None:
     folder = home.fetcher.dataset(Dataset(RemoteFile(url)))
     assert sorted(path.name for path in folder.iterdir()) == ["gtFine", "leftImg8bit"]
     assert folder.name == "city"
+    empty = server.put("/empty.tar.gz", archive_of({}))
+    with pytest.raises(ArchiveError, match="city: .* holds no files"):
+        home.fetcher.dataset(Dataset(RemoteFile(empty)))
+    assert (len(home.kept()), list(home.seen())) == (2, [url])
     with pytest.raises(ArchiveError, match="give the folder with --data"):
         home.fetcher.dataset(Dataset(None))
 
