@@ -6,7 +6,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
@@ -149,8 +149,9 @@ class Record(Digests):
         cls, path: Path, url: str, digests: Digests, etag: str | None = None, last_modified: str | None = None
     ) -> Record:
         """Returns the record of a file as it is now."""
+        known = {**asdict(digests), "url": url, "etag": etag, "last_modified": last_modified}
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(*astuple(digests), url, etag, last_modified, now, path.stat().st_mtime_ns)
+        return cls(**known, fetched=now, mtime_ns=path.stat().st_mtime_ns)
 
 
 def record_path(target: Path) -> Path:
