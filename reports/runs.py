@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import DataError
+from zoo.files.json_files import read_json
 from zoo.repro.records.record import read_record
 
 if TYPE_CHECKING:
@@ -210,11 +211,7 @@ def _how_to_get_one(folder: Path) -> str:
 
 
 def _is_record(path: Path) -> bool:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(value, dict) and {"schema", "entry", "claims"} <= set(value)
+    return {"schema", "entry", "claims"} <= set(read_json(path) or ())
 
 
 def finite_or_none(value: Any) -> float | None:

@@ -100,7 +100,6 @@ class TFRecordDataset(Dataset):
             raise DataError(
                 f"{example.name}: the record's checksum is wrong; copy or make {record.path.name} again"
             )
-        size = example.size()
         image = decode_image(example.value(_KEY_IMAGE), example.name)
         label_format = example.value(_KEY_LABEL_FORMAT, b"raw")
         if label_format != b"raw":
@@ -108,9 +107,7 @@ class TFRecordDataset(Dataset):
                 f"{example.name}: has {label_format.decode(errors='replace')} labels, expected raw panoptic "
                 "ones (made with --create_panoptic_data)"
             )
-        encoded = example.value(_KEY_LABEL)
-        _require_sizes((image.shape[0], image.shape[1]), encoded, size, example.name)
-        label = np.frombuffer(encoded, "<i4").reshape(size).astype(np.int32)
+        label = example.label((image.shape[0], image.shape[1])).astype(np.int32)
         panoptic, semantic = split_label(label, self.info)
         return Sample(self.image_ids[index], image, panoptic, semantic, crowd_labels=np.zeros(0, np.int32))
 
@@ -121,8 +118,7 @@ class TFRecordDataset(Dataset):
           DataError: they disagree with the size that the record gives.
         """
         _, example = self._example(index)
-        found = image_size(example.value(_KEY_IMAGE), example.name)
-        _require_sizes(found, example.value(_KEY_LABEL), example.size(), example.name)
+        example.label(image_size(example.value(_KEY_IMAGE), example.name))
 
     def _example(self, index: int) -> tuple[_Record, _Example]:
         record = self._records[self.image_ids[index]]
@@ -192,12 +188,22 @@ class _Example:
         """Returns the bytes at a key."""
         return self._first(key, self._features[key].bytes_list.value, default)
 
-    def size(self) -> tuple[int, int]:
-        """Returns height and width of the image, pixels, as the example gives them."""
+    def label(self, image_size: tuple[int, int]) -> np.ndarray:
+        """Returns the panoptic label, [H, W] little-endian int32, of an image of the given height and width.
+
+        Raises:
+          DataError: it, or the size that the example gives, is not that of the image.
+        """
         height, width = (
             self._first(key, self._features[key].int64_list.value) for key in (_KEY_HEIGHT, _KEY_WIDTH)
         )
-        return height, width
+        encoded = self.value(_KEY_LABEL)
+        if image_size != (height, width) or len(encoded) != 4 * height * width:
+            raise DataError(
+                f"{self.name}: expected image and label of {height} x {width}, found an image of "
+                f"{image_size[0]} x {image_size[1]} and a label of {len(encoded)} bytes"
+            )
+        return np.frombuffer(encoded, "<i4").reshape(height, width)
 
     def _first(self, key: str, values: Sequence[Any], default: Any = None) -> Any:
         if not values and default is None:
@@ -237,11 +243,3 @@ def _unreadable(path: Path, reason: object) -> DataError:
 def _masked_crc(data: bytes) -> int:
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _require_sizes(image: tuple[int, int], label: bytes, size: tuple[int, int], name: str) -> None:
-    if image != size or len(label) != 4 * size[0] * size[1]:
-        raise DataError(
-            f"{name}: expected image and label of {size[0]} x {size[1]}, found an image of "
-            f"{image[0]} x {image[1]} and a label of {len(label)} bytes"
-        )

@@ -5,10 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from typing import TextIO
 
 _LINE_EVERY_S = 15.0
 _LOOK_EVERY_S = 0.1
@@ -40,6 +37,10 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
         self._done = done
         self._amount = amount
         self._note = note
@@ -47,40 +48,32 @@ class Progress:
         self._clock = clock
         self._shown_at = self._line_at = float("-inf")
         self._line = ""
-        self._bar = None
-        if show:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.fields[words]}", markup=False),
-                console=Console(file=self._stream),
-                disable=not self._stream.isatty(),
-                get_time=clock,
-            )
-            self._bar.add_task(title, total=total, completed=done, words="")
+        self._prints = show and not self._stream.isatty()
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
+            console=Console(file=self._stream),
+            disable=not show or self._prints,
+            get_time=clock,
+        )
+        self._task = self._bar.add_task(title, total=total, completed=done, words="")
 
     def __enter__(self) -> Progress:
-        if self._bar is not None:
-            self._bar.start()
-            self._bar.advance(self._bar.task_ids[0], 0)
+        self._bar.start()
+        # The time from which the rate is measured.
+        self._bar.advance(self._task, 0)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            if error is None and self._line:
-                self._show(last=True)
-            self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        if self._line and error[0] is None:
+            self._show(last=True)
+        self._bar.stop()
 
     def at(self, done: int) -> None:
         """Takes in how much is done now."""
         self._done = done
-        if self._bar is not None and self._clock() - self._shown_at >= _LOOK_EVERY_S:
+        if self._clock() - self._shown_at >= _LOOK_EVERY_S:
             self._show()
 
     def advance(self) -> None:
@@ -88,21 +81,17 @@ class Progress:
         self.at(self._done + 1)
 
     def _show(self, *, last: bool = False) -> None:
-        assert self._bar is not None
-        self._shown_at = self._clock()
-        self._bar.update(self._bar.task_ids[0], completed=self._done)
-        is_due = last or self._shown_at - self._line_at >= _LINE_EVERY_S
-        if self._bar.disable and not is_due:
+        now = self._shown_at = self._clock()
+        self._bar.update(self._task, completed=self._done)
+        if self._bar.disable and not (self._prints and (last or now - self._line_at >= _LINE_EVERY_S)):
             return
-        words = self._words()
-        self._bar.update(self._bar.task_ids[0], words=words)
-        if self._bar.disable and words != self._line:
-            self._line_at = self._shown_at
-            print(f"zoo: {self._bar.tasks[0].description}: {words}", file=self._stream, flush=True)
-        self._line = words
+        before, self._line = self._line, self._words()
+        self._bar.update(self._task, words=self._line)
+        if self._prints and self._line != before:
+            self._line_at = now
+            print(f"zoo: {self._bar.tasks[0].description}: {self._line}", file=self._stream, flush=True)
 
     def _words(self) -> str:
-        assert self._bar is not None
         (task,) = self._bar.tasks
         words = self._amount(self._done)
         if task.total is not None:
