@@ -19,6 +19,7 @@ from zoo.files.atomic import write_atomically, writing
 from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
 from zoo.files.locks import holding
+from zoo.files.progress import say
 from zoo.files.words import counted, readable_size
 from zoo.reports.page import html
 from zoo.reports.runs import find_runs, open_run
@@ -27,6 +28,7 @@ from zoo.reports.tables.night_summary import summarize, summary_markdown
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.nights.limited import call_zoo
 from zoo.repro.records.claim_words import NOT_JUDGED
+from zoo.repro.records.claims import all_hold
 from zoo.repro.records.night_folder import (
     FAILED,
     HELD,
@@ -44,8 +46,7 @@ from zoo.repro.records.night_folder import (
 )
 from zoo.repro.records.record import read_record
 from zoo.repro.records.software import code_digest, versions
-from zoo.repro.run.claims import all_hold
-from zoo.repro.run.reproduce import RunSettings, say
+from zoo.repro.run.settings import RunSettings
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry

@@ -46,10 +46,11 @@ class RunDestination:
         self._replaced = RunFolder(path.with_name(f".{path.name}.replaced"))
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Holds the place for this process.
+        """Holds the destination for this process.
 
         Raises:
           InUseError: another process is running in it.
+          ZooError: it cannot be written.
         """
         path = self.finished.root
         return holding(path.with_name(f".{path.name}.lock"), f"{path}: another process is running there")

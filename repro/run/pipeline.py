@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.run_folder import RunFolder
-    from zoo.repro.run.reproduce import RunSettings
+    from zoo.repro.run.settings import RunSettings
 
 # Images read ahead of the network, and images waiting behind it, for each replica.
 _AHEAD = 2

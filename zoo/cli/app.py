@@ -24,6 +24,7 @@ from zoo.cli.options import RegistryFiles, registry_files
 from zoo.cli.report import report_app
 from zoo.cli.reproduce import reproduce
 from zoo.errors import InterruptedRunError, UsageError, ZooError
+from zoo.files.progress import say
 from zoo.repro.nights.exit_file import write_exit_file
 
 # What the parser raises on a wrong call; its module differs between versions of Typer.
@@ -189,5 +190,5 @@ def _describe_unexpected(error: BaseException) -> str:
 def _fail(message: str, exit_code: int, error: BaseException | None = None) -> NoReturn:
     line = " ".join(message.split())
     write_exit_file(line, exit_code, error)
-    print(f"zoo: error: {line}", file=sys.stderr)
+    say(f"error: {line}")
     sys.exit(exit_code)

@@ -10,6 +10,7 @@ import typer
 from zoo.cli.options import AsJson
 from zoo.cli.output import print_reports
 from zoo.errors import UsageError
+from zoo.files.progress import say
 
 cache_app = typer.Typer(help="The download cache: where it is, how large, and pruning.", no_args_is_help=True)
 
@@ -52,7 +53,7 @@ def cache_prune(
     from zoo.files.contents import prune
 
     if not (kinds or older_than_days is not None or dry_run or yes) and not _agreed():
-        typer.echo("zoo: nothing was removed", err=True)
+        say("nothing was removed")
         return
     pruned = prune(Cache(), kinds=kinds or None, older_than_days=older_than_days, dry_run=dry_run)
     print_reports([pruned], as_json=as_json)

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.options import AsJson, Records, check_svg_name, chosen_registry, reads_registry
 from zoo.cli.output import console, print_json
+from zoo.files.progress import say
 
 report_app = typer.Typer(help="Tables and pages from the registry and run records.", no_args_is_help=True)
 
@@ -76,7 +77,7 @@ def report_measured(records: Records) -> None:
     chosen = one_of_each_entry(runs)
     for run in runs:
         if run not in chosen:
-            typer.echo(f"zoo: left out: {run.path}: another run of {run.entry}", err=True)
+            say(f"left out: {run.path}: another run of {run.entry}")
     sys.stdout.write(measured_tables(registry, [*map(open_run, named), *chosen]))
 
 
@@ -102,7 +103,7 @@ def report_write(
     stale = generated.stale_files(chosen_registry(), folder)
     if stale:
         names = ", ".join(map(str, stale))
-        typer.echo(f"zoo: {names}: not as generated from the registry; run `{generated.COMMAND}`", err=True)
+        say(f"{names}: not as generated from the registry; run `{generated.COMMAND}`")
         raise typer.Exit(1)
 
 
@@ -152,7 +153,7 @@ def report_html(
 
     text = page(find_runs(records))
     write_atomically(out, text)
-    print(f"zoo: page: {out} ({len(text.encode()) / 2**20:.1f} MiB)", file=sys.stderr)
+    say(f"page: {out} ({len(text.encode()) / 2**20:.1f} MiB)")
 
 
 @report_app.command("compare")

@@ -29,9 +29,7 @@ Out = Annotated[Path | None, typer.Option(help="Where the run keeps its files. T
 PrecisionName = Annotated[Precision, typer.Option(help="What convolutions compute in.")]
 Scales = Annotated[str, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
-Restart = Annotated[
-    bool, typer.Option("--restart", help="Discard an unfinished run instead of going on with it.")
-]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")]
 KeepGoing = Annotated[
     bool,
     typer.Option("--keep-going", help="Leave out images that cannot be used; claims are not judged then."),
@@ -81,12 +79,14 @@ def reproduce(
         raise UsageError(f"--data {dataset}=…: expected a data set of the entries, {' or '.join(needed)}")
 
     from zoo.fetch.fetcher import Fetcher
+    from zoo.files.progress import say
     from zoo.reports.tables.claim_table import terminal
     from zoo.repro.datasets.opening import open_dataset
-    from zoo.repro.run.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
-    from zoo.repro.run.reproduce import RunSettings, reproduce_entry, say
+    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
+    from zoo.repro.run.reproduce import reproduce_entry
+    from zoo.repro.run.settings import RunSettings
 
-    settings = RunSettings(limit, device, precision.value, averaged_scales, flip)
+    settings = RunSettings(limit, device, precision.value, averaged_scales, flip, keep_going, restart)
     fetcher = Fetcher()
     if len(entries) > 1:
         # A mistake in the last one's data is told now, not after hours with the others.
@@ -106,8 +106,6 @@ def reproduce(
             data=folders.get(entry.dataset),
             out=out,
             settings=settings,
-            restart=restart,
-            keep_going=keep_going,
             fetcher=fetcher,
         )
         records.append(record)

@@ -11,6 +11,11 @@ _LINE_EVERY_S = 15.0
 _LOOK_EVERY_S = 0.1
 
 
+def say(message: str, stream: TextIO | None = None) -> None:
+    """Prints a line for a person, on standard error: standard output is for data."""
+    print(f"zoo: {message}", file=stream or sys.stderr, flush=True)
+
+
 class Progress:
     """Shows how much is done, the rate of the last seconds, and the time left at this rate.
 
@@ -89,7 +94,7 @@ class Progress:
         self._bar.update(self._task, words=self._line)
         if self._prints and self._line != before:
             self._line_at = now
-            print(f"zoo: {self._bar.tasks[0].description}: {self._line}", file=self._stream, flush=True)
+            say(f"{self._bar.tasks[0].description}: {self._line}", self._stream)
 
     def _words(self) -> str:
         (task,) = self._bar.tasks

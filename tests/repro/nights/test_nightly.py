@@ -162,7 +162,7 @@ def test_a_stopped_night_goes_on(nights: Nights) -> None:
     assert f"zoo: night {DAY}: goes on, with 1 entry measured" in nights.first.stderr
     assert f"zoo: 1 of 2: {COCO}" in nights.first.stderr
     log = (nights.out / DAY / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
-    found = re.search(r"going on with (\d) images? of an interrupted run", log)
+    found = re.search(r"resuming a run with (\d) images? done in", log)
     assert found is not None
     # One more may have been written between our look and the end of the killed process.
     assert 1 <= len(nights.images_kept) <= int(found[1])
@@ -231,7 +231,7 @@ def test_the_page_has_the_history_and_the_pictures(nights: Nights) -> None:
 
 def test_a_night_is_measured_anew(nights: Nights) -> None:
     log = (nights.out / f"{DAY}.2" / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
-    assert "interrupted run" not in log
+    assert "resuming a run" not in log
     record = json.loads((nights.out / f"{DAY}.2" / folder_of(COCO) / "record.json").read_text())
     assert record["timings"]["images_computed"] == 2
 

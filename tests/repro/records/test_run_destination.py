@@ -13,7 +13,7 @@ from zoo.errors import EvaluationError, InUseError
 from zoo.files.json_files import write_json
 from zoo.repro.records.record import SCHEMA_VERSION, read_record
 from zoo.repro.records.run_destination import RunDestination
-from zoo.repro.run.reproduce import RunSettings
+from zoo.repro.run.settings import RunSettings
 
 IDENTITY: dict[str, Any] = {"entry": "a/b", "code": "1", "settings": {"scales": [1.0], "flip": False}}
 OTHER = {**IDENTITY, "code": "2"}

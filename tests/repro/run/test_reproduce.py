@@ -236,7 +236,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     done = zoo_command("reproduce", NAME, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert f"going on with {len(kept) - 2} image" in done.stderr
+    assert f"resuming a run with {len(kept) - 2} image" in done.stderr
     assert record["timings"]["images_computed"] == IMAGES - len(kept) + 2
     assert without_timings(record) == without_timings(whole.record)
     for path in sorted((whole.folder / "images").iterdir()):
@@ -427,7 +427,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from zoo.registry import load_registry
-from zoo.repro.run.reproduce import RunSettings, reproduce_entry
+from zoo.repro.run.reproduce import reproduce_entry
+from zoo.repro.run.settings import RunSettings
 
 registry = load_registry()
 records = {}

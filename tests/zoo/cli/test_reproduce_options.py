@@ -12,7 +12,7 @@ import pytest
 from zoo.cli.options import data_folders
 from zoo.errors import UsageError
 from zoo.registry import load_registry
-from zoo.repro.run.claims import unjudged
+from zoo.repro.records.claims import unjudged
 
 CITY = "minicity/mobilenet_v3_small_os16"
 COCO = "minicoco/mobilenet_v3_small_os16"

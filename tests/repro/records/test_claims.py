@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zoo.registry.schema import Claim
 from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, WITHIN
-from zoo.repro.run.claims import (
+from zoo.repro.records.claims import (
     all_hold,
     judge,
     judge_claims,

@@ -1,0 +1,30 @@
+"""How long the parts of a run take."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+
+class Clock:
+    """Measures the parts of a run.
+
+    Attributes:
+      started: when the run began, ISO 8601, UTC.
+      laps: seconds of each part that has ended.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Ends a part: what was done since the last one ended."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    def total(self) -> float:
+        """Returns the seconds since the clock was made."""
+        return time.perf_counter() - self._start
