@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
+from zoo.repro.cityscapes.script_jobs import MAKE_PANOPTIC
 from zoo.repro.datasets.dataset import cache_at
 from zoo.repro.datasets.digests import digest_of_files
 from zoo.repro.datasets.image_files import RGB, read_png_header
-from zoo.repro.official.jobs import CITYSCAPES_SCRIPTS, Jobs, mirror_files, provenance
+from zoo.repro.official.jobs import Jobs, mirror_files, provenance
 
 if TYPE_CHECKING:
     from zoo.repro.cityscapes.dataset import CityscapesDataset
@@ -98,7 +99,7 @@ def _found(folder: Path, name: str, source: str, start: float) -> PanopticGround
 
 def _key(dataset: CityscapesDataset, image_ids: Sequence[str]) -> str:
     names = [dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids]
-    script = provenance(CITYSCAPES_SCRIPTS)["scripts"]["createPanopticImgs"]["sha256"]
+    script = provenance([MAKE_PANOPTIC])["scripts"]["createPanopticImgs"]["sha256"]
     return digest_of_files(
         {name: dataset.digests[name] for name in names}, about=f"panoptic {dataset.split} {script}"
     )
@@ -151,7 +152,7 @@ def _make(
         mirror_files({file: dataset.root / file for file in own}, folder)
         output.mkdir(parents=True)
         job = {
-            "kind": "make_panoptic",
+            **MAKE_PANOPTIC,
             "ground_truth": str((folder / "gtFine").resolve()),
             "output": str(output.resolve()),
             "split": dataset.split,

@@ -10,8 +10,10 @@ from typing import Any
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.cityscapes.ground_truth import panoptic_ground_truth
+from zoo.repro.cityscapes.script_jobs import INSTANCE_LEVEL, MAKE_PANOPTIC, PIXEL_LEVEL
 from zoo.repro.datasets.predictions import INSTANCE, SEMANTIC
-from zoo.repro.official.jobs import CITYSCAPES_SCRIPTS, mirror_files, provenance
+from zoo.repro.official.jobs import mirror_files, provenance
+from zoo.repro.official.panoptic_job import PANOPTIC
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, percent, script_result
 
 _THINGS = tuple(CITYSCAPES.class_names[i] for i in CITYSCAPES.thing_class_ids)
@@ -34,17 +36,22 @@ class CityscapesRun(OfficialRun):
 
     def _score(self) -> OfficialScores:
         self._link_ground_truth()
-        pixel = self._threads.submit(self._run_on, SEMANTIC, "pixel", "labelIds")
+        pixel = self._threads.submit(self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds")
         # It takes longer than the other two together.
         processes = max(1, min(self._processes, len(self._image_ids)))
         instance = self._threads.submit(
-            self._run_on, INSTANCE, "instance", "instanceIds", processes=processes
+            self._run_script,
+            "instance",
+            {**INSTANCE_LEVEL, "processes": processes},
+            INSTANCE,
+            "instanceIds",
         )
         truth = self._ground_truth.result()
-        panoptic = self._threads.submit(self._panoptic, "panoptic", truth.json, truth.folder)
+        panoptic = self._threads.submit(self._panoptic, truth.json, truth.folder)
         parts = {"panoptic": panoptic.result(), "pixel": pixel.result(), "instance": instance.result()}
+        scripts = (MAKE_PANOPTIC, PANOPTIC, PIXEL_LEVEL, INSTANCE_LEVEL)
         scores = OfficialScores(
-            provenance={**provenance(CITYSCAPES_SCRIPTS), "panoptic_ground_truth": truth.source},
+            provenance={**provenance(scripts), "panoptic_ground_truth": truth.source},
             timings={"official_ground_truth_s": truth.seconds},
         )
         scores.take_panoptic(script_result(parts["panoptic"][0]), CITYSCAPES)
@@ -64,21 +71,22 @@ class CityscapesRun(OfficialRun):
         ]
         mirror_files({name: self._dataset.root / name for name in names}, folder)
 
-    def _run_on(self, predictions: str, script: str, kind: str, **options: Any) -> tuple[Path, float]:
+    def _run_script(
+        self, name: str, script: dict[str, Any], predictions: str, kind: str
+    ) -> tuple[Path, float]:
         # Relative, because the scripts search with patterns, and a path may hold characters that mean more.
         truth = os.path.join("..", "ground_truth")
         job = {
-            "kind": script,
+            **script,
             "search": os.path.join(truth, "gtFine", self._dataset.split, "*", f"*_gtFine_{kind}.png"),
             "result": os.path.join(".", RESULT),
-            **options,
         }
         environment = {
             "CITYSCAPES_DATASET": truth,
             "CITYSCAPES_RESULTS": str((self._predictions / predictions).resolve()),
             "CITYSCAPES_EXPORT_DIR": ".",
         }
-        return self._jobs.run(script, job, environment=environment, patience_s=self._patience_s)
+        return self._jobs.run(name, job, environment=environment, patience_s=self._patience_s)
 
 
 def _take_pixel(scores: OfficialScores, result: dict[str, Any]) -> None:

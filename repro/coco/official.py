@@ -8,9 +8,10 @@ from typing import Any
 
 from zoo.repro.coco.classes import COCO
 from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.coco.script_jobs import MASK_AP, panoptic_script
 from zoo.repro.datasets.predicted_instances import assemble_run_lengths
 from zoo.repro.datasets.predictions import INSTANCE
-from zoo.repro.official.jobs import coco_scripts, provenance
+from zoo.repro.official.jobs import provenance
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, percent, script_result
 
 
@@ -21,15 +22,16 @@ class CocoRun(OfficialRun):
 
     def _score(self) -> OfficialScores:
         self._folder.mkdir(parents=True, exist_ok=True)
-        scripts, data = coco_scripts(), self._dataset
-        kind = next(kind for kind in scripts if kind.startswith("panoptic"))
+        script, data = panoptic_script(), self._dataset
         official_ids = {image_id: data.official_image_id(image_id) for image_id in self._image_ids}
         instance = self._threads.submit(self._instance, official_ids)
         panoptic = self._threads.submit(
-            self._panoptic, kind, data.panoptic_json, data.panoptic_folder, official_ids
+            self._panoptic, data.panoptic_json, data.panoptic_folder, official_ids, script
         )
         parts = {"panoptic": panoptic.result(), "instance": instance.result()}
-        scores = OfficialScores(provenance={**provenance(scripts), "panoptic_ground_truth": "data folder"})
+        scores = OfficialScores(
+            provenance={**provenance((script, MASK_AP)), "panoptic_ground_truth": "data folder"}
+        )
         scores.take_panoptic(script_result(parts["panoptic"][0]), COCO)
         _take_instance(scores, script_result(parts["instance"][0]))
         self._note(scores, parts)
@@ -41,7 +43,7 @@ class CocoRun(OfficialRun):
         images = self._folder / "images.json"
         images.write_text(json.dumps(list(official_ids.values())), encoding="utf-8")
         job = {
-            "kind": "coco_instance",
+            **MASK_AP,
             "ground_truth": str(self._dataset.instances_json.resolve()),
             "predictions": str(predicted.resolve()),
             "images": str(images.resolve()),

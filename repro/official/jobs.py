@@ -14,22 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import EvaluationError
 from zoo.files.processes import signal_group
-
-CITYSCAPES_SCRIPTS = {
-    "make_panoptic": "cityscapesscripts.preparation.createPanopticImgs",
-    "panoptic": "cityscapesscripts.evaluation.evalPanopticSemanticLabeling",
-    "pixel": "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
-    "instance": "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
-}
-PANOPTICAPI = "panopticapi.evaluation"
-_SCRIPTS = {**CITYSCAPES_SCRIPTS, "panopticapi": PANOPTICAPI, "coco_instance": "pycocotools.cocoeval"}
-"""The official module behind each kind of job."""
 
 # Of what a script that failed has printed: a traceback's worth.
 _LINES_KEPT = 20
@@ -70,7 +60,8 @@ class Jobs:
 
         Args:
           name: name of the job's working folder; one of an earlier run is removed.
-          job: `kind` and what that kind needs; paths are taken relative to the working folder.
+          job: `script`, the official module; `run`, what calls it (see `zoo.repro.official.process.main`);
+            and what that needs. Paths are taken relative to the working folder.
           environment: variables to set for the script.
           patience_s: seconds after which the script is given up.
 
@@ -95,18 +86,18 @@ class Jobs:
                 signal_group(process)
                 process.wait()
                 raise ScriptError(
-                    f"{_SCRIPTS[job['kind']]}: was ended after {patience_s:.0f} s; its output is in {log}",
+                    f"{job['script']}: was ended after {patience_s:.0f} s; its output is in {log}",
                     _last_lines(log),
                 ) from None
             finally:
                 with self._lock:
                     self._running.discard(process)
         if self._closed:
-            raise EvaluationError(f"{_SCRIPTS[job['kind']]}: was ended because the run ended")
+            raise EvaluationError(f"{job['script']}: was ended because the run ended")
         if code != 0:
             lines = _last_lines(log) or ["no output"]
             raise ScriptError(
-                f"{_SCRIPTS[job['kind']]}: ended with code {code}: {lines[-1]}; its output is in {log}", lines
+                f"{job['script']}: ended with code {code}: {lines[-1]}; its output is in {log}", lines
             )
         return work, time.perf_counter() - start
 
@@ -139,28 +130,17 @@ class Jobs:
         return process
 
 
-def coco_scripts() -> dict[str, str]:
-    """Returns the official modules for COCO, by kind of job.
-
-    Panoptic quality is computed by `panopticapi` where it is installed, else by the same code as it lives on
-    in `cityscapesscripts`.
-    """
-    has_panopticapi = importlib.util.find_spec(PANOPTICAPI.partition(".")[0]) is not None
-    panoptic = "panopticapi" if has_panopticapi else "panoptic"
-    return {kind: _SCRIPTS[kind] for kind in (panoptic, "coco_instance")}
-
-
-def provenance(modules: Mapping[str, str]) -> dict[str, Any]:
+def provenance(jobs: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     """Returns packages with versions, and each module's SHA-256 and whether it is as published.
 
     A module is as published where its digest is the one in the list of files that its package came with.
 
     Args:
-      modules: official modules, by kind of job.
+      jobs: jobs that name an official module as their `script`.
     """
     packages: dict[str, str] = {}
     scripts: dict[str, Any] = {}
-    for module in modules.values():
+    for module in (job["script"] for job in jobs):
         package = module.partition(".")[0]
         distribution = importlib.metadata.distribution(package)
         packages[package] = f"{package} {distribution.version}"

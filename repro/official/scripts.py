@@ -15,6 +15,7 @@ from zoo.errors import EvaluationError
 from zoo.files.json_files import read_json
 from zoo.registry.formats import load_class
 from zoo.repro.datasets.predictions import PANOPTIC, assemble_panoptic_json, missing_predictions
+from zoo.repro.official import panoptic_job
 from zoo.repro.official.jobs import Jobs, ScriptError, available_cores
 
 if TYPE_CHECKING:
@@ -148,15 +149,19 @@ class OfficialRun(ABC):
         self.close()
 
     def _panoptic(
-        self, kind: str, truth: Path, folder: Path, official_ids: Mapping[str, int] | None = None
+        self,
+        truth: Path,
+        folder: Path,
+        official_ids: Mapping[str, int] | None = None,
+        script: Mapping[str, str] = panoptic_job.PANOPTIC,
     ) -> tuple[Path, float]:
         """Runs a panoptic script on ground truth in the COCO format.
 
         Args:
-          kind: which of the two copies of the script: the kind of its job.
           truth: the file of annotations; may name more images than are evaluated.
           folder: the folder of PNG files.
           official_ids: by what number the ground truth calls each image; None where by its name.
+          script: the copy of the script to run, and what calls it.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         selected = self._folder / "panoptic_ground_truth.json"
@@ -164,7 +169,7 @@ class OfficialRun(ABC):
         _select_annotations(truth, names, selected)
         predicted = assemble_panoptic_json(self._predictions, self._image_ids, official_ids)
         job = {
-            "kind": kind,
+            **script,
             "gt_json": str(selected.resolve()),
             "gt_folder": str(folder.resolve()),
             "prediction_json": str(predicted.resolve()),

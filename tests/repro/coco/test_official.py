@@ -15,9 +15,9 @@ from PIL import Image
 
 from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
 from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.coco.script_jobs import panoptic_script
 from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
-from zoo.repro.official.jobs import coco_scripts
 from zoo.repro.official.scripts import OfficialScores, start_official
 
 PANOPTICAPI = """
@@ -172,7 +172,7 @@ def test_panopticapi_is_taken_where_it_is_installed(
 ) -> None:
     predict(dataset, tmp_path / "predictions", [0, 1], move=(2, 2))
     without = score(dataset, tmp_path, [0, 1])
-    assert coco_scripts()["panoptic"].startswith("cityscapesscripts")
+    assert panoptic_script()["script"].startswith("cityscapesscripts")
     package = tmp_path / "site" / "panopticapi"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")

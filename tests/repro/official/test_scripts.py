@@ -23,6 +23,7 @@ from zoo.errors import EvaluationError
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.cityscapes.ground_truth import panoptic_ground_truth
+from zoo.repro.cityscapes.script_jobs import MAKE_PANOPTIC
 from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.official import process as official_process
@@ -374,7 +375,7 @@ def job_without_end(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "output").mkdir()
     os.mkfifo(city / "town_000000_000000_gtFine_instanceIds.png")
     paths = {"ground_truth": str(tmp_path / "truth"), "output": str(tmp_path / "output")}
-    return {"kind": "make_panoptic", "split": "val", **paths}
+    return {**MAKE_PANOPTIC, "split": "val", **paths}
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
