@@ -26,7 +26,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 from zoo.model.checkpoint import variables
-from zoo.model.decoders.panoptic_deeplab import build_network
+from zoo.model.build import build_network
 from zoo.registry import load_registry
 
 entry = load_registry().resolve(sys.argv[1])
@@ -100,11 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench_loading_") as folder:
         prefix = str(Path(folder) / "ckpt-60000")
         variable_bytes = int(run(WRITE, arguments.entry, prefix)[0])
-        rows = {
-            "import alone": run(
-                "import sys, zoo.network.loading, zoo.model.decoders.panoptic_deeplab", "", ""
-            )
-        }
+        rows = {"import alone": run("import sys, zoo.network.loading, zoo.model.build", "", "")}
         rows["bytes of the file"] = run(READ_BYTES, arguments.entry, prefix)
         rows["tensors by TensorFlow's reader"] = run(READ_TENSORS, arguments.entry, prefix)
         rows["zoo.load"] = run(LOAD.format(optimize=False), arguments.entry, prefix)

@@ -115,8 +115,9 @@ def measure(name: str, precision: str, repeat: int) -> dict[str, Any]:
 
     import numpy as np
 
-    from zoo.model.decoders.panoptic_deeplab import build_network, compile_inference
+    from zoo.model.build import build_network
     from zoo.model.folding import fold_batch_norm
+    from zoo.model.inference import compile_inference
     from zoo.registry import load_registry
 
     def peak_bytes() -> int:

@@ -47,7 +47,7 @@ import_tensorflow()
 from zoo.fetch.fetcher import Fetcher
 from zoo.network.loading import build, load_entry
 from zoo.model.folding import fold_batch_norm
-from zoo.model.decoders.panoptic_deeplab import compile_inference
+from zoo.model.inference import compile_inference
 from zoo.network.network import Network
 from zoo.registry import load_registry
 from zoo.repro.coco.dataset import CocoDataset

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import CheckpointError
-from zoo.model.layers import take_values
+from zoo.model.memory import take_values
 
 Shape = tuple[int, ...]
 
@@ -39,7 +39,7 @@ def variables(network: Any) -> dict[str, keras.Variable]:
 
     Args:
       network: what `zoo.load` or `zoo.build` returns, or a Keras model of
-        `zoo.model.decoders.panoptic_deeplab`; not folded.
+        `zoo.model.build`; not folded.
 
     Returns:
       For instance `encoder/_blocks/0/_conv/kernel` -> the kernel of layer `encoder.blocks.0.conv`.
@@ -132,7 +132,7 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
     it is read, so after an error about the data the network's values are of no use.
 
     Args:
-      network: of `zoo.model.decoders.panoptic_deeplab`, not folded.
+      network: of `zoo.model.build`, not folded.
       prefix: path of the checkpoint without `.index`.
       part: what the keys of the variables to restore start with, for instance `encoder/`; others stay.
       may_lack: keys that the checkpoint may lack, either all of them or none.

@@ -10,14 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
-from zoo.model.layers import (
-    Conv2D,
-    DepthwiseConv2D,
-    SharedZeros,
-    give_up_values,
-    take_values,
-    zeros_apart,
-)
+from zoo.model.layers import Conv2D, DepthwiseConv2D
+from zoo.model.memory import SharedZeros, give_up_values, take_values, zeros_apart
 
 _CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D)
 _CONTEXT = "post_global_context.convolution"
@@ -67,7 +61,7 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
     linear in its kernel, too; the global context that is added to it takes the bias.
 
     Args:
-      network: of `zoo.model.decoders.panoptic_deeplab`, loaded; layers that are not folded are shared.
+      network: of `zoo.model.build`, loaded; layers that are not folded are shared.
       consume: whether to give up each of its kernels once that is folded, so that there are never two copies
         of all. `network` cannot be called after that.
 

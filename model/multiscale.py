@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError
-from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, scale_size
 from zoo.model.images import check_images
-from zoo.model.layers import resize_bilinear
+from zoo.model.inference import aspp_window, at_size
+from zoo.model.layers import resize_bilinear, scale_size
 
 Maps = dict[str, tf.Tensor]
 
@@ -33,7 +33,7 @@ class MultiScaleNetwork:
         """Prepares a network for each scale.
 
         Args:
-          network: of `zoo.model.decoders.panoptic_deeplab`, folded or not.
+          network: of `zoo.model.build`, folded or not.
           scales: see the class.
           flip: see the class.
 

@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
-from zoo.model.decoders.panoptic_deeplab import EncoderSettings, NetworkSettings, build_encoder, build_network
+from zoo.model.build import build_encoder, build_network
+
+if TYPE_CHECKING:
+    from zoo.registry.network_options import EncoderOptions, NetworkOptions
 
 # What follows the encoder: the first part of a layer's name, or two where ASPP is told apart -> stage.
 _STAGES = {
@@ -69,11 +73,11 @@ class Summary:
         return sum(stage.multiply_adds for stage in self.stages)
 
 
-def summarize_network(settings: NetworkSettings, input_size: tuple[int, int]) -> Summary:
+def summarize_network(options: NetworkOptions, input_size: tuple[int, int]) -> Summary:
     """Returns the stages of a Panoptic-DeepLab network.
 
     Args:
-      settings: hyper-parameters, as for `zoo.model.decoders.panoptic_deeplab.build_network`.
+      options: hyper-parameters, as for `zoo.model.build.build_network`.
       input_size: (height, width) of images in px.
 
     Raises:
@@ -81,18 +85,18 @@ def summarize_network(settings: NetworkSettings, input_size: tuple[int, int]) ->
     """
 
     def stages() -> tuple[Stage, ...]:
-        place = _encoder_stages(build_encoder(settings, input_size))
-        network = build_network(settings, input_size)
+        place = _encoder_stages(build_encoder(options, input_size))
+        network = build_network(options, input_size)
         return _stages((place.get(layer.name) or _stage_of(layer.name), layer) for layer in network.layers)
 
     return Summary(input_size, _without_values(stages))
 
 
-def summarize_encoder(settings: EncoderSettings, input_size: tuple[int, int]) -> Summary:
+def summarize_encoder(options: EncoderOptions, input_size: tuple[int, int]) -> Summary:
     """Returns the stages of an encoder alone, like `summarize_network`."""
 
     def stages() -> tuple[Stage, ...]:
-        encoder = build_encoder(settings, input_size)
+        encoder = build_encoder(options, input_size)
         place = _encoder_stages(encoder)
         return _stages((place[layer.name], layer) for layer in encoder.layers)
 

@@ -6,14 +6,26 @@ stride 2, 4, 8, 16 and 32; once `output_stride` is reached, atrous rates replace
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 
-from zoo.model.layers import Activation, Style, conv_bn, depthwise_conv_bn, make_divisible, squeeze_and_excite
+from zoo.model.blocks import (
+    Activation,
+    Features,
+    Kernel,
+    Style,
+    conv_bn,
+    depthwise_conv_bn,
+    make_divisible,
+    squeeze_and_excite,
+)
+
+if TYPE_CHECKING:
+    from zoo.registry.network_options import BackboneOptions
 
 
-class Row(NamedTuple):
+class PaperRow(NamedTuple):
     """A row of the paper's table.
 
     Attributes:
@@ -36,64 +48,48 @@ class Row(NamedTuple):
 
 
 SMALL = (  # Table 2 of the paper.
-    Row(3, None, 16, False, "hard_swish", 2, "res1"),
-    Row(3, 1, 16, True, "relu", 2, "res2"),
-    Row(3, 72 / 16, 24, False, "relu", 2),
-    Row(3, 88 / 24, 24, False, "relu", 1, "res3"),
-    Row(5, 4, 40, True, "hard_swish", 2),
-    Row(5, 6, 40, True, "hard_swish", 1),
-    Row(5, 6, 40, True, "hard_swish", 1),
-    Row(5, 3, 48, True, "hard_swish", 1),
-    Row(5, 3, 48, True, "hard_swish", 1, "res4"),
-    Row(5, 6, 96, True, "hard_swish", 2),
-    Row(5, 6, 96, True, "hard_swish", 1),
-    Row(5, 6, 96, True, "hard_swish", 1),
-    Row(1, None, 576, False, "hard_swish", 1, "res5"),
+    PaperRow(3, None, 16, False, "hard_swish", 2, "res1"),
+    PaperRow(3, 1, 16, True, "relu", 2, "res2"),
+    PaperRow(3, 72 / 16, 24, False, "relu", 2),
+    PaperRow(3, 88 / 24, 24, False, "relu", 1, "res3"),
+    PaperRow(5, 4, 40, True, "hard_swish", 2),
+    PaperRow(5, 6, 40, True, "hard_swish", 1),
+    PaperRow(5, 6, 40, True, "hard_swish", 1),
+    PaperRow(5, 3, 48, True, "hard_swish", 1),
+    PaperRow(5, 3, 48, True, "hard_swish", 1, "res4"),
+    PaperRow(5, 6, 96, True, "hard_swish", 2),
+    PaperRow(5, 6, 96, True, "hard_swish", 1),
+    PaperRow(5, 6, 96, True, "hard_swish", 1),
+    PaperRow(1, None, 576, False, "hard_swish", 1, "res5"),
 )
 
 LARGE = (  # Table 1 of the paper.
-    Row(3, None, 16, False, "hard_swish", 2),
-    Row(3, 1, 16, False, "relu", 1, "res1"),
-    Row(3, 4, 24, False, "relu", 2),
-    Row(3, 3, 24, False, "relu", 1, "res2"),
-    Row(5, 3, 40, True, "relu", 2),
-    Row(5, 3, 40, True, "relu", 1),
-    Row(5, 3, 40, True, "relu", 1, "res3"),
-    Row(3, 6, 80, False, "hard_swish", 2),
-    Row(3, 2.5, 80, False, "hard_swish", 1),
-    Row(3, 2.3, 80, False, "hard_swish", 1),
-    Row(3, 2.3, 80, False, "hard_swish", 1),
-    Row(3, 6, 112, True, "hard_swish", 1),
-    Row(3, 6, 112, True, "hard_swish", 1, "res4"),
-    Row(5, 6, 160, True, "hard_swish", 2),
-    Row(5, 6, 160, True, "hard_swish", 1),
-    Row(5, 6, 160, True, "hard_swish", 1),
-    Row(1, None, 960, False, "hard_swish", 1, "res5"),
+    PaperRow(3, None, 16, False, "hard_swish", 2),
+    PaperRow(3, 1, 16, False, "relu", 1, "res1"),
+    PaperRow(3, 4, 24, False, "relu", 2),
+    PaperRow(3, 3, 24, False, "relu", 1, "res2"),
+    PaperRow(5, 3, 40, True, "relu", 2),
+    PaperRow(5, 3, 40, True, "relu", 1),
+    PaperRow(5, 3, 40, True, "relu", 1, "res3"),
+    PaperRow(3, 6, 80, False, "hard_swish", 2),
+    PaperRow(3, 2.5, 80, False, "hard_swish", 1),
+    PaperRow(3, 2.3, 80, False, "hard_swish", 1),
+    PaperRow(3, 2.3, 80, False, "hard_swish", 1),
+    PaperRow(3, 6, 112, True, "hard_swish", 1),
+    PaperRow(3, 6, 112, True, "hard_swish", 1, "res4"),
+    PaperRow(5, 6, 160, True, "hard_swish", 2),
+    PaperRow(5, 6, 160, True, "hard_swish", 1),
+    PaperRow(5, 6, 160, True, "hard_swish", 1),
+    PaperRow(1, None, 960, False, "hard_swish", 1, "res5"),
 )
 
 VARIANTS = {"mobilenet_v3_small": SMALL, "mobilenet_v3_large": LARGE}
-
 
 _FLOAT32_UP_TO_STRIDE = 8
 """Shallow levels compute in float32 whatever the precision: 1 % of the work, most of bfloat16's error."""
 
 
-class MobileNetV3Settings(Protocol):
-    """What a MobileNetV3 encoder reads of a backbone's settings."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def output_stride(self) -> int: ...  # noqa: D102
-    @property
-    def backbone_width_multiplier(self) -> float: ...  # noqa: D102
-    @property
-    def low_level_endpoints(self) -> str | None: ...  # noqa: D102
-
-
-def mobilenet_v3(
-    images: keras.KerasTensor, backbone: MobileNetV3Settings, style: Style
-) -> dict[str, keras.KerasTensor]:
+def mobilenet_v3(images: Features, backbone: BackboneOptions, style: Style) -> dict[str, Features]:
     """Builds the encoder on normalised images.
 
     Args:
@@ -119,19 +115,12 @@ def mobilenet_v3(
             stride *= row.strides
         block_style = style.in_float32() if stride <= _FLOAT32_UP_TO_STRIDE else style
         if row.expansion is None:
-            features = conv_bn(
-                features,
-                channels,
-                row.kernel_size,
-                block_style,
-                name,
-                strides=strides,
-                activation=row.activation,
-            )
-            endpoint = features
+            kernel = Kernel(row.kernel_size, strides)
+            endpoint = features = conv_bn(features, channels, kernel, block_style, name, row.activation)
         else:
+            kernel = Kernel(row.kernel_size, strides, rate)
             features, depthwise_output = _inverted_bottleneck(
-                features, row, channels, strides, rate, block_style, name
+                features, row, channels, kernel, block_style, name
             )
             endpoint = depthwise_output if backbone.low_level_endpoints == "depthwise_output" else features
         if row.endpoint is not None:
@@ -140,35 +129,21 @@ def mobilenet_v3(
 
 
 def _inverted_bottleneck(
-    features: keras.KerasTensor,
-    row: Row,
-    channels: int,
-    strides: int,
-    atrous_rate: int,
-    style: Style,
-    name: str,
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    features: Features, row: PaperRow, channels: int, kernel: Kernel, style: Style, name: str
+) -> tuple[Features, Features]:
     """Expand, filter each channel, gate, project; returns (block output, depthwise output)."""
     shortcut = features
     assert row.expansion is not None
     if row.expansion > 1:
-        expanded_channels = make_divisible(shortcut.shape[3] * row.expansion)
-        features = conv_bn(
-            features, expanded_channels, 1, style, f"{name}.conv1_bn_act", activation=row.activation
-        )
+        expanded = make_divisible(shortcut.shape[3] * row.expansion)
+        features = conv_bn(features, expanded, Kernel(1), style, f"{name}.conv1_bn_act", row.activation)
     features = depthwise_output = depthwise_conv_bn(
-        features,
-        row.kernel_size,
-        style,
-        f"{name}.conv2_bn_act",
-        strides=strides,
-        atrous_rate=atrous_rate,
-        activation=row.activation,
+        features, kernel, style, f"{name}.conv2_bn_act", row.activation
     )
     if row.squeeze_excite:
         reduced_channels = make_divisible(max(1, int(features.shape[3] * 0.25)))
         features = squeeze_and_excite(features, reduced_channels, f"{name}.squeeze_excitation")
-    features = conv_bn(features, channels, 1, style, f"{name}.conv3_bn")
+    features = conv_bn(features, channels, Kernel(1), style, f"{name}.conv3_bn")
     # A block whose stride became an atrous rate has no shortcut either.
     if row.strides == 1 and shortcut.shape[3] == channels:
         features = keras.layers.Add(dtype=style.policy, name=f"{name}.add")([features, shortcut])

@@ -11,40 +11,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 
 from zoo.errors import UsageError
 from zoo.model.backbones.switchable_atrous import switchable_conv_bn
-from zoo.model.layers import Style, conv_bn
+from zoo.model.blocks import Features, Kernel, Style, conv_bn
 
-Features: TypeAlias = keras.KerasTensor
-Convolution: TypeAlias = Callable[..., Features]
+if TYPE_CHECKING:
+    from zoo.registry.network_options import BackboneOptions
 
 ROOT = "encoder"
 
 _FLOAT32_UP_TO_STRIDE = 4
 """Shallow levels compute in float32 whatever the precision: their errors reach the decoders directly."""
-
-
-class ResidualSettings(Protocol):
-    """What a residual encoder reads of a backbone's settings."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def output_stride(self) -> int: ...  # noqa: D102
-    @property
-    def use_squeeze_and_excite(self) -> bool: ...  # noqa: D102
-    @property
-    def stem_width_multiplier(self) -> float: ...  # noqa: D102
-    @property
-    def backbone_width_multiplier(self) -> float: ...  # noqa: D102
-    @property
-    def backbone_layer_multiplier(self) -> float: ...  # noqa: D102
-    @property
-    def use_sac_beyond_stride(self) -> int: ...  # noqa: D102
 
 
 _SWITCH_OF_STRIDED_BLOCK = re.compile(r"/_block1/_conv[12]_bn_act/_conv/_switch/")
@@ -64,21 +45,20 @@ def switches_of_strided_blocks(keys: Iterable[str]) -> set[str]:
 
 def stem_7x7(images: Features, width: float, style: Style) -> Features:
     """One convolution of 7 x 7 (He et al. 2016, table 1). The first block's stride replaces the pooling."""
-    return conv_bn(images, round(64 * width), 7, style, f"{ROOT}.stem", strides=2, activation="relu")
+    return conv_bn(images, round(64 * width), Kernel(7, 2), style, f"{ROOT}.stem", "relu")
 
 
 def stem_3x3(images: Features, width: float, style: Style) -> Features:
     """One convolution of 3 x 3, as the wide networks start."""
-    return conv_bn(images, round(64 * width), 3, style, f"{ROOT}.stem", strides=2, activation="relu")
+    return conv_bn(images, round(64 * width), Kernel(3, 2), style, f"{ROOT}.stem", "relu")
 
 
 def stem_inception(images: Features, width: float, style: Style) -> Features:
     """Three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017)."""
     narrow, wide = int(64 * width), int(128 * width)
-    name = f"{ROOT}.stem"
-    features = conv_bn(images, narrow, 3, style, f"{name}.conv1_bn_act", strides=2, activation="relu")
-    features = conv_bn(features, narrow, 3, style, f"{name}.conv2_bn_act", activation="relu")
-    return conv_bn(features, wide, 3, style, f"{name}.conv3_bn", activation="relu")
+    features = conv_bn(images, narrow, Kernel(3, 2), style, f"{ROOT}.stem.conv1_bn_act", "relu")
+    features = conv_bn(features, narrow, Kernel(3), style, f"{ROOT}.stem.conv2_bn_act", "relu")
+    return conv_bn(features, wide, Kernel(3), style, f"{ROOT}.stem.conv3_bn", "relu")
 
 
 # --- variants ---------------------------------------------------------------------------------------------
@@ -115,7 +95,7 @@ VARIANTS = {
 """Name of a backbone -> its variant. Strides are taken by the first 3 x 3 convolution of a stage."""
 
 
-def residual(images: Features, backbone: ResidualSettings, style: Style) -> dict[str, Features]:
+def residual(images: Features, backbone: BackboneOptions, style: Style) -> dict[str, Features]:
     """Builds the encoder on normalised images.
 
     Args:
@@ -147,25 +127,25 @@ def residual(images: Features, backbone: ResidualSettings, style: Style) -> dict
 
 
 def _stage(
-    features: Features, number: int, blocks: int, variant: Variant, backbone: ResidualSettings, style: Style
+    features: Features, number: int, blocks: int, variant: Variant, backbone: BackboneOptions, style: Style
 ) -> Features:
     """Residual blocks of one resolution; the stage's stride would be `2 ** number`."""
     stride = 2**number
     width = backbone.stem_width_multiplier if number == 1 else backbone.backbone_width_multiplier
     base_channels = round(16 * stride * width)
     use_sac = stride >= backbone.use_sac_beyond_stride > 0
-    convolution = switchable_conv_bn if use_sac else conv_bn
     atrous_rate = max(1, stride // backbone.output_stride)
     for index in range(blocks):
         is_first = index == 0
+        strides = 2 if is_first and number > 1 and stride <= backbone.output_stride else 1
+        # The first block's features still have the rate of the stage before.
+        first_rate = max(1, stride // 2 // backbone.output_stride) if is_first else atrous_rate
         block = Block(
             name=f"{ROOT}.stage{number}.block{index + 1}",
             channels=4 * base_channels,
-            strides=2 if is_first and number > 1 and stride <= backbone.output_stride else 1,
-            # The first block's features still have the rate of the stage before.
-            first_atrous_rate=max(1, stride // 2 // backbone.output_stride) if is_first else atrous_rate,
-            atrous_rate=atrous_rate,
-            convolution=convolution,
+            kernel=Kernel(3, strides, first_rate),
+            second_kernel=Kernel(3, 1, atrous_rate),
+            convolution=switchable_conv_bn if use_sac else conv_bn,
         )
         if not variant.wide:
             features = bottleneck(features, block, base_channels, base_channels, style)
@@ -185,35 +165,23 @@ class Block(NamedTuple):
     Attributes:
       name: of its place in the network.
       channels: at the output.
-      strides: of its first 3 x 3 convolution and of the shortcut.
-      first_atrous_rate: of its first 3 x 3 convolution.
-      atrous_rate: of a second one.
+      kernel: of its first 3 x 3 convolution; the shortcut has its stride.
+      second_kernel: of a second 3 x 3 convolution.
       convolution: builds a 3 x 3 convolution with batch normalisation.
     """
 
     name: str
     channels: int
-    strides: int
-    first_atrous_rate: int
-    atrous_rate: int
-    convolution: Convolution
+    kernel: Kernel
+    second_kernel: Kernel
+    convolution: Callable[..., Features]
 
 
 def basic(features: Features, block: Block, style: Style) -> Features:
     """Two 3 x 3 convolutions (He et al. 2016, figure 5 left)."""
-    branch = block.convolution(
-        features,
-        block.channels,
-        3,
-        style,
-        f"{block.name}.conv1_bn_act",
-        strides=block.strides,
-        atrous_rate=block.first_atrous_rate,
-        activation="relu",
-    )
-    branch = block.convolution(
-        branch, block.channels, 3, style, f"{block.name}.conv2_bn", atrous_rate=block.atrous_rate
-    )
+    first, second = f"{block.name}.conv1_bn_act", f"{block.name}.conv2_bn"
+    branch = block.convolution(features, block.channels, block.kernel, style, first, "relu")
+    branch = block.convolution(branch, block.channels, block.second_kernel, style, second)
     return _add(branch, _shortcut(features, block, style), block, style)
 
 
@@ -221,30 +189,21 @@ def bottleneck(
     features: Features, block: Block, reduced_channels: int, inner_channels: int, style: Style
 ) -> Features:
     """1 x 1, 3 x 3, 1 x 1 convolutions (He et al. 2016, figure 5 right), the 3 x 3 one with the stride."""
-    branch = conv_bn(features, reduced_channels, 1, style, f"{block.name}.conv1_bn_act", activation="relu")
-    branch = block.convolution(
-        branch,
-        inner_channels,
-        3,
-        style,
-        f"{block.name}.conv2_bn_act",
-        strides=block.strides,
-        atrous_rate=block.first_atrous_rate,
-        activation="relu",
-    )
-    branch = conv_bn(branch, block.channels, 1, style, f"{block.name}.conv3_bn")
+    name = block.name
+    branch = conv_bn(features, reduced_channels, Kernel(1), style, f"{name}.conv1_bn_act", "relu")
+    branch = block.convolution(branch, inner_channels, block.kernel, style, f"{name}.conv2_bn_act", "relu")
+    branch = conv_bn(branch, block.channels, Kernel(1), style, f"{name}.conv3_bn")
     return _add(branch, _shortcut(features, block, style), block, style)
 
 
 def _shortcut(features: Features, block: Block, style: Style) -> Features:
+    strides = block.kernel.strides
     if features.shape[3] != block.channels:
-        return conv_bn(features, block.channels, 1, style, f"{block.name}.shortcut", strides=block.strides)
-    if block.strides != 1:
+        return conv_bn(features, block.channels, Kernel(1, strides), style, f"{block.name}.shortcut")
+    if strides != 1:
         # A window of one pixel: every second row and column.
-        subsample = keras.layers.MaxPooling2D(
-            1, block.strides, dtype=style.policy, name=f"{block.name}.subsample"
-        )
-        return subsample(features)
+        name = f"{block.name}.subsample"
+        return keras.layers.MaxPooling2D(1, strides, dtype=style.policy, name=name)(features)
     return features
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from zoo.model.layers import Activation, Conv2D, SpatialMean, Style, normalize_and_activate
+from zoo.model.blocks import Activation, Features, Kernel, Style, normalize_and_activate
+from zoo.model.layers import Conv2D
 
 LARGE_RATE = 3
 """The large atrous rate, relative to the small one."""
@@ -45,57 +46,37 @@ class SwitchableAtrousConv2D(keras.layers.Conv2D):
 
 
 def switchable_conv_bn(
-    features: keras.KerasTensor,
-    channels: int,
-    kernel_size: int,
-    style: Style,
-    name: str,
-    *,
-    strides: int = 1,
-    atrous_rate: int = 1,
-    activation: Activation = None,
-) -> keras.KerasTensor:
+    features: Features, channels: int, kernel: Kernel, style: Style, name: str, activation: Activation = None
+) -> Features:
     """Like `conv_bn`, with global context before and after, and a switch where there is no stride."""
     features = _global_context(features, style, f"{name}.pre_global_context")
-    settings = {
-        "filters": channels,
-        "kernel_size": kernel_size,
-        "padding": "same",
-        "dilation_rate": atrous_rate,
-        "use_bias": False,
-        "kernel_initializer": style.kernel_initializer,
-        "dtype": style.policy,
-        "name": f"{name}.conv",
-    }
-    if strides == 1:
+    settings = kernel.layer_settings(style, f"{name}.conv")
+    settings["kernel_initializer"] = style.kernel_initializer
+    if kernel.strides == 1:
         switch = _switch(features, style, f"{name}.conv")
-        features = SwitchableAtrousConv2D(**settings)(features, switch)
+        features = SwitchableAtrousConv2D(channels, **settings)(features, switch)
     else:
-        features = Conv2D(strides=strides, **settings)(features)
+        features = Conv2D(channels, **settings)(features)
     features = _global_context(features, style, f"{name}.post_global_context")
     return normalize_and_activate(features, style, name, activation)
 
 
-def _switch(features: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
+def _switch(features: Features, style: Style, name: str) -> Features:
     """A weight per position, from the mean of its 5 x 5 neighbours inside the map: [B, h, w, 1]."""
     # The mean of a 1 x 1 convolution is the convolution of the mean, and has one channel to average.
     switch = keras.layers.Conv2D(
         1, 1, kernel_initializer=style.zeros, dtype=style.policy, name=f"{name}.switch"
     )(features)
-    average = keras.layers.AveragePooling2D(
+    return keras.layers.AveragePooling2D(
         5, strides=1, padding="same", dtype=style.policy, name=f"{name}.switch_average"
-    )
-    return average(switch)
+    )(switch)
 
 
-def _global_context(features: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
+def _global_context(features: Features, style: Style, name: str) -> Features:
     """Adds a 1 x 1 convolution of the global mean to every position."""
-    mean = SpatialMean(dtype=style.policy, name=f"{name}.mean")(features)
+    settings = {"dtype": style.policy}
+    mean = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean", **settings)(features)
     context = keras.layers.Conv2D(
-        features.shape[3],
-        1,
-        kernel_initializer=style.zeros,
-        dtype=style.policy,
-        name=f"{name}.convolution",
+        features.shape[3], 1, kernel_initializer=style.zeros, name=f"{name}.convolution", **settings
     )(mean)
-    return keras.layers.Add(dtype=style.policy, name=f"{name}.add")([features, context])
+    return keras.layers.Add(name=f"{name}.add", **settings)([features, context])

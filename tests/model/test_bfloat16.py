@@ -12,8 +12,9 @@ import tensorflow as tf
 
 import zoo
 from zoo.fetch.fetcher import Fetcher
-from zoo.model.decoders.panoptic_deeplab import build_network, compile_inference
+from zoo.model.build import build_network
 from zoo.model.folding import fold_batch_norm
+from zoo.model.inference import compile_inference
 from zoo.model.layers import Conv2D, DepthwiseConv2D
 from zoo.registry import load_registry
 from zoo.repro.datasets.opening import open_dataset

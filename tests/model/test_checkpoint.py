@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import CheckpointError
+from zoo.model.build import build_encoder, build_network
 from zoo.model.checkpoint import Receipt, restore, variables
-from zoo.model.decoders.panoptic_deeplab import build_encoder, build_network
 from zoo.registry import load_registry
 
 NAME = "minicity/mobilenet_v3_small_os16"

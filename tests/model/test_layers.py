@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import UsageError
-from zoo.model.decoders.panoptic_deeplab import (
-    aspp_window,
-    build_network,
-    compile_inference,
-    published_aspp_window,
-)
+from zoo.model.blocks import make_divisible
+from zoo.model.build import build_network
+from zoo.model.decoders.panoptic_deeplab import published_aspp_window
 from zoo.model.folding import fold_batch_norm
+from zoo.model.inference import aspp_window, compile_inference
 from zoo.model.layers import (
     Conv2D,
     DepthwiseConv2D,
@@ -24,7 +22,6 @@ from zoo.model.layers import (
     NormalizeImage,
     ResizeLike,
     WindowAverage,
-    make_divisible,
     resize_bilinear,
 )
 from zoo.registry import load_registry

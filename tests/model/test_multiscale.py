@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import UsageError
-from zoo.model.decoders.panoptic_deeplab import build_network, scale_size
+from zoo.model.build import build_network
+from zoo.model.layers import scale_size
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.registry import load_registry
 

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import pytest
 
+from zoo.model.build import build_encoder, build_network
 from zoo.model.checkpoint import variables
-from zoo.model.decoders.panoptic_deeplab import at_size, build_encoder, build_network, compile_inference
 from zoo.model.folding import fold_batch_norm
+from zoo.model.inference import at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.registry import load_registry
 

@@ -20,8 +20,8 @@ import tensorflow as tf
 
 import zoo
 from zoo.model.checkpoint import Receipt, variables
-from zoo.model.decoders.panoptic_deeplab import at_size
 from zoo.model.folding import fold_batch_norm
+from zoo.model.inference import at_size
 from zoo.model.layers import NormalizeImage, ResizeLike
 
 DATA = Path(__file__).parents[1] / "data" / "networks"

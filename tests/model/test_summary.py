@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.model.decoders.panoptic_deeplab import build_encoder, build_network
+from zoo.model.build import build_encoder, build_network
 from zoo.model.summary import summarize_encoder, summarize_network
 from zoo.registry import load_registry
 from zoo.registry.network_options import NetworkOptions

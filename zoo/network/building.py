@@ -71,7 +71,7 @@ def build_keras_model(
       UsageError: a precision, input size or output stride that cannot be built.
     """
     import_tensorflow()
-    from zoo.model.decoders.panoptic_deeplab import build_encoder, build_network
+    from zoo.model.build import build_encoder, build_network
 
     stride, size = options.output_stride, options.input_size
     settings: dict[str, Any] = {"precision": options.precision, "random_values": random_values}

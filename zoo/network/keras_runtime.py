@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.model.decoders.panoptic_deeplab import aspp_window, at_size, compile_inference
 from zoo.model.images import check_images, checked_image
+from zoo.model.inference import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
 from zoo.model.postprocess.result import ImagePrediction
@@ -54,7 +54,7 @@ class KerasRuntime:
         """Prepares a network.
 
         Args:
-          keras_model: of `zoo.model.decoders.panoptic_deeplab`.
+          keras_model: of `zoo.model.build`.
           entry: of the registry: how its evaluation resizes images.
           scales: factors of the image size whose maps are averaged.
           flip: whether to average with the maps of the mirrored image too.

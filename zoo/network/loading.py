@@ -52,7 +52,7 @@ def load(
           chooses.
 
     Returns:
-      A network: `network(images)` gives the maps that `zoo.model.decoders.panoptic_deeplab.build_network`
+      A network: `network(images)` gives the maps that `zoo.model.build.build_network`
       describes, for a backbone the end points `res1` ... `res5` of `build_encoder`; `network.predict(image)`
       the prediction that `zoo reproduce` scores; `network.receipt` says what was read, and
       `network.keras_model` is the Keras network.

@@ -77,7 +77,7 @@ class Network:
             larger than that.
 
         Returns:
-          The stride-4 maps that `zoo.model.decoders.panoptic_deeplab.build_network` describes, or a
+          The stride-4 maps that `zoo.model.build.build_network` describes, or a
           backbone's end points.
 
         Raises:

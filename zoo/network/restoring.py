@@ -45,7 +45,7 @@ class CheckpointFile:
         """Restores a Keras network.
 
         Args:
-          model: of `zoo.model.decoders.panoptic_deeplab`.
+          model: of `zoo.model.build`.
           part: what keys start with, "encoder/" for the encoder alone; others stay.
 
         Raises:

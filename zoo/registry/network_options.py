@@ -106,18 +106,23 @@ class BatchNormOptions(Declared):
     momentum: Probability
 
 
-class NetworkOptions(Declared):
-    """Everything that decides the network's variables and outputs.
+class EncoderOptions(Declared):
+    """Everything that decides an encoder's variables and outputs.
 
     Attributes:
         train_crop_size: (height, width); sets the pooling window of ASPP, `(crop - 1) / output_stride + 1`.
     """
 
     backbone: BackboneOptions
+    batch_norm: BatchNormOptions
+    train_crop_size: SizePixels
+
+
+class NetworkOptions(EncoderOptions):
+    """Everything that decides the variables and outputs of Panoptic-DeepLab."""
+
     semantic_decoder: DecoderOptions
     semantic_head: HeadOptions
     instance_decoder: DecoderOptions
     center_head: HeadOptions
     regression_head: HeadOptions
-    batch_norm: BatchNormOptions
-    train_crop_size: SizePixels

@@ -14,10 +14,12 @@ import tensorflow as tf
 from zoo.errors import UsageError
 from zoo.model.backbones.residual import switches_of_strided_blocks
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D, switchable_conv_bn
+from zoo.model.blocks import Kernel, Style
+from zoo.model.build import build_encoder
 from zoo.model.checkpoint import variables
-from zoo.model.decoders.panoptic_deeplab import build_encoder
 from zoo.model.folding import fold_batch_norm
-from zoo.model.layers import Conv2D, SharedZeros, Style
+from zoo.model.layers import Conv2D
+from zoo.model.memory import SharedZeros
 
 BATCH_NORM = SimpleNamespace(epsilon=0.001, momentum=0.99)
 SIZE = (65, 97)
@@ -160,9 +162,7 @@ class TestSwitchableConvolution:
     def block(strides: int = 1, atrous_rate: int = 1) -> keras.Model:
         inputs = keras.Input((9, 11, 4))
         style = Style(BATCH_NORM)
-        outputs = switchable_conv_bn(
-            inputs, 6, 3, style, "encoder.place", strides=strides, atrous_rate=atrous_rate
-        )
+        outputs = switchable_conv_bn(inputs, 6, Kernel(3, strides, atrous_rate), style, "encoder.place")
         return randomize(keras.Model(inputs, outputs))
 
     @pytest.mark.parametrize("atrous_rate", [1, 2])

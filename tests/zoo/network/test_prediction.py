@@ -12,7 +12,7 @@ import pytest
 import zoo
 from zoo.errors import UsageError
 from zoo.fetch.fetcher import Fetcher
-from zoo.model.decoders.panoptic_deeplab import aspp_window
+from zoo.model.inference import aspp_window
 from zoo.model.postprocess.center_offset import postprocess
 from zoo.model.prediction import Prediction
 from zoo.model.preprocess import padded_size

@@ -18,9 +18,9 @@ import zoo
 from zoo.errors import UsageError
 from zoo.metrics.mean_iou import MeanIoUResult
 from zoo.metrics.segments import OfficialTruth
-from zoo.model.decoders.panoptic_deeplab import at_size
 from zoo.model.folding import fold_batch_norm
 from zoo.model.images import checked_image
+from zoo.model.inference import at_size
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.postprocess.center_offset import postprocess
 from zoo.model.postprocess.instances import Instances

@@ -1,0 +1,57 @@
+"""A network as it is called for many images: at another size, or as one compiled graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.model.folding import fold_batch_norm
+from zoo.model.layers import WindowAverage
+
+
+def at_size(network: keras.Model, input_size: tuple[int, int], aspp_window: tuple[int, int]) -> keras.Model:
+    """Returns `network` for images of another size, with the same variables.
+
+    Args:
+      network: of `zoo.model.build`, folded or not.
+      input_size: (height, width) of images in px.
+      aspp_window: (height, width) of the pooling window in px of the last level.
+    """
+
+    def share(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, WindowAverage):
+            return WindowAverage.from_config({**layer.get_config(), "window": aspp_window})
+        return layer
+
+    images = keras.Input((*input_size, 3), name="images")
+    return keras.models.clone_model(network, input_tensors=images, clone_function=share)
+
+
+def aspp_window(network: keras.Model) -> tuple[int, int]:
+    """Returns the (height, width) of a network's pooling window in px of the last level."""
+    return next(layer.window for layer in network.layers if isinstance(layer, WindowAverage))
+
+
+def compile_inference(
+    network: keras.Model, *, fold: bool = True
+) -> Callable[[tf.Tensor | np.ndarray], dict[str, tf.Tensor]]:
+    """Returns `network` as one compiled graph, for many images of one size.
+
+    Args:
+      network: of `zoo.model.build`, loaded: later changes of its variables do not show in the graph.
+      fold: whether batch normalisation is folded into the convolutions first; equal up to float32 rounding.
+
+    Returns:
+      A function of images [B, H, W, 3], uint8 or float32, to the network's dict of maps.
+    """
+    inference_form = fold_batch_norm(network) if fold else network
+    specification = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return inference_form(images, training=False)
+
+    graph = tf.function(predict, input_signature=[specification], autograph=False).get_concrete_function()
+    return lambda images: graph(tf.cast(images, tf.float32))
