@@ -1,4 +1,4 @@
-"""Where will a metric lie on all images, when only some of them were measured? Resampling gives an interval.
+"""The interval in which a metric lies on all images, when only some of them were measured.
 
 The measured images are taken for a random sample, without replacement, of a data set of known size. Their own
 part of the full value is certain, so the deviation to expect is smaller than that of a sample from an
@@ -22,38 +22,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from zoo.metrics.panoptic_quality import PanopticQuality
+    from zoo.metrics.pq_rules import ClassSums
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """A metric of many weighted sets of the same images: counts [B, I] integer -> values [B], NaN: undefined."""
 
 _ROWS_AT_ONCE = 250
-
-
-class QualitySums(Protocol):
-    """What panoptic quality is made of, [C] each, as `PanopticQuality` and `ClassSums` have it."""
-
-    @property
-    def iou(self) -> np.ndarray:
-        """Sum of the IoU of the matches."""
-        ...
-
-    @property
-    def tp(self) -> np.ndarray:
-        """Matches."""
-        ...
-
-    @property
-    def fp(self) -> np.ndarray:
-        """Predictions without a match."""
-        ...
-
-    @property
-    def fn(self) -> np.ndarray:
-        """Ground-truth segments without a match."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +70,7 @@ class ClassRatios:
         return 100 * np.divide(sums, classes, out=np.full(sums.size, np.nan), where=classes > 0)
 
 
-def quality_row(image: QualitySums) -> tuple[np.ndarray, np.ndarray]:
+def quality_row(image: PanopticQuality | ClassSums) -> tuple[np.ndarray, np.ndarray]:
     """Returns what an image adds to panoptic quality, above and below the line, [C] float64 each."""
     return image.iou, image.tp + 0.5 * image.fp + 0.5 * image.fn
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -59,32 +59,22 @@ class MaskAPResult:
         return self.means.ap
 
 
-@dataclass(frozen=True, eq=False)
-class _Image:
+class _ImageThings(NamedTuple):
     """Thing segments of one image in order of first appearance, and the overlaps within each class."""
 
-    gt_category: np.ndarray  # [G] int32
-    gt_area: np.ndarray  # [G] int64
-    gt_is_crowd: np.ndarray  # [G] bool
-    dt_category: np.ndarray  # [D] int32
-    dt_area: np.ndarray  # [D] int64
-    dt_score: np.ndarray  # [D] float32
-    overlap_gt: np.ndarray  # [N] int32, position in the G segments
-    overlap_dt: np.ndarray  # [N] int32, position in the D segments
-    overlap_area: np.ndarray  # [N] int64
+    gt_category: np.ndarray  # [G]
+    gt_area: np.ndarray
+    gt_is_crowd: np.ndarray
+    dt_category: np.ndarray  # [D]
+    dt_area: np.ndarray
+    dt_score: np.ndarray
+    overlap_gt: np.ndarray  # [N], position in the G segments
+    overlap_dt: np.ndarray  # [N], position in the D segments
+    overlap_area: np.ndarray
 
 
-_DTYPES = {
-    "gt_category": np.int32,
-    "gt_area": np.int64,
-    "gt_is_crowd": np.bool_,
-    "dt_category": np.int32,
-    "dt_area": np.int64,
-    "dt_score": np.float32,
-    "overlap_gt": np.int32,
-    "overlap_dt": np.int32,
-    "overlap_area": np.int64,
-}
+_DTYPES = (np.int32, np.int64, np.bool_, np.int32, np.int64, np.float32, np.int32, np.int32, np.int64)
+"""Of the fields of `_ImageThings`, in their order."""
 _GROUPS = ("gt", "dt", "overlap")
 
 
@@ -127,7 +117,7 @@ class MaskAP(Metric):
                 f"thing_class_ids: expected classes of 0..{self.num_classes - 1}, "
                 f"found {self.thing_class_ids}"
             )
-        self._images: list[_Image] = []
+        self._images: list[_ImageThings] = []
 
     @property
     def num_images(self) -> int:
@@ -180,7 +170,7 @@ class MaskAP(Metric):
         gt_position = (np.cumsum(gt_kept) - 1).astype(np.int32)
         dt_position = (np.cumsum(dt_kept) - 1).astype(np.int32)
         self._images.append(
-            _Image(
+            _ImageThings(
                 gt_category=gt_classes[gt_kept],
                 gt_area=overlaps.gt_areas[gt_kept],
                 gt_is_crowd=np.isin(overlaps.gt_labels[gt_kept], np.asarray(crowd_labels, np.int64)),
@@ -258,7 +248,7 @@ class MaskAP(Metric):
             name: np.concatenate(
                 [getattr(image, name) for image in self._images] or [np.empty(0, dtype)]
             ).astype(dtype)
-            for name, dtype in _DTYPES.items()
+            for name, dtype in zip(_ImageThings._fields, _DTYPES, strict=True)
         }
         for group in _GROUPS:
             sizes = [getattr(image, _fields_of(group)[0]).size for image in self._images]
@@ -274,7 +264,7 @@ class MaskAP(Metric):
                 self._check_shape(name, state[name], (int(offsets[-1]),))
         slices = {group: state[f"{group}_offsets"].tolist() for group in _GROUPS}
         self._images = [
-            _Image(
+            _ImageThings(
                 **{
                     name: state[name][slices[group][image] : slices[group][image + 1]]
                     for group in _GROUPS
@@ -286,13 +276,13 @@ class MaskAP(Metric):
 
 
 def _fields_of(group: str) -> list[str]:
-    return [field.name for field in fields(_Image) if field.name.startswith(f"{group}_")]
+    return [name for name in _ImageThings._fields if name.startswith(f"{group}_")]
 
 
 class _OverlapEvaluation(COCOeval):
     """COCOeval whose intersections over union come from counted overlaps instead of run-length masks."""
 
-    def __init__(self, images: list[_Image]) -> None:
+    def __init__(self, images: list[_ImageThings]) -> None:
         self._images = images
         categories = sorted(
             {int(c) for image in images for c in np.union1d(image.gt_category, image.dt_category)}

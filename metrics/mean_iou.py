@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -117,12 +115,5 @@ class MeanIoU(Metric):
         miou = float(iou[occurs].mean()) if occurs.any() else float("nan")
         return MeanIoUResult(miou, iou, self.confusion)
 
-    def _add(self, other: Any) -> None:
-        self._confusion += other._confusion
-
     def _state(self) -> dict[str, np.ndarray]:
         return {"confusion": self._confusion}
-
-    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        self._check_shape("confusion", state["confusion"], self._confusion.shape)
-        self._confusion = state["confusion"]

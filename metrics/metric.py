@@ -31,15 +31,19 @@ class Metric(ABC):
 
     @abstractmethod
     def _state(self) -> dict[str, np.ndarray]:
-        """The state's arrays by name."""
+        """Returns the state's arrays by name."""
 
-    @abstractmethod
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Replaces the state; `state` has exactly the names of `_state`."""
+        """Replaces the state; `state` has exactly the names of `_state`, which here are of fixed shapes."""
+        for name, array in self._state().items():
+            self._check_shape(name, state[name], array.shape)
+            array[...] = state[name]
 
-    @abstractmethod
     def _add(self, other: Any) -> None:
-        """Adds the state of `other`, which has the same type and settings."""
+        """Adds the state of `other`, which has the same type and settings; here, array by array."""
+        theirs = other._state()
+        for name, array in self._state().items():
+            array += theirs[name]
 
     def _settings(self) -> dict[str, np.ndarray]:
         return {name: np.asarray(getattr(self, name), np.int64) for name in self.setting_names}

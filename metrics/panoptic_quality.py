@@ -6,7 +6,7 @@ Sources: "Panoptic Segmentation" (Kirillov et al., CVPR 2019), section 4; deepla
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,18 @@ class PanopticQualityResult:
     fn: np.ndarray
 
 
+def quality_per_class(
+    iou: np.ndarray, tp: np.ndarray, fp: np.ndarray, fn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns PQ, SQ and RQ per class in percent, [C] float64 each; NaN where TP, FP and FN are all 0."""
+    denominator = tp + 0.5 * fp + 0.5 * fn
+    occurs = denominator > 0
+    undefined = np.where(occurs, 0.0, np.nan)
+    sq = 100 * np.divide(iou, tp, out=undefined.copy(), where=tp > 0)
+    rq = 100 * np.divide(tp, denominator, out=undefined.copy(), where=occurs)
+    return sq * rq / 100, sq, rq
+
+
 class PanopticQuality(Metric):
     """Panoptic quality of label maps `class * label_divisor + instance`.
 
@@ -60,7 +72,7 @@ class PanopticQuality(Metric):
     are kept as integers, so the totals do not depend on the order or grouping of images, to the last bit.
 
     Void is the label `ignore_label * label_divisor`; predicted pixels on it do not count in a union, and a
-    prediction that lies mostly on it is no false positive.
+    prediction that lies mostly on it is not a false positive.
 
     Args:
         num_classes: number of classes, C.
@@ -157,7 +169,8 @@ class PanopticQuality(Metric):
 
         high = np.floor(image_iou * 2.0 ** (_UNIT_BITS - _LOW_WORD_BITS))
         low = (image_iou * 2.0 ** (_UNIT_BITS - _LOW_WORD_BITS) - high) * 2.0**_LOW_WORD_BITS
-        self._add_iou_units(np.stack([high, low]).astype(np.int64))
+        self._iou_units += np.stack([high, low]).astype(np.int64)
+        self._carry()
         self._tp += np.bincount(match_classes, minlength=self.num_classes)
         self._fp += np.bincount(pred_classes[spurious], minlength=self.num_classes)
         self._fn += np.bincount(gt_classes[missed], minlength=self.num_classes)
@@ -168,13 +181,9 @@ class PanopticQuality(Metric):
         Args:
             thing_class_ids: classes that have instances; where given, things and stuff are averaged too.
         """
-        iou, tp = self.iou, self._tp
-        denominator = tp + 0.5 * self._fp + 0.5 * self._fn
-        occurs = denominator > 0
-        undefined = np.where(occurs, 0.0, np.nan)
-        sq = 100 * np.divide(iou, tp, out=undefined.copy(), where=tp > 0)
-        rq = 100 * np.divide(tp, denominator, out=undefined.copy(), where=occurs)
-        pq = sq * rq / 100
+        iou = self.iou
+        pq, sq, rq = quality_per_class(iou, self._tp, self._fp, self._fn)
+        occurs = ~np.isnan(rq)
 
         def means(chosen: np.ndarray) -> QualityMeans:
             chosen = chosen & occurs
@@ -192,23 +201,14 @@ class PanopticQuality(Metric):
             overall.pq, overall.sq, overall.rq, things, stuff, pq, sq, rq, iou, self.tp, self.fp, self.fn
         )
 
-    def _add_iou_units(self, units: np.ndarray) -> None:
-        self._iou_units += units
-        # Carry, so that equal sums are equal arrays.
+    def _carry(self) -> None:
+        """Carries from the low words to the high ones, so that equal sums are equal arrays."""
         self._iou_units[0] += self._iou_units[1] >> _LOW_WORD_BITS
         self._iou_units[1] &= 2**_LOW_WORD_BITS - 1
 
     def _add(self, other: Any) -> None:
-        self._add_iou_units(other._iou_units)
-        self._tp += other._tp
-        self._fp += other._fp
-        self._fn += other._fn
+        super()._add(other)
+        self._carry()
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"iou_units": self._iou_units, "tp": self._tp, "fp": self._fp, "fn": self._fn}
-
-    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        for name, current in self._state().items():
-            self._check_shape(name, state[name], current.shape)
-        self._iou_units, self._tp = state["iou_units"], state["tp"]
-        self._fp, self._fn = state["fp"], state["fn"]

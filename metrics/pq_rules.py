@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.metrics.panoptic_quality import quality_per_class
 from zoo.metrics.segments import ImageSegments
 
 PixelsOfPredictions = Callable[[ImageSegments], np.ndarray]
@@ -108,7 +109,7 @@ class Rules:
       joins_stuff: whether segments of one stuff class of the ground truth are one segment.
       outside_union: the pixels of a prediction that are left out of every union.
       excuses: the pixels of a prediction that excuse it: where they are more than half of it, and it has no
-        match, it is no false positive.
+        match, it is not a false positive.
     """
 
     joins_stuff: bool
@@ -226,11 +227,7 @@ def _sums(iou: np.ndarray, images: Sequence[ImageCounts]) -> ClassSums:
 
 def product_of_means(sums: ClassSums) -> np.ndarray:
     """Returns PQ per class in percent as the internal metric computes it, SQ times RQ; NaN where absent."""
-    denominator = sums.tp + 0.5 * sums.fp + 0.5 * sums.fn
-    undefined = np.where(sums.occurs, 0.0, np.nan)
-    sq = 100 * np.divide(sums.iou, sums.tp, out=undefined.copy(), where=sums.tp > 0)
-    rq = 100 * np.divide(sums.tp, denominator, out=undefined.copy(), where=sums.occurs)
-    return sq * rq / 100
+    return quality_per_class(sums.iou, sums.tp, sums.fp, sums.fn)[0]
 
 
 def quotient_of_sums(sums: ClassSums) -> np.ndarray:
@@ -240,7 +237,7 @@ def quotient_of_sums(sums: ClassSums) -> np.ndarray:
 
 
 def mean_in_order(values: Iterable[float]) -> float:
-    """Returns the mean of the values that are no NaN, added one after the other; NaN where there are none."""
+    """Returns the mean of the values that are not NaN, added one after the other; NaN if there are none."""
     present = [float(value) for value in values if not math.isnan(value)]
     # `sum` of Python 3.12 compensates rounding; the official scripts add plainly.
     total = 0.0

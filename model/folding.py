@@ -16,7 +16,7 @@ from zoo.model.memory import SharedZeros, give_up_values, take_values, zeros_apa
 _CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D)
 _CONTEXT = "post_global_context.convolution"
 _SMALLEST_SCALE = 1e-12
-"""Of a channel whose mean is taken between convolution and normalisation: it is divided by."""
+"""The smallest scale by which the kernel of a global context is divided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class _Fold:
     shift: np.ndarray
 
     def kernel(self) -> np.ndarray:
-        """The convolution's kernel, times the scale of its output's channel."""
+        """Returns the convolution's kernel, times the scale of each output channel."""
         # A depthwise kernel is [h, w, channels, 1], any other [h, w, in, out].
         is_depthwise = isinstance(self.convolution, DepthwiseConv2D)
         kernel = _values(self.convolution.kernel)
@@ -39,12 +39,12 @@ class _Fold:
         return scaled
 
     def context_kernel(self, context: keras.layers.Layer) -> np.ndarray:
-        """The context's kernel, [1, 1, channels, channels], for means that are scaled already."""
+        """Returns the context's kernel, [1, 1, channels, channels], for means that are scaled already."""
         kernel = _values(context.kernel)
         scaled = zeros_apart(kernel.shape)
         for channel, divisor in enumerate(self.scale):
-            row = kernel[0, 0, channel], self.scale / divisor, scaled[0, 0, channel]
-            np.multiply(*row, casting="same_kind")
+            factors = self.scale / divisor
+            np.multiply(kernel[0, 0, channel], factors, scaled[0, 0, channel], casting="same_kind")
         return scaled
 
 
@@ -63,7 +63,7 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
     Args:
       network: of `zoo.model.build`, loaded; layers that are not folded are shared.
       consume: whether to give up each of its kernels once that is folded, so that there are never two copies
-        of all. `network` cannot be called after that.
+        of all kernels. `network` cannot be called after that.
 
     Returns:
       A network whose values stand for themselves: it cannot be restored from a checkpoint.
@@ -117,7 +117,7 @@ def _folds(network: keras.Model) -> dict[str, _Fold]:
             np.asarray(v, np.float64) for v in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
         )
         scale = gamma / np.sqrt(variance + norm.epsilon)
-        # A channel that normalisation makes constant hands its mean to the others all the same.
+        # A channel that is scaled to 0 would lose its mean, which the global context gives to all channels.
         is_divisible = context is None or bool((np.abs(scale) > _SMALLEST_SCALE).all())
         if type(convolution) in _CONVOLUTIONS and is_divisible:
             folds[name] = _Fold(convolution, context, scale, beta - mean * scale)

@@ -128,7 +128,7 @@ def _merge_image(
     num_classes: int,
     options: PostprocessOptions,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Panoptic map, instance map and score map [H, W] of one image."""
+    """Returns the panoptic map, instance map and score map [H, W] of one image."""
     height, width = semantic.shape
     thing_index = tf.constant(options.thing_index[:num_classes], tf.int32)
     thing = tf.gather(thing_index, semantic)
@@ -144,17 +144,13 @@ def _merge_image(
         tf.gather(labels, instance),
         tf.gather(_stuff_labels(semantic, num_classes, options), semantic),
     )
-    return (
-        tf.ensure_shape(panoptic, [height, width]),
-        tf.ensure_shape(instance, [height, width]),
-        tf.ensure_shape(score_map, [height, width]),
-    )
+    return tuple(tf.ensure_shape(each, [height, width]) for each in (panoptic, instance, score_map))
 
 
 def _center_positions(
     suppressed: tf.Tensor, options: PostprocessOptions
 ) -> tuple[tf.Tensor, int | tf.Tensor, tf.Tensor]:
-    """Flat positions of the centers, row by row, padded with 0; their capacity, static if bounded; count."""
+    """Returns flat center positions, row by row, padded with 0; their capacity, static if bounded; count."""
     kept = suppressed > 0.0
     k = options.keep_k_centers
     if k > 0:
@@ -179,7 +175,7 @@ def _last_of_top_k(suppressed: tf.Tensor, k: int) -> tf.Tensor:
 
 
 def _nearest_center(positions: tf.Tensor, count: tf.Tensor, width: int, offsets: tf.Tensor) -> tf.Tensor:
-    """Index [H, W] of the nearest center, the first of a tie; one center at a time, so memory is bounded."""
+    """Returns the index [H, W] of the nearest center, the first of a tie; one at a time, to save memory."""
     height = offsets.shape[0]
     points_y = tf.range(height, dtype=tf.float32)[:, None] + offsets[..., 0]
     points_x = tf.range(width, dtype=tf.float32)[None, :] + offsets[..., 1]
@@ -206,7 +202,7 @@ def _nearest_center(positions: tf.Tensor, count: tf.Tensor, width: int, offsets:
 def _instance_labels(
     thing: tf.Tensor, instance: tf.Tensor, num_ids: int | tf.Tensor, options: PostprocessOptions
 ) -> tf.Tensor:
-    """Panoptic label [num_ids] of each instance id: the class of most of its pixels, and a number."""
+    """Returns the panoptic label [num_ids] of each instance id: its most frequent class, and a number."""
     thing_ids = tf.constant(options.thing_class_ids or (options.void_label,), tf.int32)
     things = thing_ids.shape[0]
     is_thing = tf.reshape(thing >= 0, [-1])
@@ -229,7 +225,7 @@ def _instance_labels(
 
 
 def _hash_map_order(keys: tf.Tensor, count: tf.Tensor, capacity: int | tf.Tensor) -> tf.Tensor:
-    """Brings the first `count` keys into the order of `zoo.model.postprocess.merging.hash_map_order`."""
+    """Sorts the first `count` keys as `zoo.model.postprocess.merging.hash_map_order`."""
     bucket_counts = tf.constant(BUCKET_COUNTS, tf.int32)
     static = isinstance(capacity, int)
     # Segments must be a static number for XLA: the largest table that the capacity can lead to.
@@ -258,7 +254,7 @@ def _hash_map_order(keys: tf.Tensor, count: tf.Tensor, capacity: int | tf.Tensor
 
 
 def _stuff_labels(semantic: tf.Tensor, num_classes: int, options: PostprocessOptions) -> tf.Tensor:
-    """Panoptic label [C] of each class as stuff: void where its area is too small."""
+    """Returns the panoptic label [C] of each class as stuff: void where its area is too small."""
     labels = tf.range(num_classes)
     if options.stuff_area_limit > 0:
         flat = tf.reshape(semantic, [-1])

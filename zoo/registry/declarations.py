@@ -1,4 +1,4 @@
-"""From the declarations of all registry files to validated objects: inheritance, and errors in place."""
+"""Merges the declarations of all registry files into validated objects, and places the errors."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ class Declarations:
                     self._add(_Declaration(file, section, name))
 
     def datasets(self) -> tuple[DatasetDeclaration, ...]:
-        """All data sets, in the order of their files."""
+        """Returns all data sets, in the order of their files."""
         return tuple(
             self._validate(DatasetDeclaration, item) for item in self._by_section["datasets"].values()
         )
 
     def backbones(self) -> tuple[Backbone, ...]:
-        """All ImageNet backbones, in the order of their files."""
+        """Returns all ImageNet backbones, in the order of their files."""
         return tuple(self._validate(Backbone, item) for item in self._by_section["backbones"].values())
 
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, in the order of their files."""
+        """Returns all entries, in the order of their files."""
         return tuple(self._entry(item) for item in self._by_section["entries"].values())
 
     def _entry(self, declaration: _Declaration) -> Entry:
@@ -114,7 +114,7 @@ class Declarations:
     def _layers(
         self, declaration: _Declaration, trail: tuple[_Declaration, ...] = ()
     ) -> Iterator[tuple[_Declaration, bool]]:
-        """What `declaration` extends, weakest first, then itself; with each, whether it is inherited."""
+        """Yields what `declaration` extends, weakest first, then itself; with each, if it is inherited."""
         trail = (*trail, declaration)
         extends = declaration.body.get("extends", [])
         for name in [extends] if isinstance(extends, str) else extends:
@@ -133,7 +133,7 @@ class Declarations:
         yield declaration, False
 
     def _error(self, declaration: _Declaration, path: KeyPath, message: str) -> RegistryError:
-        """The error at the layer that wrote the value at `path`; at the declaration itself if none did."""
+        """Returns the error at the layer that wrote the value at `path`; else at the declaration itself."""
         # A list is written whole, by one layer: its items belong to that layer, those that are missing too.
         written = tuple(takewhile(lambda part: isinstance(part, str), path))
         for layer, is_inherited in reversed(list(self._layers(declaration))):
@@ -175,7 +175,7 @@ def _check_layout(file: RegistryFile) -> None:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, mapping by mapping; neither is changed."""
+    """Returns `base` with the values of `over`, mapping by mapping; changes neither."""
     merged = dict(base)
     for key, value in over.items():
         if key not in REPLACED_KEYS and isinstance(value, dict) and isinstance(merged.get(key), dict):

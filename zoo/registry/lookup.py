@@ -58,11 +58,9 @@ class Registry:
                     f"{name!r} matches {len(matching)} entries: {names}; give the full name"
                 )
         if any(name == backbone.name for backbone in self.backbones):
-            message = (
-                f"{name!r} is an ImageNet backbone, without decoders and heads; expected a panoptic entry"
-            )
-            raise UnknownNameError(f"{message}; run `zoo list` for all names")
-        raise self._unknown(name)
+            message = "is an ImageNet backbone, without decoders and heads; expected a panoptic entry"
+            raise UnknownNameError(f"{name!r} {message}; run `zoo list` for all names")
+        raise UnknownNameError(f"no entry {name!r}{self._hint(name)}")
 
     def find(self, name: str) -> Entry | Backbone:
         """Returns what `resolve` does, and ImageNet backbones too, by their full name.
@@ -70,10 +68,8 @@ class Registry:
         Raises:
             UnknownNameError: Nothing matches, or several entries do.
         """
-        for backbone in self.backbones:
-            if name == backbone.name:
-                return backbone
-        return self.resolve(name)
+        named = {backbone.name: backbone for backbone in self.backbones}
+        return named.get(name) or self.resolve(name)
 
     def resolve_all(self, patterns: Iterable[str]) -> list[Entry]:
         """Returns the entries that names and globs stand for: in the order given, each once.
@@ -149,8 +145,7 @@ class Registry:
             found = matching_glob(pattern, self.backbones)
             if found:
                 return found
-            names = [backbone.name for backbone in self.backbones]
-            names += [backbone.short_name for backbone in self.backbones]
+            names = [name for each in self.backbones for name in (each.name, each.short_name)]
             raise UnknownNameError(
                 f"no ImageNet backbone matches {pattern!r}{did_you_mean(pattern, names)}; "
                 "run `zoo list --backbones` for all names"
@@ -160,21 +155,17 @@ class Registry:
         return [backbone for backbone in self.backbones if backbone in wanted or not wanted]
 
     def dataset(self, name: str) -> DatasetDeclaration:
-        """The data set called `name`.
+        """Returns the data set called `name`.
 
         Raises:
             UnknownNameError: There is none.
         """
-        for dataset in self.datasets:
-            if dataset.name == name:
-                return dataset
-        names = [dataset.name for dataset in self.datasets]
-        raise UnknownNameError(
-            f"no data set {name!r}{did_you_mean(name, names)}; expected one of {', '.join(names)}"
-        )
-
-    def _unknown(self, name: str) -> UnknownNameError:
-        return UnknownNameError(f"no entry {name!r}{self._hint(name)}")
+        named = {dataset.name: dataset for dataset in self.datasets}
+        if name not in named:
+            raise UnknownNameError(
+                f"no data set {name!r}{did_you_mean(name, named)}; expected one of {', '.join(named)}"
+            )
+        return named[name]
 
     def _none_matches(self, glob: str) -> NoReturn:
         if matching_glob(glob, self.backbones):
@@ -209,5 +200,5 @@ def list_entries(
     backbone: str | None = None,
     files: Sequence[str | os.PathLike[str]] = (),
 ) -> list[Entry]:
-    """Entries of the registry, those of `ZOO_REGISTRY` and `files` included; see `Registry.select`."""
+    """Returns entries of the registry, with `ZOO_REGISTRY` and `files`; see `Registry.select`."""
     return load_registry(files).select(patterns, dataset=dataset, backbone=backbone)

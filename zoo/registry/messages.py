@@ -89,7 +89,7 @@ def explain_error(model: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath,
 
 
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The schema class of the mapping at `path`."""
+    """Returns the schema class of the mapping at `path`."""
     for part in path:
         if isinstance(part, str):
             model = next(_models_in(model.model_fields[part].annotation))

@@ -110,7 +110,7 @@ def _matches(glob: str, names: Iterable[str]) -> bool:
 
 
 def _backbone_names(entry: Entry) -> tuple[str, str, str]:
-    """The kind of backbone ("swidernet"), the variant that the entry's name spells, and the title."""
+    """Returns the kind of backbone ("swidernet"), the variant that the entry's name spells, and the title."""
     return entry.network.backbone.name, _STRIDE_SUFFIX.sub("", entry.short_name), entry.title
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -110,13 +110,11 @@ class Scores(Declared):
     ap: Percent | None = None
 
     def printed(self) -> Iterator[tuple[MetricName, Decimal]]:
-        """Metrics that have a number, in the order of the published tables."""
-        if self.pq is not None:
-            yield "pq", self.pq
-        if self.miou is not None:
-            yield "miou", self.miou
-        if self.ap is not None:
-            yield "ap", self.ap
+        """Yields the metrics that have a number, in the order of the published tables."""
+        numbers: dict[MetricName, Decimal | None] = {"pq": self.pq, "miou": self.miou, "ap": self.ap}
+        for metric, value in numbers.items():
+            if value is not None:
+                yield metric, value
 
 
 class PublishedNumbers(Declared):
@@ -221,7 +219,7 @@ class Named(Declared):
         return self.name.partition("/")[2]
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the resolved declaration, independent of how templates and files spell it."""
+        """Returns the SHA-256 (hex) of the resolved declaration, however templates and files spell it."""
         import hashlib
         import json
 
@@ -287,19 +285,15 @@ class EntryRow(EntrySettings):
     published: PublishedNumbers | None = None
 
     def entry(self) -> Entry:
-        """The entry that the row declares."""
+        """Returns the entry that the row declares."""
         settings = {name: getattr(self, name) for name in EntrySettings.model_fields}
         return Entry(**settings, published=tuple(self._claims()))
 
     def _claims(self) -> Iterator[Claim]:
         if self.published is None:
             return
-        columns: tuple[tuple[Evaluator, Scores], ...] = (
-            ("official", self.published.official),
-            ("internal", self.published.internal),
-        )
-        for evaluator, scores in columns:
-            for metric, value in scores.printed():
+        for evaluator in get_args(Evaluator):
+            for metric, value in getattr(self.published, evaluator).printed():
                 yield Claim(
                     metric=metric,
                     evaluator=evaluator,

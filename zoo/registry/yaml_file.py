@@ -1,4 +1,4 @@
-"""Reads one registry file: YAML with decimals as printed, no key twice, and local paths made into URLs."""
+"""Reads one registry file: YAML with decimals as printed, no repeated key, and local paths as URLs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoade
 
 
 class _RegistryLoader(_SafeLoader):  # type: ignore[valid-type,misc]
-    """Safe YAML, but numbers keep their printed decimals, dates stay text, and a key may stand only once."""
+    """Safe YAML, but numbers keep their printed decimals, dates stay text, and no key may repeat."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (the name and type are PyYAML's)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -40,18 +40,18 @@ class _RegistryLoader(_SafeLoader):  # type: ignore[valid-type,misc]
                 continue
             key, line = key_node.value, key_node.start_mark.line + 1
             if key in first_lines:
-                reason = f"the key {key!r} stands twice in one mapping, first on line {first_lines[key]}"
+                reason = f"the key {key!r} appears twice in one mapping, first on line {first_lines[key]}"
                 raise yaml.constructor.ConstructorError(None, None, reason, key_node.start_mark)
             first_lines[key] = line
         return super().construct_mapping(node, deep)
 
 
 MOST_VALUES = 200_000
-"""A registry file whose aliases stand for more values than this is refused: it would fill the memory."""
+"""A registry file whose aliases expand to more values than this is refused: it would fill the memory."""
 
 
 def _load(text: str) -> Any:
-    """Parses YAML, and counts what its aliases stand for before anything is made of them."""
+    """Parses YAML, and counts what its aliases expand to before constructing anything."""
     loader = _RegistryLoader(text)
     try:
         node = loader.get_single_node()
@@ -93,7 +93,7 @@ class RegistryFile:
     content: dict[str, Any]
 
     def contains(self, path: KeyPath) -> bool:
-        """Whether the file itself has a value at `path`."""
+        """Returns whether the file itself has a value at `path`."""
         value: Any = self.content
         for part in path:
             in_mapping = isinstance(value, dict) and part in value
@@ -104,7 +104,7 @@ class RegistryFile:
         return True
 
     def line(self, path: KeyPath) -> int:
-        """Line (from 1) of the key at `path`, or of the deepest part of it that the file has."""
+        """Returns the line (from 1) of the key at `path`, or of the deepest part of it that the file has."""
         node = yaml.compose(self.text, Loader=_RegistryLoader)
         line = 1
         for part in path:
@@ -119,7 +119,7 @@ class RegistryFile:
         return line
 
     def error(self, path: KeyPath, message: str) -> RegistryError:
-        """The error `message` about the value at `path`, with file, line and key path."""
+        """Returns the error `message` about the value at `path`, with file, line and key path."""
         where = f"{self.label}:{self.line(path)}"
         return RegistryError(
             f"{where}: {'.'.join(map(str, path))}: {message}" if path else f"{where}: {message}"
@@ -135,7 +135,7 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
         folder: Where relative paths start; None where the file must not have any.
 
     Raises:
-        RegistryError: The text is not YAML, a key stands twice, or there is no mapping at the top.
+        RegistryError: The text is not YAML, a key is repeated, or there is no mapping at the top.
     """
     try:
         content = _load(text)
@@ -162,7 +162,7 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
 
 
 def read(path: str | os.PathLike[str]) -> RegistryFile:
-    """Reads a registry file of the user's.
+    """Reads a registry file of the user.
 
     Raises:
         RegistryError: The file cannot be read, or see `parse`.

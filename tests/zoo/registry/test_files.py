@@ -190,7 +190,7 @@ FAULTS = {
     "duplicate key": (
         "    dataset: village\n",
         "    dataset: village\n    dataset: coco\n",
-        r":11: .*the key 'dataset' stands twice in one mapping, first on line 10",
+        r":11: .*the key 'dataset' appears twice in one mapping, first on line 10",
     ),
     "bad syntax": (
         "    split: test",
