@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
+from zoo.files.processes import available_cores
 from zoo.files.progress import Progress
 from zoo.repro.datasets.opening import open_dataset
 
@@ -53,7 +53,7 @@ def usable_images(dataset: Dataset, image_ids: Sequence[str]) -> tuple[list[str]
     """
     bad = wrong_headers(dataset, image_ids)
     rest = [image_id for image_id in image_ids if image_id not in bad]
-    bad |= _wrong(dataset, rest, dataset.check_contents, threads=min(4, os.cpu_count() or 1), bar=True)
+    bad |= _wrong(dataset, rest, dataset.check_contents, threads=min(4, available_cores()), bar=True)
     return [image_id for image_id in image_ids if image_id not in bad], bad
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from zoo.errors import DataError
 from zoo.files.atomic import write_atomically
 from zoo.files.cache import SET_CACHE
 from zoo.files.json_files import read_json
+from zoo.files.processes import available_cores
 from zoo.repro.datasets.image_files import read_bytes
 
 
@@ -45,7 +45,7 @@ def file_digests(root: Path, names: Iterable[str], cache: Path) -> dict[str, tup
             found[name] = [*stamp, ""]
             changed.append(name)
     if changed:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        with ThreadPoolExecutor(min(8, available_cores())) as threads:
             digests = threads.map(lambda name: hashlib.sha256(read_bytes(root / name)).hexdigest(), changed)
             for name, digest in zip(changed, digests, strict=True):
                 found[name][2] = digest

@@ -20,7 +20,7 @@ from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
 from zoo.files.locks import holding
 from zoo.files.progress import say
-from zoo.files.words import counted, readable_size
+from zoo.files.words import counted, readable_size, utc_now
 from zoo.reports.page import html
 from zoo.reports.runs import find_runs, open_run
 from zoo.reports.tables.measured import measured_tables
@@ -40,7 +40,6 @@ from zoo.repro.records.night_folder import (
     check_date,
     last_record,
     nights_before,
-    now,
     open_night,
     record_path,
 )
@@ -131,7 +130,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
             night.outcomes[entry.name] = outcome
             _write(night, registry, settings)
             say(_told(outcome))
-        night.finished = now()
+        night.finished = utc_now()
         _write_page(night, out, settings)
         return _write(night, registry, settings)
 

@@ -158,13 +158,6 @@ def provenance(jobs: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     return {"package": ", ".join(packages.values()), "scripts": scripts}
 
 
-def available_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def mirror_files(files: Mapping[str, Path], folder: Path) -> None:
     """Makes a folder of links to files (copies where links are not allowed), by name relative to it."""
     for name, target in files.items():

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import EvaluationError
 from zoo.files.json_files import read_json
+from zoo.files.processes import available_cores
 from zoo.registry.formats import load_class
 from zoo.repro.datasets.predictions import PANOPTIC, assemble_panoptic_json, missing_predictions
 from zoo.repro.official import panoptic_job
-from zoo.repro.official.jobs import Jobs, ScriptError, available_cores
+from zoo.repro.official.jobs import Jobs, ScriptError
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime, timezone
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.files.words import utc_now
 from zoo.repro.records.claim_words import NOT_JUDGED
 from zoo.repro.records.schema import SCHEMA_VERSION, NightSummary, read_checked
 
@@ -94,11 +95,6 @@ def record_path(folder: Path, entry: str) -> Path:
     return folder / entry.replace("/", "__") / "record.json"
 
 
-def now() -> str:
-    """Returns the time, ISO 8601, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
 def check_date(text: str | None) -> str:
     """Returns a date as `2026-11-25`; today's in UTC for None.
 
@@ -106,7 +102,7 @@ def check_date(text: str | None) -> str:
       UsageError: it is no date.
     """
     if text is None:
-        return now()[:10]
+        return utc_now()[:10]
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
@@ -126,7 +122,7 @@ def open_night(out: Path, day: str, settings: Mapping[str, Any]) -> Night:
         folder = out / (day if number == 1 else f"{day}.{number}")
         night = _read_night(folder)
         if night is None:
-            return Night(folder, settings, {}, now())
+            return Night(folder, settings, {}, utc_now())
         if night.finished is None and night.settings == settings:
             return night
         number += 1

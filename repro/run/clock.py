@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+
+from zoo.files.words import utc_now
 
 
 class Clock:
@@ -16,7 +17,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
-        self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.started = utc_now()
         self.laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +14,7 @@ from zoo.errors import DownloadError, VerificationError
 from zoo.files.cache import SET_CACHE, touch
 from zoo.files.json_files import read_json, write_json
 from zoo.files.tensorflow import import_tensorflow
+from zoo.files.words import utc_now
 
 log = logging.getLogger("zoo")
 
@@ -150,8 +150,7 @@ class Record(Digests):
     ) -> Record:
         """Returns the record of a file as it is now."""
         known = {**asdict(digests), "url": url, "etag": etag, "last_modified": last_modified}
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(**known, fetched=now, mtime_ns=path.stat().st_mtime_ns)
+        return cls(**known, fetched=utc_now(), mtime_ns=path.stat().st_mtime_ns)
 
 
 def record_path(target: Path) -> Path:

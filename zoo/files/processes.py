@@ -1,4 +1,4 @@
-"""Processes that this one starts, each the leader of a group: how they end, and the memory they hold."""
+"""Processes that lead a group: how they end; the memory and the cores that processes have."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def signal_group(process: subprocess.Popen[bytes], number: int = _KILL) -> None:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
+
+
+def available_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def memory_of(pid: int) -> int:

@@ -1,6 +1,8 @@
-"""Numbers in words."""
+"""Numbers, sizes and times as people read them."""
 
 from __future__ import annotations
+
+from datetime import datetime, timezone
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -24,3 +26,8 @@ def readable_size(size_bytes: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def utc_now() -> str:
+    """Returns the time, ISO 8601, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
