@@ -206,7 +206,7 @@ def _records_below(folder: Path) -> Iterator[Path]:
 
 def _how_to_get_one(folder: Path) -> str:
     if next(folder.rglob("run.json"), None) is not None:
-        return "the run there is unfinished; its `zoo reproduce` goes on when it is called again"
+        return "the run there is unfinished; run its `zoo reproduce` again to go on"
     return "`zoo reproduce NAME --out DIR` writes one"
 
 

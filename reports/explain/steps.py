@@ -46,24 +46,25 @@ SAME_IN_BOTH = (
     "a prediction's pixels on void are left out of the union; pixels that are void in the prediction are in "
     "no predicted segment",
     "crowd regions are never false negatives and never matched",
-    "an unmatched prediction of which more than half is excused is no false positive, one wholly on void too",
+    "an unmatched prediction of which more than half is excused, or that lies wholly on void, is not a false "
+    "positive",
     "the mean is over classes with a true positive, false positive or false negative (the official file says "
     "0 for the others, and does not count them)",
 )
 """Rules of panoptic quality that could differ and do not."""
 
 AP_OF_CITYSCAPES = (
-    "another measure in each, COCO's AP and the Cityscapes instance script's (void, small regions and the "
+    "each measures another AP, COCO's or the Cityscapes instance script's (void, small regions and the "
     "area under the curve differ), so the difference is not taken apart"
 )
 AP_OF_COCO = (
-    "pycocotools on another ground truth in each, the segments of the panoptic maps and the original "
+    "both are from pycocotools but on other ground truth, the segments of the panoptic maps or the original "
     "instance annotations, so the difference is not taken apart"
 )
 
 # By the official script that measures AP.
 _AP_NOTES = {"evalInstanceLevelSemanticLabeling": AP_OF_CITYSCAPES, "cocoeval": AP_OF_COCO}
-_AP_OF_OTHERS = "another measure in each, so the difference is not taken apart"
+_AP_OF_OTHERS = "each measures another AP, so the difference is not taken apart"
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ PQ_RULES: tuple[tuple[str, str, Rules], ...] = (
     ),
     (
         "other crowds excuse nothing",
-        "a prediction mostly on a crowd of another class is a false positive; as on void it was none",
+        "a prediction mostly on a crowd of another class is a false positive; as on void it was not",
         replace(OFFICIAL, excuses=on_void_or_own_crowd),
     ),
     (
@@ -311,7 +312,7 @@ def _miou_steps(sums: _Sums, *, has_script: bool) -> Iterator[Change]:
     iou = _without(with_crowd.iou_per_class, void)
     yield (
         "void is no class",
-        "the class of void is left out of the mean; in the internal one it is, with 0, where it is predicted",
+        "void is left out of the mean; the internal one counts it as a class of IoU 0 where it is predicted",
         mean_of_present(iou),
         iou,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from zoo.reports.page.elements import TALL_ROWS, breakable, items, note, scroll, table
 from zoo.reports.page.markup import Markup, tag
 from zoo.reports.runs import Run
-from zoo.reports.tables.claim_table import INTERVAL, measured_rows
+from zoo.reports.tables.claim_table import INTERVAL, measured_rows, numbers_in_print
 from zoo.reports.tables.history import moments
 from zoo.repro.records.claim_words import (
     HEADLINE_METRICS,
@@ -128,14 +128,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a row of `measured_rows` with its numbers as the page shows them."""
     # Where nothing was published, a digit after the point is enough for the interval, two for the number.
     decimals = 1 if row["published"] is None else int(row["decimals"])
-    digits = {
-        "published": f".{decimals}f",
-        "measured": f".{decimals + 1}f",
-        "difference": f"+.{decimals + 1}f",
-    }
-    numbers = {key: "" if row[key] is None else format(row[key], form) for key, form in digits.items()}
-    interval = " to ".join(f"{bound:.{decimals}f}" for bound in row.get("interval") or ())
-    return {**row, **numbers, "interval": interval}
+    return {**row, **numbers_in_print(row, decimals)}
 
 
 def _chip(verdict: str, words: str | None = None) -> Markup:

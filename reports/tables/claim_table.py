@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo.reports.runs import settings_of
@@ -26,10 +26,8 @@ COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference"
 INTERVAL = "95 % interval"
 _NUMBERS = ("Published", "Measured", "Difference", INTERVAL)
 # Digits after the point of a metric that nothing was published of, as the published tables have them.
-_UNPUBLISHED = {
-    (evaluator, metric): {"official": 1, "internal": 2}[evaluator]
-    for evaluator in EVALUATORS
-    for metric in HEADLINE_METRICS
+_DECIMALS = {
+    (e, metric): {"official": 1, "internal": 2}[e] for e in EVALUATORS for metric in HEADLINE_METRICS
 }
 
 
@@ -41,17 +39,15 @@ def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     metrics, intervals = record.get("metrics", {}), record.get("intervals", {})
     rows = [dict(claim) for claim in record["claims"]]
-    order = list(_UNPUBLISHED)
-    claimed = {(row["evaluator"], row["metric"]) for row in rows}
-    for key, decimals in _UNPUBLISHED.items():
-        evaluator, metric = key
+    order = list(_DECIMALS)
+    for (evaluator, metric), decimals in _DECIMALS.items():
+        places = [order.index((row["evaluator"], row["metric"])) for row in rows]
+        place = order.index((evaluator, metric))
         value = metrics.get(evaluator, {}).get(metric)
-        if key in claimed or value is None:
-            continue
-        row = {"metric": metric, "evaluator": evaluator, "decimals": decimals, "measured": value}
-        row |= {"published": None, "difference": None, "verdict": None}
-        later = (i for i, other in enumerate(rows) if order.index(_key(other)) > order.index(key))
-        rows.insert(next(later, len(rows)), row)
+        if value is not None and place not in places:
+            row = {"metric": metric, "evaluator": evaluator, "decimals": decimals, "measured": value}
+            row |= {"published": None, "difference": None, "verdict": None}
+            rows.insert(next((i for i, other in enumerate(places) if other > place), len(rows)), row)
     for row in rows:
         interval = intervals.get(row["evaluator"], {}).get(row["metric"])
         if row.get("interval") is None and interval is not None:
@@ -59,14 +55,9 @@ def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
-    return row["evaluator"], row["metric"]
-
-
 def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Returns one row of text for each row of `measured_rows`, under `columns_of(records)`.
 
-    Measured values are shown with one digit more than was published, so that a near miss can be seen.
     Where an entry was measured more than once, its settings and start tell the runs apart.
     """
     records = list(records)
@@ -74,20 +65,25 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, record in zip(_names(records), records, strict=True):
         for row in measured_rows(record):
-            decimals = row["decimals"]
-            cells = [
-                name,
-                f"{METRIC_TITLES[row['metric']]} {EVALUATOR_MARKS[row['evaluator']]}",
-                row["evaluator"],
-                _number(row["published"], decimals),
-                _number(row["measured"], decimals + 1),
-                _number(row["difference"], decimals + 1, sign=True),
-                row["verdict"] or "",
-            ]
-            if has_intervals:
-                cells.insert(-1, " to ".join(f"{end:.{decimals}f}" for end in row.get("interval") or ()))
-            rows.append(tuple(cells))
+            title = f"{METRIC_TITLES[row['metric']]} {EVALUATOR_MARKS[row['evaluator']]}"
+            *numbers, interval = numbers_in_print(row, row["decimals"]).values()
+            cells = [name, title, row["evaluator"], *numbers, *([interval] if has_intervals else [])]
+            rows.append((*cells, row["verdict"] or ""))
     return rows
+
+
+def numbers_in_print(row: Mapping[str, Any], decimals: int) -> dict[str, str]:
+    """Returns the numbers of a row of `measured_rows` as text: published, measured, difference, interval.
+
+    What was measured has one digit more than what was published, so that a near miss can be seen.
+    """
+    forms = {
+        "published": f".{decimals}f",
+        "measured": f".{decimals + 1}f",
+        "difference": f"+.{decimals + 1}f",
+    }
+    numbers = {key: "" if row[key] is None else format(row[key], form) for key, form in forms.items()}
+    return {**numbers, "interval": " to ".join(f"{end:.{decimals}f}" for end in row.get("interval") or ())}
 
 
 def _names(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -153,34 +149,30 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*(name.lower() for name in COLUMNS), "low", "high", "reason", "settings", "started"])
-    for record in records:
-        for row in measured_rows(record):
-            writer.writerow(
-                [
-                    record["entry"],
-                    row["metric"],
-                    row["evaluator"],
-                    _number(row["published"], row["decimals"]),
-                    "" if row["measured"] is None else repr(row["measured"]),
-                    "" if row["difference"] is None else repr(row["difference"]),
-                    row["verdict"] or "",
-                    *(map(repr, row["interval"]) if row.get("interval") else ("", "")),
-                    row.get("reason", ""),
-                    settings_of(record),
-                    _started(record),
-                ]
-            )
+    for row in _rows_with_runs(records):
+        published = numbers_in_print(row, row["decimals"])["published"]
+        values = (
+            row["entry"],
+            row["metric"],
+            row["evaluator"],
+            published,
+            row["measured"],
+            row["difference"],
+        )
+        about = (row["verdict"], *(row.get("interval") or ("", "")), row.get("reason"))
+        writer.writerow([*values, *about, row["settings"], row["started"]])
     return buffer.getvalue()
 
 
 def as_json(records: Iterable[Mapping[str, Any]]) -> str:
     """Returns the rows of all records, as `measured_rows` has them, with their runs, as one JSON list."""
-    rows = [
-        {"entry": record["entry"], **row, "settings": settings_of(record), "started": _started(record)}
-        for record in records
-        for row in measured_rows(record)
-    ]
-    return json.dumps(rows, indent=1) + "\n"
+    return json.dumps(list(_rows_with_runs(records)), indent=1) + "\n"
+
+
+def _rows_with_runs(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        about = {"settings": settings_of(record), "started": _started(record)}
+        yield from ({"entry": record["entry"], **row, **about} for row in measured_rows(record))
 
 
 def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
@@ -210,9 +202,3 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
         title=None if one_entry is None else Text(one_entry),
         caption=Text("\n".join([*reasons, LEGEND])),
     )
-
-
-def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
-    if value is None:
-        return ""
-    return f"{value:{'+' if sign else ''}.{decimals}f}"

@@ -94,16 +94,16 @@ def report_write(
 
     Example: `zoo report write --check`
     """
-    from zoo.reports.tables import generated
+    from zoo.reports.tables import published_page
 
     if not check:
-        for path in generated.write_generated(chosen_registry(), folder):
+        for path in published_page.write_generated(chosen_registry(), folder):
             typer.echo(f"{path}: written")
         return
-    stale = generated.stale_files(chosen_registry(), folder)
+    stale = published_page.stale_files(chosen_registry(), folder)
     if stale:
         names = ", ".join(map(str, stale))
-        say(f"{names}: not as generated from the registry; run `{generated.COMMAND}`")
+        say(f"{names}: not as generated from the registry; run `{published_page.COMMAND}`")
         raise typer.Exit(1)
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from zoo.errors import RegistryError, UsageError
 from zoo.registry import Entry, Registry, load_registry
-from zoo.reports.tables.generated import FILE, stale_files, write_generated
 from zoo.reports.tables.markdown_table import read_tables
 from zoo.reports.tables.published import (
     TO_ROOT,
@@ -23,6 +22,7 @@ from zoo.reports.tables.published import (
     tables_of,
     with_quirks,
 )
+from zoo.reports.tables.published_page import FILE, stale_files, write_generated
 
 Call = Callable[..., Any]
 

@@ -16,7 +16,7 @@ COMMAND = "zoo report write"
 FILE = "published.md"
 
 
-def published_page(registry: Registry) -> str:
+def page_text(registry: Registry) -> str:
     """Returns the page of the published tables."""
     return (
         f"<!-- Generated from registry.yaml by `{COMMAND}`; changes made here are lost. -->\n\n"
@@ -36,7 +36,7 @@ def write_generated(registry: Registry, folder: Path) -> list[Path]:
     """
     stale = stale_files(registry, folder)
     for path in stale:
-        write_atomically(path, published_page(registry))
+        write_atomically(path, page_text(registry))
     return stale
 
 
@@ -52,5 +52,5 @@ def stale_files(registry: Registry, folder: Path) -> list[Path]:
             "call it in the root of a checkout, or give --folder"
         )
     path = folder / FILE
-    is_fresh = path.exists() and path.read_bytes() == published_page(registry).encode()
+    is_fresh = path.exists() and path.read_bytes() == page_text(registry).encode()
     return [] if is_fresh else [path]
