@@ -117,14 +117,8 @@ class CityscapesDataset(FolderDataset):
         instance_ids = decode_id_png(read_bytes(ids_path), str(ids_path))
         require_size(instance_ids.shape, image.shape[:2], str(ids_path), image_path.name)
         panoptic, semantic = panoptic_from_instance_ids(instance_ids, str(ids_path))
-        return Sample(
-            image_id,
-            image,
-            panoptic,
-            semantic,
-            crowd_labels=np.zeros(0, np.int32),
-            official=official_truth_from_instance_ids(instance_ids),
-        )
+        official = official_truth_from_instance_ids(instance_ids)
+        return Sample(image_id, image, panoptic, semantic, official=official)
 
     def check_headers(self, index: int) -> None:
         """Looks at the headers of image, `labelIds` and `instanceIds`."""

@@ -8,11 +8,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import DataError
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.cityscapes.script_jobs import MAKE_PANOPTIC
 from zoo.repro.datasets.dataset import cache_at
 from zoo.repro.datasets.digests import digest_of_files
@@ -29,8 +29,7 @@ MADE = "made by createPanopticImgs"
 _IMAGES_PER_PROCESS = 4
 
 
-@dataclass(frozen=True)
-class PanopticGroundTruth:
+class PanopticGroundTruth(NamedTuple):
     """Panoptic ground truth in the COCO format.
 
     Attributes:
@@ -71,41 +70,38 @@ def panoptic_ground_truth(
     """
     start = time.perf_counter()
     name = f"cityscapes_panoptic_{dataset.split}"
-    ids = set(image_ids)
-    original = dataset.info.original_ids
-    if _is_complete(dataset.root / "gtFine", name, ids, original):
-        return _found(dataset.root / "gtFine", name, "data folder", start)
-    root = cache_at(dataset.cache).folder("panoptic_ground_truth")
-    for key in {_key(dataset, dataset.image_ids), _key(dataset, image_ids)}:
-        if _is_complete(root / key, name, ids, original):
-            return _found(root / key, name, MADE, start)
+    cache = cache_at(dataset.cache)
+    root = cache.folder("panoptic_ground_truth")
     key = _key(dataset, image_ids)
-    waiting = f"{root / key}: another process is making it"
-    with cache_at(dataset.cache).holding("panoptic_ground_truth", key, waiting):
-        if not _is_complete(root / key, name, ids, original):
+    own = root / key
+
+    def found(folder: Path, source: str) -> PanopticGroundTruth:
+        seconds = time.perf_counter() - start
+        return PanopticGroundTruth(folder / f"{name}.json", folder / name, source, seconds)
+
+    for folder in (dataset.root / "gtFine", root / _key(dataset, dataset.image_ids), own):
+        if _is_complete(folder, name, set(image_ids)):
+            return found(folder, "data folder" if folder.parent == dataset.root else MADE)
+    with cache.holding("panoptic_ground_truth", key, f"{own}: another process is making it"):
+        if not _is_complete(own, name, set(image_ids)):
             temporary = root / f".{key}.{os.getpid()}"
             try:
                 _make(dataset, image_ids, temporary, name, jobs, processes, patience_s)
-                shutil.rmtree(root / key, ignore_errors=True)
-                os.replace(temporary / "made", root / key)
+                shutil.rmtree(own, ignore_errors=True)
+                os.replace(temporary / "made", own)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    return _found(root / key, name, MADE, start)
-
-
-def _found(folder: Path, name: str, source: str, start: float) -> PanopticGroundTruth:
-    return PanopticGroundTruth(folder / f"{name}.json", folder / name, source, time.perf_counter() - start)
+    return found(own, MADE)
 
 
 def _key(dataset: CityscapesDataset, image_ids: Sequence[str]) -> str:
     names = [dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids]
     script = provenance([MAKE_PANOPTIC])["scripts"]["createPanopticImgs"]["sha256"]
-    return digest_of_files(
-        {name: dataset.digests[name] for name in names}, about=f"panoptic {dataset.split} {script}"
-    )
+    digests = {name: dataset.digests[name] for name in names}
+    return digest_of_files(digests, about=f"panoptic {dataset.split} {script}")
 
 
-def _is_complete(folder: Path, name: str, image_ids: set[str], original_ids: Sequence[int]) -> bool:
+def _is_complete(folder: Path, name: str, image_ids: set[str]) -> bool:
     """Says whether a folder has panoptic ground truth with original label ids for all images."""
     try:
         content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -115,7 +111,7 @@ def _is_complete(folder: Path, name: str, image_ids: set[str], original_ids: Seq
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return (
-        categories == set(original_ids)
+        categories == set(CITYSCAPES.original_ids)
         and image_ids <= files.keys()
         and {element["id"] for element in content.get("images", [])} >= image_ids
         and {files[image_id] for image_id in image_ids} <= present

@@ -85,7 +85,7 @@ class CocoDataset(FolderDataset):
             require_size(found, annotation.size, str(path), self.panoptic_json.name)
         panoptic, truth = read_segments(colours, annotation, str(png_path))
         semantic = (panoptic // COCO.label_divisor).astype(np.uint8)
-        return Sample(image_id, image, panoptic, semantic, np.zeros(0, np.int32), official=truth)
+        return Sample(image_id, image, panoptic, semantic, official=truth)
 
     def check_headers(self, index: int) -> None:
         """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories.

@@ -39,7 +39,7 @@ class Sample:
     image: np.ndarray = field(repr=False)
     panoptic: np.ndarray = field(repr=False)
     semantic: np.ndarray = field(repr=False)
-    crowd_labels: np.ndarray
+    crowd_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     official: OfficialTruth | None = None
 
 

@@ -109,7 +109,7 @@ class TFRecordDataset(Dataset):
             )
         label = example.label((image.shape[0], image.shape[1])).astype(np.int32)
         panoptic, semantic = split_label(label, self.info)
-        return Sample(self.image_ids[index], image, panoptic, semantic, crowd_labels=np.zeros(0, np.int32))
+        return Sample(self.image_ids[index], image, panoptic, semantic)
 
     def check_headers(self, index: int) -> None:
         """Looks at the image's header and the label's length.

@@ -49,6 +49,7 @@ def test_classes_are_those_of_the_official_package() -> None:
     for label in scored:
         assert CITYSCAPES.class_names[label.trainId] == label.name
         assert CITYSCAPES.original_ids[label.trainId] == label.id
+        assert CITYSCAPES.colours[label.trainId] == bytes(label.color).hex()
         assert (label.trainId in CITYSCAPES.thing_class_ids) == label.hasInstances
     for label in labels:
         if label.id >= 0:

@@ -59,7 +59,7 @@ class ToyDataset(FolderDataset):
     def load(self, index: int) -> Sample:
         with np.load(self.root / self.files()[index]) as arrays:
             image, panoptic = arrays["image"], arrays["panoptic"]
-        return Sample(self.image_ids[index], image, panoptic, panoptic // 1000, np.zeros(0, np.int32))
+        return Sample(self.image_ids[index], image, panoptic, panoptic // 1000)
 
 
 @pytest.fixture
