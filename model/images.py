@@ -62,7 +62,7 @@ def check_images(images: Any, input_shape: tuple[int | None, ...], name: str, *r
     )
 
 
-def checked_image(image: Any, caller: str = "predict_panoptic") -> np.ndarray:
+def checked_image(image: Any, caller: str = "predict_panoptic", *, whole_numbers: bool = False) -> np.ndarray:
     """Returns one image as an array.
 
     Warns where all values of a floating-point image lie in 0..1: it is black, or of another range.
@@ -70,28 +70,33 @@ def checked_image(image: Any, caller: str = "predict_panoptic") -> np.ndarray:
     Args:
       image: [H, W, 3], RGB 0..255, uint8 or floating point; an array or a tensor.
       caller: the function that the message names.
+      whole_numbers: take any type whose values are whole numbers, and return uint8.
 
     Raises:
       UsageError: it is something else, or holds values that are not finite or not in 0..255.
     """
     array = np.asarray(image)
-    is_number = array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or not is_number:
+    is_float = np.issubdtype(array.dtype, np.floating)
+    is_number = array.dtype.kind in "iub" if whole_numbers else array.dtype == np.uint8
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or not (is_float or is_number):
         raise UsageError(
             f"{caller}: expected one RGB image [height, width, 3], uint8 or floating point 0..255, "
             f"found {array.dtype} {list(array.shape)}"
         )
-    if array.dtype != np.uint8:
-        check_range(array, caller)
-    return array
+    if is_float:
+        _check_range(array, caller)
+    if not whole_numbers:
+        return array
+    whole = array.astype(np.uint8)
+    if not np.array_equal(whole, array):
+        raise UsageError(
+            f"{caller}: expected an image of whole numbers 0 to 255, as a SavedModel takes it, found "
+            f"{array.dtype} values that are not; round them"
+        )
+    return whole
 
 
-def check_range(image: np.ndarray, caller: str = "predict_panoptic") -> None:
-    """Checks that the values of an image are in 0..255; warns where all of them are in 0..1.
-
-    Raises:
-      UsageError: they are not.
-    """
+def _check_range(image: np.ndarray, caller: str) -> None:
     least, most = float(image.min()), float(image.max())
     if not -VALUE_TOLERANCE <= least <= most <= 255 + VALUE_TOLERANCE:
         if not np.isfinite(image).all():
@@ -104,5 +109,5 @@ def check_range(image: np.ndarray, caller: str = "predict_panoptic") -> None:
         warnings.warn(
             f"{caller}: expected an image of values 0..255, found {least:g} to {most:g}, which is "
             "all but black; multiply an image of the range 0..1 by 255",
-            stacklevel=2,
+            stacklevel=3,
         )

@@ -30,12 +30,7 @@ class MultiScaleNetwork:
     """
 
     def __init__(self, network: keras.Model, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
-        """Prepares a network for each scale.
-
-        Args:
-          network: of `zoo.model.build`, folded or not.
-          scales: see the class.
-          flip: see the class.
+        """Prepares a network of `zoo.model.build` for each scale.
 
         Raises:
           UsageError: no scales, or one that is not positive.
@@ -55,7 +50,7 @@ class MultiScaleNetwork:
         self._average = tf.function(self._average_passes, input_signature=[images], autograph=False)
 
     def __call__(self, images: tf.Tensor | np.ndarray) -> Maps:
-        """Predicts.
+        """Returns the averaged maps of a batch.
 
         Args:
           images: [B, H, W, 3] uint8 or float32, RGB 0..255, of the network's input size.

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.result import ImagePrediction
-
-# ruff: noqa: D102 (the members of a data set's classes are described in `zoo.repro.datasets.dataset`)
-
-
-class Classes(Protocol):
-    """What is read of a data set's classes."""
-
-    @property
-    def class_names(self) -> Sequence[str]: ...
-    @property
-    def label_divisor(self) -> int: ...
-    @property
-    def ignore_label(self) -> int: ...
+    from zoo.registry.dataset_info import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -70,7 +57,7 @@ class Prediction:
         return "void" if label == self.void_label else self.class_names[label // self.label_divisor]
 
 
-def make_prediction(result: ImagePrediction, classes: Classes) -> Prediction:
+def make_prediction(result: ImagePrediction, classes: DatasetInfo) -> Prediction:
     """Returns the result of post-processing with the names of a data set's classes."""
     names, divisor = tuple(classes.class_names), classes.label_divisor
     found = result.instances
@@ -86,5 +73,5 @@ def make_prediction(result: ImagePrediction, classes: Classes) -> Prediction:
         instances,
         names,
         divisor,
-        classes.ignore_label * divisor,
+        classes.void_label,
     )

@@ -112,5 +112,5 @@ def load_check(
     import_tensorflow()
     from zoo.network import loading
 
-    receipt = loading.load_check(name, checkpoint=checkpoint, registry=chosen_registry())
-    print_reports([receipt], as_json=as_json)
+    network = loading.load(name, checkpoint=checkpoint, registry=chosen_registry())
+    print_reports([network.receipt], as_json=as_json)

@@ -114,7 +114,7 @@ def compare_with_saved_model(
     """Runs an entry's restored network and its published SavedModel on one image, and compares them.
 
     Args:
-      entry: the registry's entry.
+      entry: of the registry.
       registry: where the bundled data set is declared.
       image_file: a PNG or JPEG no larger than the entry's crop; None for an image of the bundled data set.
 
@@ -140,10 +140,10 @@ def compare_with_saved_model(
     padded = np.full((1, *entry.evaluation.crop_size, 3), MEAN_PIXEL, np.float32)
     padded[0, :height, :width] = image
     found = network(padded)
-    maps = {
-        key: _map_agreement(values, np.asarray(found[key])[:, : values.shape[1], : values.shape[2]])
-        for key, values in saved_model(image[None]).items()
-    }
+    maps = {}
+    for key, values in saved_model(image[None]).items():
+        cut = np.asarray(found[key], np.float64)[:, : values.shape[1], : values.shape[2]]
+        maps[key] = MapAgreement(float(np.abs(cut - values).max()), float(values.std(dtype=np.float64)))
     ours, theirs = network.predict(image), saved_model.predict(image)
     return AgreementReport(
         name=entry.name,
@@ -178,11 +178,6 @@ def equal_segments(first: np.ndarray, second: np.ndarray, label_divisor: int) ->
             taken_second.add(other)
             together += int(counts[index])
     return together / first.size
-
-
-def _map_agreement(expected: np.ndarray, found: np.ndarray) -> MapAgreement:
-    difference = np.abs(found.astype(np.float64) - expected)
-    return MapAgreement(float(difference.max()), float(expected.std(dtype=np.float64)))
 
 
 def _image(

@@ -45,10 +45,8 @@ class EntrySummary:
     def __str__(self) -> str:
         lines = []
         for name, built, declared in self._compared():
-            verdict = "none declared" if declared is None else "as declared"
-            if declared not in (None, built):
-                verdict = f"DIFFERENT from the declared {declared:,}"
-            lines.append(f"{name}: {built:,} built, {verdict}")
+            verdict = "as declared" if declared == built else f"DIFFERENT from the declared {declared or 0:,}"
+            lines.append(f"{name}: {built:,} built, {'none declared' if declared is None else verdict}")
         height, width = self.summary.input_size
         lines.append(f"multiply-adds are those of all convolutions for one image of {height} x {width} px")
         return "\n".join(lines)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -51,10 +50,10 @@ class KerasRuntime:
         flip: bool = False,
         strategy: Any = None,
     ) -> None:
-        """Prepares a network.
+        """Prepares a network of `zoo.model.build`; nothing is compiled yet.
 
         Args:
-          keras_model: of `zoo.model.build`.
+          keras_model: see the class.
           entry: of the registry: how its evaluation resizes images.
           scales: factors of the image size whose maps are averaged.
           flip: whether to average with the maps of the mirrored image too.
@@ -69,14 +68,13 @@ class KerasRuntime:
         self._scales = tuple(float(scale) for scale in scales)
         self._flip = flip
         self._strategy = strategy
-        self._other_sizes: OrderedDict[Any, KerasRuntime] = OrderedDict()
+        self._other = lru_cache(_KEPT_SIZES)(self._of_size)
         self._graphs: dict[np.dtype[Any], Callable[..., dict[str, tf.Tensor]]] = {}
 
     def __call__(self, images: Any) -> dict[str, tf.Tensor]:
         """Runs the network once, as Keras does, on a batch of images of its input size."""
-        remedies = ["use `predict_panoptic`, which takes one image of any size"]
-        if self._entry.kind == "backbone":
-            remedies = []
+        is_panoptic = self._entry.kind == "panoptic"
+        remedies = ["use `predict_panoptic`, which takes one image of any size"] * is_panoptic
         check_images(images, self.input_shape, self._entry.name, *remedies)
         return self.keras_model(images)
 
@@ -90,20 +88,15 @@ class KerasRuntime:
         size, scales = self._input_size, tuple(float(scale) for scale in scales)
         if not any(self._entry.evaluation.min_resize_value):
             size = padded_size(raw_size, size, self._entry.output_stride)
-        key = (size, scales, bool(flip))
-        if key == (self._input_size, self._scales, self._flip):
+        if (size, scales, bool(flip)) == (self._input_size, self._scales, self._flip):
             return self
-        if key not in self._other_sizes:
-            model = self.keras_model
-            if size != self._input_size:
-                model = at_size(model, size, aspp_window(model))
-            self._other_sizes[key] = KerasRuntime(
-                model, self._entry, scales=scales, flip=flip, strategy=self._strategy
-            )
-            while len(self._other_sizes) > _KEPT_SIZES:
-                self._other_sizes.popitem(last=False)
-        self._other_sizes.move_to_end(key)
-        return self._other_sizes[key]
+        return self._other(size, scales, bool(flip))
+
+    def _of_size(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> KerasRuntime:
+        model = self.keras_model
+        if size != self._input_size:
+            model = at_size(model, size, aspp_window(model))
+        return KerasRuntime(model, self._entry, scales=scales, flip=flip, strategy=self._strategy)
 
     def maps(self, images: Sequence[np.ndarray]) -> list[Maps]:
         """Returns the network's maps for each of at most `replicas` images; see `Network.maps`."""

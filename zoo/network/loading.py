@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
+from zoo.files.tensorflow import import_tensorflow
 from zoo.network.building import NetworkOptions, build_keras_model
 from zoo.network.network import Network
 from zoo.network.restoring import CheckpointFile, find_backbone_weights, find_checkpoint_of
@@ -15,7 +16,6 @@ from zoo.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetched
-    from zoo.model.checkpoint import Receipt
     from zoo.registry import Backbone, Entry
     from zoo.registry.dataset_info import DatasetInfo
 
@@ -75,32 +75,15 @@ def load(
 def load_entry(
     entry: Entry, checkpoint: Fetched, *, classes: DatasetInfo | None = None, **options: Any
 ) -> Network:
-    """Restores the network of an entry, as `load` does, from a checkpoint that was fetched.
+    """Restores an entry's network, as `load` does, from a checkpoint that was fetched.
 
-    Args:
-      entry: of the registry.
-      checkpoint: to restore.
-      classes: that the network predicts; None for those of the entry's evaluation.
-      **options: as for `load`.
+    `classes` are those that it predicts, None for those of the entry's evaluation.
 
     Raises:
       ZooError: as `load`.
     """
     found = CheckpointFile(entry.name, checkpoint.path, checkpoint.sha256)
     return _restored(entry, found, NetworkOptions(**options), classes)
-
-
-def load_check(
-    name: str, checkpoint: str | os.PathLike[str] | None = None, registry: RegistryLike | None = None
-) -> Receipt:
-    """Restores the network of an entry as `load` does and returns the receipt alone.
-
-    Raises:
-      ZooError: as `load`.
-    """
-    receipt = load(name, checkpoint, registry=registry).receipt
-    assert receipt is not None
-    return receipt
 
 
 def build(
@@ -127,11 +110,7 @@ def build(
       `backbone_weights`.
 
     Raises:
-      UnknownNameError: the name matches no entry, or several.
-      UsageError: a precision, input size or output stride that cannot be built, or weights of another kind of
-        backbone.
-      CheckpointError: the checkpoint does not restore the whole encoder, or is corrupt.
-      ZooError: it could not be fetched or verified.
+      ZooError: as `load`; `UsageError` for weights of another kind of backbone too.
     """
     declared = _registry(registry)
     entry = declared.find(name)
@@ -145,9 +124,6 @@ def build(
 
 
 def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
-    from zoo.fetch.fetcher import Fetcher
-    from zoo.network.saved_model import SavedModelRuntime
-
     if entry.kind == "backbone":
         raise UsageError(f"{entry.name}: source: expected checkpoint, found saved_model: backbones have none")
     if options:
@@ -155,6 +131,10 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
             f'{entry.name}: {", ".join(options)}: expected none of these with source="saved_model", which is '
             'taken as it was published; use source="checkpoint"'
         )
+    import_tensorflow()
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.network.saved_model import SavedModelRuntime
+
     return Network(entry, SavedModelRuntime(entry, Fetcher().saved_model(entry)))
 
 
@@ -175,7 +155,7 @@ def _restored(
         if options.optimize:
             model = fold_batch_norm(model, consume=True)
     runtime = KerasRuntime(model, entry, scales=options.scales, flip=options.flip, strategy=strategy)
-    return Network(entry, runtime, receipt=receipt, classes=classes)
+    return Network(entry, runtime, receipt=receipt, own_classes=classes)
 
 
 def _registry(chosen: RegistryLike | None) -> Registry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,37 +26,31 @@ if TYPE_CHECKING:
     Runtime = KerasRuntime | SavedModelRuntime
 
 
+@dataclass(eq=False, repr=False)
 class Network:
     """A network of a registry entry; made by `zoo.load` and `zoo.build`.
 
     Attributes:
       entry: the registry's entry, or ImageNet backbone.
+      runtime: what computes: a Keras network on its devices, or a published SavedModel.
       receipt: what its checkpoint gave; None where nothing was loaded, and for a SavedModel.
       backbone_receipt: what `backbone_weights` gave to the encoder, where `zoo.build` restored it.
-      runtime: what computes: a Keras network on its devices, or a published SavedModel.
+      own_classes: the classes that it predicts, where they are not those of the entry's evaluation.
       input_shape: (None, height, width, 3) of the images that `network(images)` takes.
       replicas: how many images `maps` runs at once, one on each device.
       device: kind, replicas and names of the devices; empty where TensorFlow chooses.
     """
 
-    def __init__(
-        self,
-        entry: Entry | Backbone,
-        runtime: Runtime,
-        *,
-        receipt: Receipt | None = None,
-        backbone_receipt: Receipt | None = None,
-        classes: DatasetInfo | None = None,
-    ) -> None:
-        """Joins an entry with what computes; `classes` None for those of the entry's evaluation."""
-        self.entry = entry
-        self.runtime = runtime
-        self.receipt = receipt
-        self.backbone_receipt = backbone_receipt
-        self.input_shape = runtime.input_shape
-        self.replicas = runtime.replicas
-        self.device = runtime.device
-        self._classes = classes
+    entry: Entry | Backbone
+    runtime: Runtime
+    receipt: Receipt | None = None
+    backbone_receipt: Receipt | None = None
+    own_classes: DatasetInfo | None = None
+
+    def __post_init__(self) -> None:
+        self.input_shape = self.runtime.input_shape
+        self.replicas = self.runtime.replicas
+        self.device = self.runtime.device
 
     def __repr__(self) -> str:
         return f"<Network {self.entry.name}, input {self.input_shape}>"
@@ -70,15 +65,11 @@ class Network:
         return self.runtime.keras_model
 
     def __call__(self, images: Any) -> Any:
-        """Runs the network on a batch.
+        """Returns the stride-4 maps of a batch as `build_network` describes them, or a backbone's end points.
 
         Args:
           images: [B, H, W, 3] uint8 or float32, RGB 0..255, of the network's input size; for a SavedModel, no
             larger than that.
-
-        Returns:
-          The stride-4 maps that `zoo.model.build.build_network` describes, or a
-          backbone's end points.
 
         Raises:
           UsageError: something that is not such a batch.
@@ -107,15 +98,12 @@ class Network:
     def predict(self, image: Any) -> Prediction:
         """Predicts the panoptic map of one image, pixel for pixel as `zoo reproduce` scores and writes it.
 
-        The image is prepared as the published numbers were measured: one that is larger than the network's
-        input is shrunk to fit it. Scales and mirroring are those that the network was loaded with.
-        `zoo reproduce` loads with `optimize=True`; without it, maps differ by rounding.
+        One that is larger than the network's input is shrunk to fit it, as where the published numbers were
+        measured. Scales and mirroring are those that the network was loaded with. `zoo reproduce` loads with
+        `optimize=True`; without it, maps differ by rounding.
 
         Args:
           image: [H, W, 3], RGB 0..255, uint8 or floating point, of any size; for a SavedModel, whole numbers.
-
-        Returns:
-          Maps of the image's size.
 
         Raises:
           UsageError: something that is not an image of values 0..255, or classes that are not known.
@@ -149,20 +137,12 @@ class Network:
 
     @cached_property
     def classes(self) -> DatasetInfo:
-        """The classes that the network predicts.
-
-        Raises:
-          UsageError: they are not known, or not as many as the network has outputs.
-        """
-        return self._classes or classes_of(self._panoptic_entry())
+        """The classes that the network predicts; a `UsageError` where they are not known."""
+        return self.own_classes or classes_of(self._panoptic_entry())
 
     @cached_property
     def options(self) -> PostprocessOptions:
-        """How the maps are post-processed where the published numbers are measured.
-
-        Raises:
-          UsageError: the classes are not known.
-        """
+        """How the maps are post-processed where the published numbers are measured."""
         from zoo.model.postprocess.options import PostprocessOptions
 
         return PostprocessOptions.from_entry(self._panoptic_entry().evaluation, self.classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.errors import CheckpointError, UsageError
 from zoo.files.tensorflow import import_tensorflow
@@ -27,12 +27,11 @@ ARCHITECTURE = (
 """The settings that decide an encoder's variables."""
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckpointFile:
+class CheckpointFile(NamedTuple):
     """A checkpoint on disk.
 
     Attributes:
-      owner: the name of the entry that it is restored for, for error messages.
+      owner: the name of its entry, for error messages.
       prefix: its path, without `.index`.
       sha256: digest of the archive that it came in; None where there is none.
     """
@@ -42,11 +41,7 @@ class CheckpointFile:
     sha256: str | None = None
 
     def restore_into(self, model: keras.Model, part: str = "") -> Receipt:
-        """Restores a Keras network.
-
-        Args:
-          model: of `zoo.model.build`.
-          part: what keys start with, "encoder/" for the encoder alone; others stay.
+        """Restores a Keras network, or only the part whose keys start with `part`, such as "encoder/".
 
         Raises:
           CheckpointError: the checkpoint does not restore all of that, or is corrupt.
@@ -65,12 +60,7 @@ class CheckpointFile:
 def find_checkpoint_of(
     entry: Entry | Backbone, chosen: str | os.PathLike[str] | None = None
 ) -> CheckpointFile:
-    """Returns an entry's checkpoint, fetched and verified, or another one that a caller chose.
-
-    Args:
-      entry: of the registry.
-      chosen: a prefix, a folder that holds one checkpoint, an archive, or the URL of an archive; None for the
-        entry's own.
+    """Returns an entry's own checkpoint, fetched and verified, or the one `chosen` as for `zoo.load`.
 
     Raises:
       CheckpointError: there is no such checkpoint.
@@ -115,9 +105,8 @@ def find_backbone_weights(
     if is_file and all(text != backbone.name for backbone in registry.backbones):
         return find_checkpoint_of(entry, weights)
     backbone = registry.find(text)
-    ours, theirs = entry.network.backbone, backbone.network.backbone
     for name in ARCHITECTURE:
-        expected, found = getattr(ours, name), getattr(theirs, name)
+        expected, found = (getattr(each.network.backbone, name) for each in (entry, backbone))
         if expected != found:
             raise UsageError(
                 f"{entry.name}: backbone_weights {backbone.name}: {name}: expected {expected}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from zoo.errors import ArchiveError, UsageError
 from zoo.files.tensorflow import import_tensorflow
+from zoo.model.images import checked_image
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.options import PostprocessOptions
@@ -49,11 +51,7 @@ class SavedModelRuntime:
     """
 
     def __init__(self, entry: Entry, folder: Path) -> None:
-        """Loads a SavedModel.
-
-        Args:
-          entry: whose SavedModel it is.
-          folder: where `saved_model.pb` is.
+        """Loads an entry's SavedModel from the folder of its `saved_model.pb`.
 
         Raises:
           ArchiveError: it cannot be loaded, or is not of a Panoptic-DeepLab network.
@@ -89,16 +87,10 @@ class SavedModelRuntime:
         return {name: _without_batch(name, found[name].numpy()) for name in OUTPUTS}
 
     def __call__(self, images: Any) -> dict[str, np.ndarray]:
-        """Predicts maps, one image after the other.
+        """Returns maps of a batch as a built network does, one image after the other.
 
         Args:
-          images: [B, H, W, 3], RGB, whole numbers 0..255, no larger than the crop size. Smaller ones are
-            padded inside.
-
-        Returns:
-          float32 maps with h = ceil(H / 4), w = ceil(W / 4), as a built network returns them:
-          `semantic_logits` [B, h, w, classes]; `center_heatmap` [B, h, w, 1]; `offset_map` [B, h, w, 2], in
-          px of these maps.
+          images: [B, H, W, 3], RGB, whole numbers 0..255; padded inside where smaller than the crop size.
 
         Raises:
           UsageError: images of another form, or larger than the crop size.
@@ -119,7 +111,7 @@ class SavedModelRuntime:
         if any((side - 1) % MAP_STRIDE for side in crop):
             raise UsageError(
                 f"{self._entry.name}: expected a crop size of sides 4 * k + 1, found {crop[0]} x {crop[1]}; "
-                "use outputs(image), its maps at full size"
+                "`maps([image])` gives its maps at full size"
             )
         each = [_stride_4_maps(self.outputs(image), size) for image in array]
         return {name: np.stack([maps[name] for maps in each]) for name in each[0]}
@@ -132,31 +124,7 @@ class SavedModelRuntime:
             'source="checkpoint" for its layers and variables'
         )
 
-    @staticmethod
-    def checked(image: Any, caller: str) -> np.ndarray:
-        """Returns one image [H, W, 3] as uint8; an error names the `caller`.
-
-        Raises:
-          UsageError: it is something else, or not of whole numbers 0..255.
-        """
-        from zoo.model.images import check_range
-
-        array = np.asarray(image)
-        if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
-            raise UsageError(
-                f"{caller}: expected one RGB image [height, width, 3], found {array.dtype.name} "
-                f"{list(array.shape)}"
-            )
-        if np.issubdtype(array.dtype, np.floating):
-            check_range(array, caller)
-        with np.errstate(invalid="ignore"):
-            whole = array.astype(np.uint8)
-        if array.dtype != np.uint8 and not np.array_equal(whole, array):
-            raise UsageError(
-                f"{caller}: expected an image of whole numbers 0 to 255, as a SavedModel takes it, found "
-                f"{array.dtype} values that are not; round them"
-            )
-        return whole
+    checked = staticmethod(partial(checked_image, whole_numbers=True))
 
     def keeping_size(
         self, raw_size: tuple[int, int], scales: Sequence[float], flip: bool

@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from zoo.errors import CheckpointError, UnknownNameError, ZooError
-from zoo.network.loading import load, load_check
+from zoo.network.loading import load
 
 NAME = "minicity/mobilenet_v3_small_os16"
 OTHER = "cityscapes/mobilenet_v3_small_os16"
@@ -95,7 +95,7 @@ def test_checkpoint_of_the_users_own(archive: Path, form: str) -> None:
         "url": archive.as_uri(),
     }[form]
 
-    receipt = load_check(OTHER, checkpoint=given)
+    receipt = load(OTHER, checkpoint=given).receipt
 
     assert receipt.ok
     assert receipt.unused == ()

@@ -195,6 +195,17 @@ def test_a_network_of_another_input_size_pads_to_that(small: Any, images: list[n
     np.testing.assert_array_equal(found.semantic, small.predict_panoptic(padded).semantic[:60, :100])
 
 
+def test_a_network_runs_on_the_device_that_was_asked_for(small: Any, images: list[np.ndarray]) -> None:
+    network = zoo.load(NAME, optimize=True, input_size=(65, 129), device="cpu:0")
+    assert (network.replicas, network.device["kind"]) == (1, "cpu")
+    assert (small.replicas, small.device) == (1, {})
+    assert_same(network.predict(images[0][:65, :129]), small.predict(images[0][:65, :129]))
+    with pytest.raises(UsageError, match="--device tap: expected auto, cpu"):
+        zoo.load(NAME, device="tap")
+    with pytest.raises(TypeError, match="optimise"):
+        zoo.load(NAME, optimise=True)
+
+
 # ---- the Keras network is at hand ----
 
 
