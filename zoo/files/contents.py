@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,10 @@ class CacheDescription:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the description as JSON values."""
-        kinds = {}
-        for kind, entries in self._by_kind().items():
-            values = [entry.to_json() for entry in entries]
-            for value in values:
-                del value["kind"]
-            kinds[kind] = {"bytes": _bytes(entries), "entries": values}
+        kinds = {
+            kind: {"bytes": _bytes(entries), "entries": [entry.to_json() for entry in entries]}
+            for kind, entries in self._by_kind().items()
+        }
         return {"root": str(self.root), "bytes": self.bytes, "kinds": kinds, "runs_bytes": self.runs_bytes}
 
     def __str__(self) -> str:
@@ -116,11 +115,11 @@ def entries(cache: Cache, kinds: Collection[str] | None = None) -> list[CacheEnt
     Raises:
       UsageError: there is no such kind.
     """
-    unknown = sorted(set(kinds or ()) - set(KINDS))
-    if unknown:
+    chosen = set(KINDS if kinds is None else kinds)
+    if unknown := sorted(chosen - set(KINDS)):
         raise UsageError(f"the cache has no part {unknown[0]!r}; expected one of {', '.join(KINDS)}")
     found = []
-    for kind in KINDS if kinds is None else [kind for kind in KINDS if kind in kinds]:
+    for kind in filter(chosen.__contains__, KINDS):
         folder = cache.root / kind
         if not folder.is_symlink() and (folder / TAG_NAME).is_file():
             paths = sorted(path for path in folder.iterdir() if path.name != TAG_NAME)
@@ -180,21 +179,12 @@ def _measure(kind: str, path: Path) -> CacheEntry:
     files = [path]
     if path.is_dir() and not path.is_symlink():
         files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
-    size, used_s = 0, 0.0
+    statuses = []
     for file in files:
-        try:
-            status = file.lstat()
-        except OSError:
-            continue
-        size += status.st_size
-        # Unpacked files keep no useful date; the entry's own records do, and are touched at each use.
-        used_s = max(used_s, status.st_mtime)
+        with suppress(OSError):
+            statuses.append(file.lstat())
+    # Unpacked files keep no useful date; the entry's own records do, and are touched at each use.
+    used_s = max((status.st_mtime for status in statuses), default=path.lstat().st_mtime)
     archive = (read_json(path / MANIFEST_NAME) or {}).get("archive")
-    return CacheEntry(
-        kind,
-        path.name,
-        path,
-        size,
-        used_s or path.lstat().st_mtime,
-        archive if isinstance(archive, str) else None,
-    )
+    archive = archive if isinstance(archive, str) else None
+    return CacheEntry(kind, path.name, path, sum(status.st_size for status in statuses), used_s, archive)
