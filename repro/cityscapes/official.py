@@ -13,7 +13,7 @@ from zoo.repro.cityscapes.ground_truth import panoptic_ground_truth
 from zoo.repro.cityscapes.script_jobs import INSTANCE_LEVEL, MAKE_PANOPTIC, PIXEL_LEVEL
 from zoo.repro.datasets.predictions import INSTANCE, SEMANTIC
 from zoo.repro.official.jobs import mirror_files, provenance
-from zoo.repro.official.panoptic_job import PANOPTIC
+from zoo.repro.official.panoptic_job import PANOPTIC_JOB
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, percent, script_result
 
 _THINGS = tuple(CITYSCAPES.class_names[i] for i in CITYSCAPES.thing_class_ids)
@@ -49,7 +49,7 @@ class CityscapesRun(OfficialRun):
         truth = self._ground_truth.result()
         panoptic = self._threads.submit(self._panoptic, truth.json, truth.folder)
         parts = {"panoptic": panoptic.result(), "pixel": pixel.result(), "instance": instance.result()}
-        scripts = (MAKE_PANOPTIC, PANOPTIC, PIXEL_LEVEL, INSTANCE_LEVEL)
+        scripts = (MAKE_PANOPTIC, PANOPTIC_JOB, PIXEL_LEVEL, INSTANCE_LEVEL)
         scores = OfficialScores(
             provenance={**provenance(scripts), "panoptic_ground_truth": truth.source},
             timings={"official_ground_truth_s": truth.seconds},

@@ -1,4 +1,4 @@
-"""Calls the official Cityscapes scripts, in the separate processes that `zoo.repro.official.process` is."""
+"""Calls the official Cityscapes scripts, in the separate processes of `zoo.repro.official.process`."""
 
 from __future__ import annotations
 

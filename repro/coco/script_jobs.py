@@ -1,4 +1,4 @@
-"""Calls COCO's official scripts, in the separate processes that `zoo.repro.official.process` is."""
+"""Calls COCO's official scripts, in the separate processes of `zoo.repro.official.process`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.repro.official.panoptic_job import PANOPTIC
+from zoo.repro.official.panoptic_job import PANOPTIC_JOB
 
 PANOPTICAPI = {"script": "panopticapi.evaluation", "run": f"{__name__}:evaluate_panopticapi"}
 MASK_AP = {"script": "pycocotools.cocoeval", "run": f"{__name__}:evaluate_coco_instances"}
@@ -18,7 +18,7 @@ MASK_AP = {"script": "pycocotools.cocoeval", "run": f"{__name__}:evaluate_coco_i
 
 def panoptic_script() -> dict[str, str]:
     """Returns `panopticapi`'s job where it is installed, else that of the copy in `cityscapesscripts`."""
-    return PANOPTICAPI if importlib.util.find_spec("panopticapi") is not None else PANOPTIC
+    return PANOPTICAPI if importlib.util.find_spec("panopticapi") is not None else PANOPTIC_JOB
 
 
 def evaluate_panopticapi(job: dict[str, Any]) -> list[str]:

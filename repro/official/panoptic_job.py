@@ -1,4 +1,4 @@
-"""Calls the panoptic script, in the separate process that `zoo.repro.official.process` is."""
+"""Calls the panoptic script, in the separate process of `zoo.repro.official.process`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import sys
 from typing import Any
 
-PANOPTIC = {
+PANOPTIC_JOB = {
     "script": "cityscapesscripts.evaluation.evalPanopticSemanticLabeling",
     "run": f"{__name__}:evaluate_panoptic",
 }

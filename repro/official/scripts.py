@@ -154,7 +154,7 @@ class OfficialRun(ABC):
         truth: Path,
         folder: Path,
         official_ids: Mapping[str, int] | None = None,
-        script: Mapping[str, str] = panoptic_job.PANOPTIC,
+        script: Mapping[str, str] = panoptic_job.PANOPTIC_JOB,
     ) -> tuple[Path, float]:
         """Runs a panoptic script on ground truth in the COCO format.
 
