@@ -19,7 +19,7 @@ from zoo.errors import DownloadError, VerificationError, cannot_write
 from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
 from zoo.fetch.locations import HttpLocation
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
-from zoo.fetch.verify import Expectation, Record, declared_difference, digest_file, read_record, recognise
+from zoo.fetch.verify import Expectation, KnownFile, declared_difference, digest_file, read_known, recognise
 from zoo.files.cache import SET_CACHE, remove
 from zoo.files.progress import Progress
 from zoo.files.words import readable_size
@@ -75,7 +75,7 @@ def download(
     expected: Expectation = Expectation(),  # noqa: B008 - frozen
     options: DownloadOptions = DownloadOptions(),
     refresh: bool = False,
-) -> Record:
+) -> KnownFile:
     """Makes sure that a file of the web is in the cache, whole and as expected.
 
     One process downloads at a time; the others wait and find it done. What an interrupted download left is
@@ -95,8 +95,8 @@ def download(
     """
     target = download_path(location, cache)
     with _alone(location, cache):
-        if not refresh and (record := recognise(location.url, target, expected)) is not None:
-            return record
+        if not refresh and (known := recognise(location.url, target, expected)) is not None:
+            return known
         try:
             target.parent.mkdir(exist_ok=True)
             with HttpTransport() as http, Part(target, location.url) as part:
@@ -116,15 +116,15 @@ def reread(location: HttpLocation, cache: Cache, name: str) -> None:
       VerificationError: it was changed on disk, and is removed.
     """
     target = download_path(location, cache)
-    record = read_record(target) if target.is_file() else None
-    if record is None:
+    known = read_known(target) if target.is_file() else None
+    if known is None:
         return
     found = digest_file(target)
-    if (found.bytes, found.sha256) != (record.bytes, record.sha256):
+    if (found.bytes, found.sha256) != (known.bytes, known.sha256):
         drop(location, cache)
         raise VerificationError(
-            f"{name}: {target} was changed on disk: expected {record.bytes} bytes with sha256 "
-            f"{record.sha256}, found {found.bytes} with {found.sha256}; "
+            f"{name}: {target} was changed on disk: expected {known.bytes} bytes with sha256 "
+            f"{known.sha256}, found {found.bytes} with {found.sha256}; "
             f"it was removed, `zoo fetch {name}` fetches it again"
         )
 
@@ -155,8 +155,8 @@ class _Download:
         """The file's URL as the user knows it."""
         return self.location.url
 
-    def run(self) -> Record:
-        """Returns the record of the landed file."""
+    def run(self) -> KnownFile:
+        """Returns what is known of the landed file."""
         for last_try in (False, True):
             self._transfer()
             found = self.part.digests()

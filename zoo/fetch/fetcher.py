@@ -1,4 +1,4 @@
-"""Fetches what the registry names: brings it to disk, checks it against what was pinned, and unpacks it."""
+"""Fetches what the registry names: brings it to disk, checks it against its pinned digest, and unpacks it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.fetch.archive import (
 from zoo.fetch.download import DownloadOptions, download, download_path, drop, reread
 from zoo.fetch.locations import HttpLocation, PackageLocation, locate
 from zoo.fetch.pin import LockedFile, LockFile, choose_lock_path
-from zoo.fetch.verify import Expectation, Record, digest_file, read_tensors
+from zoo.fetch.verify import Expectation, KnownFile, digest_file, read_tensors
 from zoo.files.cache import Cache
 from zoo.files.words import readable_size
 
@@ -55,7 +55,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What was checked of the entry `name`, and found right; `tensor_bytes` is their size in memory."""
+    """What was checked of the entry `name`, and found right; `tensor_bytes` is its size in memory."""
 
     name: str
     checkpoint: Fetched
@@ -140,9 +140,8 @@ class Fetcher:
         """Reads an entry's checkpoint again, whole, and checks all that is known of it.
 
         That is the archive's digest, its structure, the unpacked files' digests, and each tensor's own
-        checksum. What is not on disk yet is fetched. A damaged file of the cache is removed.
-
-        With `accept`, fetches the file again and records it as the one to expect; see `archive`.
+        checksum. What is not on disk yet is fetched. A damaged file of the cache is removed. For `accept` see
+        `archive`.
         """
         tensors = tensor_bytes = 0
 
@@ -181,17 +180,17 @@ class Fetcher:
         expected = Expectation(remote.sha256, remote.bytes)
         if watched and not accept:
             seen = self._pins.expectation(remote.url, name)
-            expected = seen if seen.known else expected
+            expected = seen if seen.stated else expected
         if isinstance(location, HttpLocation):
-            record = download(location, self.cache, expected, self._options, refresh=accept)
+            known = download(location, self.cache, expected, self._options, refresh=accept)
             path = download_path(location, self.cache)
         else:
             path = location.file(self.cache)
-            record = Record.of(path, remote.url, digest_file(path))
-            if wrong := expected.difference(record):
+            known = KnownFile.of(path, remote.url, digest_file(path))
+            if wrong := expected.difference(known):
                 raise VerificationError(f"{remote.url}: {wrong}")
         try:
-            unpacked = unpack_into_cache(path, record.sha256, kind, self.cache)
+            unpacked = unpack_into_cache(path, known.sha256, kind, self.cache)
             found = unpacked.find(look, name, self.cache)
         except ChangedCopyError:
             raise
@@ -199,6 +198,14 @@ class Fetcher:
             if isinstance(location, HttpLocation):
                 drop(location, self.cache)
             raise type(error)(f"{name}: {error}") from error
-        first_seen = self._pins.record(LockedFile.of(record), accept=accept).first_seen if watched else None
-        origin = expected.origin if expected.known else None
-        return Fetched(found, unpacked, path, remote.url, record.sha256, record.bytes, origin, first_seen)
+        first_seen = self._pins.record(LockedFile.of(known), accept=accept).first_seen if watched else None
+        return Fetched(
+            path=found,
+            unpacked=unpacked,
+            archive=path,
+            url=remote.url,
+            sha256=known.sha256,
+            bytes=known.bytes,
+            expected_by=expected.origin if expected.stated else None,
+            first_seen=first_seen,
+        )

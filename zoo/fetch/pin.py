@@ -17,7 +17,7 @@ from zoo.fetch.verify import Expectation
 from zoo.files.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from zoo.fetch.verify import Record
+    from zoo.fetch.verify import KnownFile
     from zoo.files.cache import Cache
 
 FILE_NAME = "zoo.lock"
@@ -48,10 +48,10 @@ class LockedFile:
     etag: str | None = None
 
     @classmethod
-    def of(cls, record: Record) -> LockedFile:
+    def of(cls, known: KnownFile) -> LockedFile:
         """Returns a file as it is seen now."""
-        day = record.fetched[:10]
-        return cls(record.url, record.sha256, record.bytes, day, record.crc32c, record.md5, record.etag)
+        day = known.fetched[:10]
+        return cls(known.url, known.sha256, known.bytes, day, known.crc32c, known.md5, known.etag)
 
 
 def choose_lock_path(

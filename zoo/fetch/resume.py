@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from zoo.fetch.verify import Digester, Digests, Record, record_path
+from zoo.fetch.verify import Digester, Digests, KnownFile, known_path
 from zoo.files.cache import SET_CACHE
 from zoo.files.json_files import read_json, write_json
 
@@ -118,7 +118,7 @@ class Part:
         self._digester = Digester()
 
     def __enter__(self) -> Part:
-        fields = read_json(record_path(self.path)) or {}
+        fields = read_json(known_path(self.path)) or {}
         declared = fields.pop("declared", None)
         try:
             state = PartState(**{**fields, "bytes": self.path.stat().st_size})
@@ -150,7 +150,7 @@ class Part:
             self.state = PartState(self.url, 0, head.total_bytes, head.etag, head.last_modified)
         self.declared = dict(head.digests or self.declared)
         state = {**asdict(self.state), "bytes": 0, "declared": self.declared}
-        write_json(record_path(self.path), state, remedy=SET_CACHE)
+        write_json(known_path(self.path), state, remedy=SET_CACHE)
 
     def write(self, chunk: bytes) -> None:
         """Adds bytes at the end."""
@@ -171,7 +171,7 @@ class Part:
         self.pause()
         self._forget()
         self.path.unlink(missing_ok=True)
-        record_path(self.path).unlink(missing_ok=True)
+        known_path(self.path).unlink(missing_ok=True)
 
     def digests(self) -> Digests:
         """Returns length and digests of what is there; what an earlier process left is read for them."""
@@ -181,15 +181,15 @@ class Part:
                 self._digester.read(stream)
         return self._digester.result()
 
-    def land(self) -> Record:
-        """Moves the whole file to its place and writes its record."""
+    def land(self) -> KnownFile:
+        """Moves the whole file to its place, and writes down what is known of it."""
         assert self.state is not None
         self.pause()
         with self.path.open("rb+") as stream:
             os.fsync(stream.fileno())
         found = self.digests()
         self.path.replace(self.target)
-        record = Record.of(self.target, self.url, found, self.state.etag, self.state.last_modified)
-        write_json(record_path(self.target), asdict(record), remedy=SET_CACHE)
-        record_path(self.path).unlink(missing_ok=True)
-        return record
+        known = KnownFile.of(self.target, self.url, found, self.state.etag, self.state.last_modified)
+        write_json(known_path(self.target), asdict(known), remedy=SET_CACHE)
+        known_path(self.path).unlink(missing_ok=True)
+        return known

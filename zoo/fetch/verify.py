@@ -1,4 +1,4 @@
-"""Digests and records of files, and what they are compared with: the words of server, registry, lock file."""
+"""Computes and records files' digests, and compares them with what server, registry and lock file say."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Expectation:
     pinned: bool = True
 
     @property
-    def known(self) -> bool:
+    def stated(self) -> bool:
         """Whether anything is expected at all."""
         return (self.sha256, self.bytes) != (None, None)
 
@@ -128,7 +128,7 @@ def declared_difference(declared: Mapping[str, str], found: Digests) -> str | No
 
 
 @dataclass(frozen=True)
-class Record(Digests):
+class KnownFile(Digests):
     """What is known of a file; kept as JSON beside it, where it was downloaded.
 
     Attributes:
@@ -147,51 +147,51 @@ class Record(Digests):
     @classmethod
     def of(
         cls, path: Path, url: str, digests: Digests, etag: str | None = None, last_modified: str | None = None
-    ) -> Record:
-        """Returns the record of a file as it is now."""
+    ) -> KnownFile:
+        """Returns what is known of a file as it is now."""
         known = {**asdict(digests), "url": url, "etag": etag, "last_modified": last_modified}
         return cls(**known, fetched=utc_now(), mtime_ns=path.stat().st_mtime_ns)
 
 
-def record_path(target: Path) -> Path:
-    """Returns where the record of a downloaded file is kept."""
+def known_path(target: Path) -> Path:
+    """Returns where it is written down what is known of a downloaded file."""
     return target.with_name(f"{target.name}.json")
 
 
-def read_record(target: Path) -> Record | None:
-    """Returns the record of a downloaded file, or None if there is none or it is damaged."""
+def read_known(target: Path) -> KnownFile | None:
+    """Reads what is known of a downloaded file; None if nothing is, or what was written is damaged."""
     try:
-        return Record(**(read_json(record_path(target)) or {}))
+        return KnownFile(**(read_json(known_path(target)) or {}))
     except TypeError:
         return None
 
 
-def recognise(url: str, target: Path, expected: Expectation) -> Record | None:
-    """Returns the record of a file that was downloaded before, or None if it must be downloaded.
+def recognise(url: str, target: Path, expected: Expectation) -> KnownFile | None:
+    """Returns what is known of a file that was downloaded before, or None if it must be downloaded.
 
-    A file whose size and time stamp are those of its record is taken as it is; any other is read again. One
-    that is not what its record or the expectation says is removed, with what an interrupted download left.
+    A file that has its size and time stamp still is taken as it is; any other is read again. One that is
+    not what it was, or not as expected, is removed, with what an interrupted download left.
     """
     if not target.is_file():
         return None
-    record, status = read_record(target), target.stat()
-    if record is None or (record.bytes, record.mtime_ns) != (status.st_size, status.st_mtime_ns):
-        found = Record.of(target, url, digest_file(target))
-        if record is None or (record.bytes, record.sha256) == (found.bytes, found.sha256):
-            record = replace(record or found, mtime_ns=found.mtime_ns)
-            write_json(record_path(target), asdict(record), remedy=SET_CACHE)
+    known, status = read_known(target), target.stat()
+    if known is None or (known.bytes, known.mtime_ns) != (status.st_size, status.st_mtime_ns):
+        found = KnownFile.of(target, url, digest_file(target))
+        if known is None or (known.bytes, known.sha256) == (found.bytes, found.sha256):
+            known = replace(known or found, mtime_ns=found.mtime_ns)
+            write_json(known_path(target), asdict(known), remedy=SET_CACHE)
         else:
-            record = None
+            known = None
     difference: str | None = "it was changed on disk"
-    if record is not None and record.url == url:
-        difference = expected.difference(record)
+    if known is not None and known.url == url:
+        difference = expected.difference(known)
         if difference is None:
-            touch(record_path(target))
-            return record
+            touch(known_path(target))
+            return known
     log.warning("%s: removed from the cache: %s", target, difference)
     for path in (target, target.with_name(f"{target.name}.part")):
         path.unlink(missing_ok=True)
-        record_path(path).unlink(missing_ok=True)
+        known_path(path).unlink(missing_ok=True)
     return None
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from zoo.errors import DownloadError, VerificationError, ZooError
 from zoo.fetch.download import DownloadOptions, download, download_path
 from zoo.fetch.locations import HttpLocation, locate
-from zoo.fetch.verify import Expectation, Record, read_record
+from zoo.fetch.verify import Expectation, KnownFile, read_known
 from zoo.files.cache import Cache
 from zoo.files.progress import Progress
 
@@ -54,7 +54,7 @@ class Client:
         sha256: str | None = None,
         size: int | None = None,
         refresh: bool = False,
-    ) -> Record:
+    ) -> KnownFile:
         location = locate(url)
         assert isinstance(location, HttpLocation)
         expected = Expectation(sha256, size)
@@ -82,13 +82,13 @@ def one_line(caught: pytest.ExceptionInfo[ZooError]) -> str:
     return text
 
 
-def test_a_file_lands_whole_with_its_record(server: Any, client: Client) -> None:
+def test_a_file_lands_whole_with_what_is_known_of_it(server: Any, client: Client) -> None:
     url = server.put("/model.tar.gz", BODY, headers=[("x-goog-hash", server.goog_hash(BODY))])
     record = client.fetch(url, SHA256, len(BODY))
     assert client.target.read_bytes() == BODY
     assert (record.sha256, record.bytes, record.etag) == (SHA256, len(BODY), '"v1"')
     assert f"crc32c={record.crc32c},md5={record.md5}" == server.goog_hash(BODY)
-    assert read_record(client.target) == record
+    assert read_known(client.target) == record
     assert client.left() == WHOLE
 
 
@@ -118,7 +118,7 @@ def test_a_changed_file_is_fetched_again(server: Any, client: Client, damage: st
     assert client.target.read_bytes() == BODY
     # Without a record the file is only read again: it landed under its name after every check.
     assert len(server.requests) == (1 if "record" in damage else 2)
-    assert read_record(client.target) is not None
+    assert read_known(client.target) is not None
 
 
 def test_a_file_that_is_not_as_expected_any_more_is_replaced(server: Any, client: Client) -> None:
