@@ -39,15 +39,7 @@ def table(
 
 
 def drawing(parts: Iterable[Any], width: int, height: int, label: str, class_: str) -> Markup:
-    """Returns an SVG element of the page, whose style is the page's.
-
-    Args:
-      parts: its content.
-      width: in pixels.
-      height: in pixels.
-      label: what it shows, in words.
-      class_: its class, beside that of all drawings.
-    """
+    """Returns an SVG element of the page, in pixels; `label` says what it shows."""
     box = f"0 0 {width} {height}"
     class_ = f"chart {class_}"
     return tag(

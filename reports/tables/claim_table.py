@@ -188,7 +188,7 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
     reasons = _reasons(records)
     header = ["Run" if one_entry else "Entry", *columns_of(records)[1:]]
     first = 1 if len(records) == 1 else 0
-    rows = [
+    rows: list[list[Any]] = [
         [name.removeprefix(f"{one_entry}, "), *cells, Text(verdict, colours.get(verdict, ""))][first:]
         for name, *cells, verdict in claim_rows(records)
     ]

@@ -283,19 +283,12 @@ def _how_many(moved: int, total: int, top: int, what: str) -> str:
 
 
 def _heading(found: Comparison) -> list[str]:
-    return [
-        f"A: {found.before.path} ({found.before.started or 'no date'})",
-        f"B: {found.after.path} ({found.after.started or 'no date'})",
-    ]
+    runs = {"A": found.before, "B": found.after}
+    return [f"{name}: {run.path} ({run.started or 'no date'})" for name, run in runs.items()]
 
 
 def markdown(found: Comparison, top: int) -> str:
-    """Returns the comparison as Markdown.
-
-    Args:
-      found: the comparison.
-      top: how many classes and images to show.
-    """
+    """Returns the comparison as Markdown, with the `top` classes and images that moved most."""
     blocks = [f"# {found.before.entry}", "\n".join(f"- {line}" for line in _heading(found))]
     for table in _tables(found, top):
         blocks.append(f"## {table.title}")
@@ -311,13 +304,7 @@ def _numbers_of(table: _Table) -> tuple[str, ...]:
 
 
 def write_terminal(found: Comparison, top: int, console: Console) -> None:
-    """Prints the comparison for a person.
-
-    Args:
-      found: the comparison.
-      top: how many classes and images to show.
-      console: where to.
-    """
+    """Prints the comparison for a person, with the `top` classes and images that moved most."""
     from rich.text import Text
 
     from zoo.reports.tables.terminal import fitted_table

@@ -40,7 +40,7 @@ class Point:
     def verdict_of(self, evaluator: str, metric: str) -> str | None:
         """Returns the verdict on one claim, None where nothing was published."""
         claim = self.run.claim(evaluator, metric)
-        return claim and str(claim["verdict"])
+        return None if claim is None else str(claim["verdict"])
 
     def verdicts(self) -> str:
         """Returns the verdicts in a few words; missed claims by name."""
@@ -120,7 +120,7 @@ def shown_metrics(points: Iterable[Point]) -> list[tuple[str, str]]:
 def published_value(points: Sequence[Point], evaluator: str, metric: str) -> float | None:
     """Returns what the newest record calls the published value."""
     claim = points[-1].run.claim(evaluator, metric) if points else None
-    return claim and float(claim["published"])
+    return None if claim is None else float(claim["published"])
 
 
 def as_json(points: Iterable[Point]) -> list[dict[str, Any]]:
@@ -147,17 +147,11 @@ def rows(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
     values = [f"{metric_title(metric)} {evaluator}" for evaluator, metric in metrics]
     header = ["Date (UTC)", *values, "Verdicts", "Changed"]
     body = []
-    times = moments(point.run for point in points)
-    for point, time in zip(points, times, strict=True):
-        values = [point.run.value(*key) for key in metrics]
-        body.append(
-            [
-                time if len(time) > len(point.time) else point.time,
-                *("" if value is None else f"{value:.3f}" for value in values),
-                point.verdicts(),
-                describe_changes(point.changes),
-            ]
-        )
+    for point, time in zip(points, moments(point.run for point in points), strict=True):
+        numbers = (point.run.value(*key) for key in metrics)
+        texts = ("" if number is None else f"{number:.3f}" for number in numbers)
+        words = (point.verdicts(), describe_changes(point.changes))
+        body.append([max(time, point.time, key=len), *texts, *words])
     return header, body
 
 

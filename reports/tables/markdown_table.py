@@ -56,8 +56,13 @@ def aligned_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
     texts = [_escaped(row) for row in (header, *rows)]
     # A rule of two dashes and a colon is the shortest there is.
     widths = [max(3, *map(len, cells)) for cells in zip(*texts, strict=True)]
-    pads = [str.rjust if title in numbers else str.ljust for title in header]
-    padded = [[pad(*cell) for pad, *cell in zip(pads, text, widths, strict=True)] for text in texts]
+    padded = [
+        [
+            cell.rjust(width) if title in numbers else cell.ljust(width)
+            for title, cell, width in zip(header, text, widths, strict=True)
+        ]
+        for text in texts
+    ]
     rule = ["-" * (width - 1) + ("-:"[title in numbers]) for title, width in zip(header, widths, strict=True)]
     return _with_bars([padded[0], rule, *padded[1:]])
 

@@ -163,7 +163,8 @@ def resolution(entry: Entry) -> str:
 
 def layout(numbers: Sequence[NumberColumn], table: PublishedTable | None) -> list[Column]:
     """Returns the columns of a table of this family, with the published table's quirks."""
-    extra = {quirk.column: quirk.extra_width for quirk in (table.quirks if table is not None else ())}
+    quirks = () if table is None else table.quirks
+    extra: dict[str, int] = {quirk.column: quirk.extra_width for quirk in quirks}
     entry_columns = [replace(column, extra_width=extra.get(column.title, 0)) for column in ENTRY_COLUMNS]
     return [*entry_columns, *(Column(number.title, is_centered=True) for number in numbers)]
 
