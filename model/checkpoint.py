@@ -11,7 +11,7 @@ import glob
 import hashlib
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -30,7 +30,7 @@ _COUNTERS = {"save_counter", "global_step", "step", "iterations", "iter", "epoch
 _AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"}
 _READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)  # A file cut off is an IndexError.
 _LARGE_BYTES = 1 << 20
-"""TensorFlow reads tensors that are larger into memory that it keeps."""
+"""TensorFlow reads larger tensors into memory that it never gives back."""
 _OTHER_ENCODER_PREFIX = "backbone/_encoder/"  # Written by another trainer of the same encoders.
 
 
@@ -226,10 +226,7 @@ def _compare(
         restored=tuple(restored),
         missing=tuple(missing),
         different_shape=tuple(different),
-        unused=apart.get("unused", ()),
-        optimizer=apart.get("optimizer", ()),
-        moving_averages=apart.get("moving_averages", ()),
-        counters=apart.get("counters", ()),
+        **apart,
     )
     return receipt, stored_names
 
@@ -248,6 +245,7 @@ def _keys(stored_names: Iterable[str]) -> dict[str, str]:
 
 
 def _kind(key: str) -> str:
+    """Returns the field of `Receipt` to which a key belongs that the network does not have."""
     root, leaf = key.split("/", 1)[0], key.rsplit("/", 1)[-1]
     if leaf in _AVERAGES:
         return "moving_averages"
@@ -263,24 +261,15 @@ def _refusal(receipt: Receipt, reader: Any) -> str:
     different = [
         f"{d.key}: expected {_text(d.expected)}, found {_text(d.found)}" for d in receipt.different_shape
     ]
-    counts = [
-        _listed("missing", receipt.missing),
-        _listed("of another shape", different),
-        _listed("unused", receipt.unused),
-    ]
+    lists = {"missing": receipt.missing, "of another shape": different, "unused": receipt.unused}
+    counts = "; ".join(_listed(what, names) for what, names in lists.items() if names)
     shapes = reader.get_variable_to_shape_map()
-    found = {key: tuple(shapes[name]) for key, name in _keys(shapes).items()}
-    hint = _hint(receipt, found)
-    problem = (
-        f"checkpoint {receipt.prefix} does not restore the whole network: {'; '.join(c for c in counts if c)}"
-    )
+    hint = _hint(receipt, {key: tuple(shapes[name]) for key, name in _keys(shapes).items()})
+    problem = f"checkpoint {receipt.prefix} does not restore the whole network: {counts}"
     return f"{problem}. {hint}" if hint else problem
 
 
-def _listed(what: str, names: Iterable[str], at_most: int = 3) -> str:
-    names = list(names)
-    if not names:
-        return ""
+def _listed(what: str, names: Sequence[str], at_most: int = 3) -> str:
     rest = f", and {len(names) - at_most} more" if len(names) > at_most else ""
     return f"{len(names)} {what} ({', '.join(names[:at_most])}{rest})"
 
@@ -317,12 +306,10 @@ def _hint(receipt: Receipt, found: Mapping[str, Shape]) -> str:
 
 
 def _backbone(found: Mapping[str, Shape]) -> str:
-    """Names the encoder in a checkpoint by what only it has."""
-    last = found.get("encoder/_blocks/12/_conv/kernel"), found.get("encoder/_blocks/16/_conv/kernel")
-    if last[0] is not None:
-        return "MobileNetV3-Small"
-    if last[1] is not None:
-        return "MobileNetV3-Large"
+    """Names the encoder in a checkpoint by a variable that only it has."""
+    for name, last in (("MobileNetV3-Small", 12), ("MobileNetV3-Large", 16)):
+        if f"encoder/_blocks/{last}/_conv/kernel" in found:
+            return name
     if any(key.startswith("encoder/_stage") for key in found):
         return "one of the residual family"
     return "of another kind"

@@ -84,23 +84,13 @@ def summarize_network(options: NetworkOptions, input_size: tuple[int, int]) -> S
       UsageError: as `build_network`.
     """
 
-    def stages() -> tuple[Stage, ...]:
-        place = _encoder_stages(build_encoder(options, input_size))
-        network = build_network(options, input_size)
-        return _stages((place.get(layer.name) or _stage_of(layer.name), layer) for layer in network.layers)
-
-    return Summary(input_size, _without_values(stages))
+    return _summarize(options, input_size, build_network)
 
 
 def summarize_encoder(options: EncoderOptions, input_size: tuple[int, int]) -> Summary:
     """Returns the stages of an encoder alone, like `summarize_network`."""
 
-    def stages() -> tuple[Stage, ...]:
-        encoder = build_encoder(options, input_size)
-        place = _encoder_stages(encoder)
-        return _stages((place[layer.name], layer) for layer in encoder.layers)
-
-    return Summary(input_size, _without_values(stages))
+    return _summarize(options, input_size, build_encoder)
 
 
 def multiply_adds(layer: keras.layers.Layer) -> int:
@@ -118,16 +108,21 @@ def multiply_adds(layer: keras.layers.Layer) -> int:
     return int(positions * math.prod(kernel.shape) * rates)
 
 
-def _without_values(build: Callable[[], tuple[Stage, ...]]) -> tuple[Stage, ...]:
-    """Calls `build` so that variables know their shapes alone: the largest network would take 2 GB."""
+def _summarize(
+    options: EncoderOptions, input_size: tuple[int, int], build: Callable[..., keras.Model]
+) -> Summary:
+    """Builds a network whose variables know their shapes alone: the largest would take 2 GB."""
 
-    def in_scope() -> tuple[Stage, ...]:
+    def stages() -> tuple[Stage, ...]:
         with keras.StatelessScope(initialize_variables=False):
-            return build()
+            encoder = build_encoder(options, input_size)
+            network = encoder if build is build_encoder else build(options, input_size)
+            place = _encoder_stages(encoder)
+            return _stages((place.get(each.name) or _stage_of(each.name), each) for each in network.layers)
 
     # Keras remembers such variables, to give them values later; what it remembers ends with the thread.
     with ThreadPoolExecutor(1, thread_name_prefix="summary") as thread:
-        return thread.submit(in_scope).result()
+        return Summary(input_size, thread.submit(stages).result())
 
 
 def _encoder_stages(encoder: keras.Model) -> dict[str, str]:
@@ -160,13 +155,7 @@ def _stages(placed: Iterable[tuple[str, keras.layers.Layer]]) -> tuple[Stage, ..
         if name in members:
             # Layers come in the order of computation, so the last one's output is what the stage hands on.
             _, height, width, channels = members[name][-1].output.shape
-            stages.append(
-                Stage(
-                    name,
-                    (height, width),
-                    channels,
-                    sum(layer.count_params() for layer in members[name]),
-                    sum(multiply_adds(layer) for layer in members[name]),
-                )
-            )
+            parameters = sum(layer.count_params() for layer in members[name])
+            operations = sum(map(multiply_adds, members[name]))
+            stages.append(Stage(name, (height, width), channels, parameters, operations))
     return tuple(stages)
