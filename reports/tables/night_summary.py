@@ -15,25 +15,28 @@ from zoo.reports.tables.compare import Comparison, compare_runs, to_json
 from zoo.reports.tables.history import tally
 from zoo.reports.tables.markdown_table import compact_text
 from zoo.repro.records.claim_words import MISMATCH, metric_title
+from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, unjudged
 from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED, last_record
 from zoo.repro.records.record import read_record
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zoo.repro.records.night_folder import Night
+    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, unjudged
+from zoo.repro.records.night_folder import Night
 
 COLUMNS = ("Entry", "Result", "Claims", "Since the last night", "Time", "Peak memory")
 
 Row = Mapping[str, Any]
 
 
-def summarize(night: Night, threshold: float) -> dict[str, Any]:
+def summarize(night: Night, threshold: float, *, strict: bool = False) -> dict[str, Any]:
     """Returns everything about a night as one JSON object.
 
     Args:
       night: the night, finished or not.
       threshold: percentage points by which a metric may fall since an entry's last record.
+      strict: whether claims that were not judged have an exit code of their own.
     """
     rows = []
     for entry, outcome in night.outcomes.items():
@@ -51,7 +54,7 @@ def summarize(night: Night, threshold: float) -> dict[str, Any]:
         if night.log_path(entry).exists():
             row["log"] = str(night.log_path(entry).relative_to(night.folder))
         rows.append({**vars(outcome), **row})
-    return {**night.to_json(), "entries": rows, "exit_code": exit_code(rows)}
+    return {**night.to_json(), "entries": rows, "exit_code": exit_code(rows, strict=strict)}
 
 
 def change_since_last(folder: Path, entry: str, record: Path, threshold: float) -> dict[str, Any]:
@@ -93,12 +96,20 @@ def _changes(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def exit_code(rows: Sequence[Row]) -> int:
-    """Returns 3 where an entry could not run, else 1 where a claim was missed or a metric fell, else 0."""
+def exit_code(rows: Sequence[Row], *, strict: bool = False) -> int:
+    """Returns a night's exit code.
+
+    Returns:
+      3 where an entry could not run, else 1 where a claim was missed or a metric fell, else with `strict` 4
+      where a claim was not judged, else 0.
+    """
     could_not = [row for row in rows if row["result"] in (FAILED, UNFINISHED) or _is_missing(row)]
     if could_not or not any("claims" in row for row in rows):
         return 3
-    return int(any(row["result"] == MISSED or _fallen(row) for row in rows))
+    if any(row["result"] == MISSED or _fallen(row) for row in rows):
+        return 1
+    not_judged = any(unjudged(row["claims"]) for row in rows if "claims" in row)
+    return UNJUDGED_EXIT_CODE if strict and not_judged else 0
 
 
 def _is_missing(row: Row) -> bool:

@@ -1,4 +1,4 @@
-"""A night: every entry that can be measured here, each in a process of its own, one after the other."""
+"""A night: measures every entry that can be measured here, one after the other, each in its own process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 WORK = "work"
 """Folder of the run folders, beside the nights."""
 
-# A page shows the history of so many nights.
+# How many nights the history on a page goes back.
 _PAGE_NIGHTS = 60
 
 
@@ -63,12 +63,13 @@ class NightSettings:
 
     Attributes:
       data: data set -> its folder, for those that are not bundled.
-      fetch: whether checkpoints and data sets that are not at hand may be downloaded.
+      fetch: whether checkpoints and data sets that are not on disk may be downloaded.
       timeout_s: seconds that an entry may take.
-      memory_bytes: memory that an entry's processes may hold.
-      limit: evaluate only so many images of each data set.
+      memory_bytes: memory that an entry's processes may hold together.
+      limit: evaluate only the first `limit` images of each data set.
       device: see `zoo.network.devices.strategy_for`.
       threshold: percentage points by which a metric may fall since an entry's last record.
+      strict: whether claims that were not judged have an exit code of their own.
       date: the night's date, as `2026-11-25`; None for today's, UTC.
       registry_files: the user's registry files.
     """
@@ -80,6 +81,7 @@ class NightSettings:
     limit: int | None = None
     device: str = "auto"
     threshold: float = 0.1
+    strict: bool = False
     date: str | None = None
     registry_files: tuple[Path, ...] = ()
 
@@ -87,9 +89,9 @@ class NightSettings:
 def run_night(registry: Registry, names: Sequence[str], out: Path, settings: NightSettings) -> dict[str, Any]:
     """Measures entries, each in a process of its own, and returns the night's summary.
 
-    A night that was stopped goes on with the entries that have no record yet, and with their unfinished
-    runs. Records and summary are in `out/<date>`; run folders are in `out/work`, and the next night's replace
-    them.
+    A night that was stopped resumes with the entries that have no record yet, and resumes their unfinished
+    runs. Records and summary are in `out/<date>`; run folders are in `out/work`, where the next night's
+    replace them.
 
     Args:
       registry: where entries and data sets are declared.
@@ -99,121 +101,165 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
 
     Raises:
       InterruptedRunError: stopped by the user; the summary so far is written.
-      UsageError: an unknown name, or no date.
-      ZooError: another process is running a night in `out`, or it cannot be written; a named folder holds
-        no such data set.
+      UsageError: an unknown name, or not a date.
+      ZooError: another process is running a night in `out`, or it cannot be written; a named folder does not
+        hold its data set.
     """
     day = check_date(settings.date)
     for name, folder in settings.data.items():
-        # Images that cannot be used are for the entries to tell; a folder that holds no data set is a slip.
+        # Each entry reports images that cannot be used; a folder without the data set is a wrong call.
         open_dataset(registry.dataset(name), folder, Fetcher(), keep_going=True)
     entries = registry.select(names)
     named = {registry.resolve(name).name for name in names if not set(name) & set("*?[")}
     with holding(out / ".lock", f"{out}: another night is running there"), _ended_by_sigterm():
         night = open_night(out, day, {"limit": settings.limit, "device": settings.device})
+        return _NightRun(night, registry, out, settings).run(entries, named)
+
+
+@dataclass(frozen=True)
+class _NightRun:
+    """A night that is running."""
+
+    night: Night
+    registry: Registry
+    out: Path
+    settings: NightSettings
+
+    def run(self, entries: Sequence[Entry], named: set[str]) -> dict[str, Any]:
+        night = self.night
         if night.outcomes:
             measured = counted(len(night.measured()), "entry", "entries")
-            say(f"night {night.folder.name}: goes on, with {measured} measured")
-        queue = _plan(night, registry, entries, named, settings)
-        _write(night, registry, settings)
+            say(f"resuming night {night.folder.name} with {measured} measured")
+        queue = self._plan(entries, named)
+        self._write()
         for number, entry in enumerate(queue, 1):
             say(f"{number} of {len(queue)}: {entry.name} (output: {night.log_path(entry.name)})")
             try:
-                outcome = _measure(night, registry, entry, out / WORK, settings)
+                night.outcomes[entry.name] = self._measure(entry)
             except KeyboardInterrupt:
-                _write(night, registry, settings)
-                _write_page(night, out, settings)
+                self._write()
+                self._write_page()
                 raise InterruptedRunError(
                     f"night {night.folder.name}: interrupted with {number - 1} of {len(queue)} entries done; "
-                    f"run the same command again to go on (so far: {night.folder / 'summary.md'})"
+                    f"run the same command again to resume (so far: {night.folder / 'summary.md'})"
                 ) from None
-            night.outcomes[entry.name] = outcome
-            _write(night, registry, settings)
-            say(_told(outcome))
+            self._write()
+            say(_told(night.outcomes[entry.name]))
         night.finished = utc_now()
-        _write_page(night, out, settings)
-        return _write(night, registry, settings)
+        self._write_page()
+        return self._write()
 
+    def _plan(self, entries: Sequence[Entry], named: set[str]) -> list[Entry]:
+        """Notes the entries that cannot be measured here, and returns those that are to be measured."""
+        night, before, queue = self.night, self.night.outcomes, []
+        night.outcomes = {
+            name: outcome
+            for name, outcome in before.items()
+            if night.record_path(name).exists() or outcome.result == FAILED
+        }
+        for entry in entries:
+            record = night.record_path(entry.name)
+            waiting = before.get(entry.name, Outcome(entry.name, UNFINISHED, "stopped before its turn"))
+            if record.exists():
+                # Killed between writing the record and the summary: only duration and memory are lost.
+                if waiting.result == UNFINISHED:
+                    night.outcomes[entry.name] = Outcome(entry.name, _judged(read_record(record)))
+            elif (missing := self._what_is_missing(entry)) is None:
+                queue.append(entry)
+                night.outcomes[entry.name] = waiting
+            else:
+                wanted = entry.name in named or last_record(night.folder, entry.name) is not None
+                night.outcomes[entry.name] = Outcome(entry.name, NOT_RUN, missing, wanted)
+        return queue
 
-def _plan(
-    night: Night, registry: Registry, entries: Sequence[Entry], named: set[str], settings: NightSettings
-) -> list[Entry]:
-    """Notes what is not at hand, and returns the entries that are to be measured."""
-    cache = Cache()
-    before, queue = night.outcomes, []
-    night.outcomes = {
-        name: outcome
-        for name, outcome in before.items()
-        if night.record_path(name).exists() or outcome.result == FAILED
-    }
-    for entry in entries:
-        record = night.record_path(entry.name)
-        if record.exists():
-            # Killed between writing the record and the summary: all but the process' own figures is there.
-            if before.get(entry.name, _unfinished(entry)).result == UNFINISHED:
-                night.outcomes[entry.name] = Outcome(entry.name, _judged(read_record(record)))
-            continue
-        missing = _what_is_missing(entry, registry, settings, cache)
-        if missing is None:
-            queue.append(entry)
-            night.outcomes[entry.name] = before.get(entry.name, _unfinished(entry))
-        else:
-            wanted = entry.name in named or last_record(night.folder, entry.name) is not None
-            night.outcomes[entry.name] = Outcome(entry.name, NOT_RUN, missing, wanted)
-    return queue
+    def _what_is_missing(self, entry: Entry) -> str | None:
+        """Returns why an entry cannot be measured here, or None."""
+        cache, dataset = Cache(), self.registry.dataset(entry.dataset)
+        if dataset.name not in self.settings.data:
+            if dataset.archive is None:
+                return f"no data; give --data {dataset.name}=DIR"
+            if not (self.settings.fetch or on_disk(dataset.archive.url, cache)):
+                return f"no data; give --data {dataset.name}=DIR, or --fetch"
+        if not (self.settings.fetch or on_disk(entry.checkpoint.url, cache)):
+            if entry.checkpoint.url.startswith("file://"):
+                return f"no checkpoint; {entry.checkpoint.url} is not there"
+            return "no checkpoint; `zoo fetch` it, or give --fetch"
+        return None
 
+    def _measure(self, entry: Entry) -> Outcome:
+        """Runs one entry to its end, or to a limit; copies its record into the night."""
+        night, digest = self.night, self._software_digest(entry)
+        # Resumes only what this night began with the same software.
+        restart = night.outcomes[entry.name].begun_with != digest
+        begun = Outcome(entry.name, UNFINISHED, "stopped while it ran", begun_with=digest)
+        night.outcomes[entry.name] = begun
+        self._write()
+        # The record of another night, or of a process that ended before its record was copied.
+        made, log = self._made(entry.name), night.log_path(entry.name)
+        with writing(log):
+            made.unlink(missing_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
+        words, settings = self._words(entry, restart=restart), self.settings
+        ended = call_zoo(words, log, timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes)
+        outcome = replace(begun, duration_s=ended.duration_s, peak_memory_bytes=ended.peak_memory_bytes)
+        if ended.exit_code in (0, 1) and ended.limit is None and made.exists():
+            record = read_record(made)
+            write_json(night.record_path(entry.name), record)
+            return replace(outcome, result=_judged(record), reason=None, begun_with=None)
+        return replace(outcome, result=FAILED, reason=ended.error.removeprefix(f"{entry.name}: "))
 
-def _unfinished(entry: Entry) -> Outcome:
-    return Outcome(entry.name, UNFINISHED, "stopped before its turn")
+    def _made(self, entry: str) -> Path:
+        """Returns where `zoo reproduce` leaves the record of an entry."""
+        settings = RunSettings(limit=self.settings.limit, device=self.settings.device)
+        return self.out / WORK / settings.folder_name(entry) / "record.json"
 
+    def _words(self, entry: Entry, *, restart: bool) -> list[str]:
+        settings = self.settings
+        words = [word for path in settings.registry_files for word in ("--registry", str(path))]
+        words += ["reproduce", entry.name, "--out", str(self.out / WORK), "--device", settings.device]
+        if entry.dataset in settings.data:
+            words += ["--data", str(settings.data[entry.dataset])]
+        if settings.limit is not None:
+            words += ["--limit", str(settings.limit)]
+        return [*words, "--restart"] if restart else words
 
-def _what_is_missing(entry: Entry, registry: Registry, settings: NightSettings, cache: Cache) -> str | None:
-    """Returns why an entry cannot be measured here, or None."""
-    dataset = registry.dataset(entry.dataset)
-    if dataset.name not in settings.data:
-        if dataset.archive is None:
-            return f"no data; give --data {dataset.name}=DIR"
-        if not (settings.fetch or on_disk(dataset.archive.url, cache)):
-            return f"no data; give --data {dataset.name}=DIR, or --fetch"
-    if not (settings.fetch or on_disk(entry.checkpoint.url, cache)):
-        if entry.checkpoint.url.startswith("file://"):
-            return f"no checkpoint; {entry.checkpoint.url} is not there"
-        return "no checkpoint; `zoo fetch` it, or give --fetch"
-    return None
+    def _software_digest(self, entry: Entry) -> str:
+        data = str(self.settings.data.get(entry.dataset, ""))
+        parts = json.dumps([code_digest(), versions(), entry.digest(), data], sort_keys=True)
+        return hashlib.sha256(parts.encode()).hexdigest()
 
+    def _write(self) -> dict[str, Any]:
+        """Writes all that is made from the night's records; returns the summary."""
+        night, settings = self.night, self.settings
+        summary = summarize(night, settings.threshold, strict=settings.strict)
+        write_json(night.folder / "summary.json", summary)
+        known = {entry.name for entry in self.registry.entries}
+        records = [night.record_path(name) for name in night.measured() if name in known]
+        texts = {
+            "summary.md": summary_markdown(summary, night),
+            "measured.md": measured_tables(self.registry, map(open_run, records)),
+        }
+        for name, text in texts.items():
+            write_atomically(night.folder / name, text)
+        return summary
 
-def _measure(night: Night, registry: Registry, entry: Entry, work: Path, settings: NightSettings) -> Outcome:
-    """Runs one entry to its end, or to a limit; copies its record into the night."""
-    digest = _software_digest(entry, settings)
-    # Goes on only with what this night began, and the same software would compute.
-    restart = night.outcomes[entry.name].begun_with != digest
-    begun = Outcome(entry.name, UNFINISHED, "stopped while it ran", begun_with=digest)
-    night.outcomes[entry.name] = begun
-    _write(night, registry, settings)
-    # The record of another night, or of a process that ended before its record was copied.
-    made = _made(work, entry.name, settings)
-    log = night.log_path(entry.name)
-    with writing(log):
-        made.unlink(missing_ok=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
-    ended = call_zoo(
-        _words(entry, work, settings, restart=restart),
-        log,
-        timeout_s=settings.timeout_s,
-        memory_bytes=settings.memory_bytes,
-    )
-    outcome = replace(begun, duration_s=ended.duration_s, peak_memory_bytes=ended.peak_memory_bytes)
-    if ended.exit_code in (0, 1) and ended.limit is None and made.exists():
-        record = read_record(made)
-        write_json(night.record_path(entry.name), record)
-        return replace(outcome, result=_judged(record), reason=None, begun_with=None)
-    return replace(outcome, result=FAILED, reason=ended.error.removeprefix(f"{entry.name}: "))
-
-
-def _made(work: Path, entry: str, settings: NightSettings) -> Path:
-    """Returns where `zoo reproduce` leaves the record of an entry."""
-    name = RunSettings(limit=settings.limit, device=settings.device).folder_name(entry)
-    return work / name / "record.json"
+    def _write_page(self) -> None:
+        """Writes the night's page: the history of its entries, and the pictures in the run folders."""
+        night = self.night
+        folders = [night.folder, *itertools.islice(nights_before(night.folder), _PAGE_NIGHTS - 1)]
+        entries = night.measured()
+        records = [record_path(folder, name) for folder in folders for name in entries]
+        records = [path for path in (*records, *map(self._made, entries)) if path.exists()]
+        if not entries:
+            return
+        page = night.folder / "report.html"
+        try:
+            text = html.page(find_runs(records))
+        except ZooError as error:
+            # A damaged record of an earlier night is no reason to lose this one.
+            say(f"no page of the night: {error}")
+            return
+        write_atomically(page, text)
 
 
 def _judged(record: Mapping[str, Any]) -> str:
@@ -221,55 +267,6 @@ def _judged(record: Mapping[str, Any]) -> str:
     if all(claim["verdict"] == NOT_JUDGED for claim in claims):
         return NOT_JUDGED
     return HELD if all_hold(claims) else MISSED
-
-
-def _words(entry: Entry, work: Path, settings: NightSettings, *, restart: bool) -> list[str]:
-    words = [word for path in settings.registry_files for word in ("--registry", str(path))]
-    words += ["reproduce", entry.name, "--out", str(work), "--device", settings.device]
-    if entry.dataset in settings.data:
-        words += ["--data", str(settings.data[entry.dataset])]
-    if settings.limit is not None:
-        words += ["--limit", str(settings.limit)]
-    return [*words, "--restart"] if restart else words
-
-
-def _software_digest(entry: Entry, settings: NightSettings) -> str:
-    data = str(settings.data.get(entry.dataset, ""))
-    parts = json.dumps([code_digest(), versions(), entry.digest(), data], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def _write(night: Night, registry: Registry, settings: NightSettings) -> dict[str, Any]:
-    """Writes all that is made from the night's records; returns the summary."""
-    summary = summarize(night, settings.threshold)
-    write_json(night.folder / "summary.json", summary)
-    known = {entry.name for entry in registry.entries}
-    records = [night.record_path(name) for name in night.measured() if name in known]
-    texts = {
-        "summary.md": summary_markdown(summary, night),
-        "measured.md": measured_tables(registry, map(open_run, records)),
-    }
-    for name, text in texts.items():
-        write_atomically(night.folder / name, text)
-    return summary
-
-
-def _write_page(night: Night, out: Path, settings: NightSettings) -> None:
-    """Writes the page of the night, with the history of its entries and the pictures in the run folders."""
-    folders = [night.folder, *itertools.islice(nights_before(night.folder), _PAGE_NIGHTS - 1)]
-    entries = night.measured()
-    records = [path for folder in folders for name in entries if (path := record_path(folder, name)).exists()]
-    made = [path for name in entries if (path := _made(out / WORK, name, settings)).exists()]
-    if not records:
-        return
-    page = night.folder / "report.html"
-    try:
-        text = html.page(find_runs([*records, *made]))
-    except ZooError as error:
-        # A damaged record of an earlier night is no reason to lose this one.
-        say(f"no page of the night: {error}")
-        return
-    write_atomically(page, text)
 
 
 def _told(outcome: Outcome) -> str:

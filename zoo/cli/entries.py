@@ -11,6 +11,7 @@ import typer
 from zoo.cli.options import AsJson, Name, chosen_registry, reads_registry
 from zoo.cli.output import console, print_json
 from zoo.errors import UsageError
+from zoo.repro.records.claim_words import EVALUATOR_MARKS, HEADLINE_METRICS, LEGEND, metric_title
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from zoo.model.summary import Stage, Summary
     from zoo.registry.schema import Backbone, Entry
 
-_METRICS = ("pq", "miou", "ap")
-_TITLES = {"pq": "PQ", "miou": "mIoU", "ap": "AP"}
-_MARKS = {"official": "[*]", "internal": "[**]"}
 _TEXT_COLUMNS = ("Name", "Backbone", "Training", "Data", "On disk", "Stage")
 
 # The columns that a narrow terminal leaves out, in this order; `zoo show` prints them all.
@@ -60,8 +58,6 @@ def list_entries(
 
     Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --json`
     """
-    from zoo.repro.records.claim_words import LEGEND
-
     registry = chosen_registry()
     if backbones:
         if dataset or backbone or sort:
@@ -136,8 +132,8 @@ SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
     "name": (lambda entry: entry.name, False),
     "parameters": (lambda entry: entry.parameters, False),
     "multiply_adds": (lambda entry: entry.multiply_adds, False),
-    **{metric: (_published_as("official", metric), True) for metric in _METRICS},
-    **{f"internal_{metric}": (_published_as("internal", metric), True) for metric in _METRICS},
+    **{metric: (_published_as("official", metric), True) for metric in HEADLINE_METRICS},
+    **{f"internal_{metric}": (_published_as("internal", metric), True) for metric in HEADLINE_METRICS},
 }
 """`--sort KEY` -> the value to sort by, and whether the largest comes first."""
 
@@ -168,10 +164,10 @@ def entries_table(entries: Sequence[Entry]) -> Any:
         "On disk": _on_disk(entries),
     }
     published = [_published(entry) for entry in entries]
-    for evaluator, mark in _MARKS.items():
-        for metric in _METRICS:
+    for evaluator, mark in EVALUATOR_MARKS.items():
+        for metric in HEADLINE_METRICS:
             numbers = [str(values.get((evaluator, metric), "")) for values in published]
-            columns[f"{_TITLES[metric]} {mark}"] = numbers
+            columns[f"{metric_title(metric)} {mark}"] = numbers
     return _table(columns, _LEFT_OUT_FIRST)
 
 

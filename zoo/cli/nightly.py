@@ -10,6 +10,7 @@ import typer
 from zoo.cli.options import (
     AsJson,
     DeviceName,
+    Strict,
     chosen_registry,
     data_folders,
     reads_registry,
@@ -17,46 +18,54 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import console, print_json
 
+Out = Annotated[Path, typer.Option(help="The folder of all nights.")]
+Entries = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DATASET=DIR", help="The folder of a data set. May be given more than once."),
+]
+Fetch = Annotated[
+    bool, typer.Option("--fetch", help="Download checkpoints and data sets that are not at hand.")
+]
+TimeoutMinutes = Annotated[float | None, typer.Option(min=0.01, help="End an entry that takes longer.")]
+MemoryGiB = Annotated[
+    float | None, typer.Option(min=0.01, help="End an entry whose processes hold more memory together.")
+]
+Threshold = Annotated[
+    float, typer.Option(min=0, help="Percentage points by which a metric may fall since the last night.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")]
+Date = Annotated[
+    str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
+]
+
 
 @reads_registry
 def nightly(
-    out: Annotated[Path, typer.Option(help="The folder of all nights.")],
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DATASET=DIR", help="The folder of a data set. May be given more than once."),
-    ] = None,
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download checkpoints and data sets that are not at hand.")
-    ] = False,
-    timeout_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="End an entry that takes longer.")
-    ] = None,
-    memory_gib: Annotated[
-        float | None, typer.Option(min=0.01, help="End an entry whose processes hold more memory together.")
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option(min=0, help="Percentage points by which a metric may fall since the last night.")
-    ] = 0.1,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
-    ] = None,
+    out: Out,
+    names: Entries = None,
+    data: Data = None,
+    fetch: Fetch = False,
+    timeout_minutes: TimeoutMinutes = None,
+    memory_gib: MemoryGiB = None,
+    threshold: Threshold = 0.1,
+    limit: Limit = None,
     device: DeviceName = "auto",
-    date: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
-    ] = None,
+    strict: Strict = False,
+    date: Date = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce every entry that is at hand, each in a process of its own, and compare with the last night.
 
     An entry is at hand where its data are bundled or named, and its checkpoint is bundled, in the cache, or a
-    local file. One that fails, crashes, or meets a limit does not stop the others. A night that was stopped
-    goes on when it is called again; a second one of the same date becomes `DATE.2`. Exit code: 0 every claim
-    holds and nothing fell, 1 a claim was missed or a metric fell, 2 usage, 3 an entry could not run, 130
-    interrupted.
+    local file. One that fails, crashes, or exceeds a limit does not stop the others. A night that was stopped
+    resumes when it is called again; a second one of the same date becomes `DATE.2`.
+
+    Exit code: 0 every claim that was judged holds and nothing fell, 1 a claim was missed or a metric fell,
+    2 usage, 3 an entry could not run, 4 with --strict: not judged, 130 interrupted.
 
     Examples: `zoo nightly --out nights`,
     `zoo nightly 'cityscapes/*' --data cityscapes=~/cityscapes --timeout-minutes 90 --out nights`
@@ -80,6 +89,7 @@ def nightly(
             limit=limit,
             device=device,
             threshold=threshold,
+            strict=strict,
             date=date,
             registry_files=tuple(path.absolute() for path in registry_files),
         ),

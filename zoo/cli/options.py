@@ -53,6 +53,9 @@ Records = Annotated[
     typer.Argument(metavar="RECORD", help="Run records, the folders of runs, or folders above them."),
 ]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit code 4 where a claim was not judged, or nothing published.")
+]
 AsJson = Annotated[
     bool,
     typer.Option(

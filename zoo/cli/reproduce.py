@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.options import AsJson, DeviceName, Names, chosen_registry, data_folders, reads_registry
+from zoo.cli.options import AsJson, DeviceName, Names, Strict, chosen_registry, data_folders, reads_registry
 from zoo.cli.output import console, print_each
 from zoo.errors import UsageError
+from zoo.files.progress import say
+
+if TYPE_CHECKING:
+    from zoo.registry import Entry, Registry
+    from zoo.repro.run.settings import RunSettings
 
 Precision = Enum("Precision", {"float32": "float32", "bfloat16": "bfloat16"}, type=str)
 
@@ -33,9 +39,6 @@ Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished 
 KeepGoing = Annotated[
     bool,
     typer.Option("--keep-going", help="Leave out images that cannot be used; claims are not judged then."),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit code 4 where a claim was not judged, or nothing published.")
 ]
 
 
@@ -66,53 +69,69 @@ def reproduce(
     Examples: `zoo reproduce minicity/mobilenet_v3_small_os16`,
     `zoo reproduce cityscapes/resnet50_os32 --data ~/cityscapes --limit 50`
     """
-    registry = chosen_registry()
-    entries = registry.resolve_all(names)
     from zoo.network.devices import parse_device
 
+    registry = chosen_registry()
+    entries = registry.resolve_all(names)
     # Before TensorFlow is imported, which takes seconds.
     parse_device(device)
     averaged_scales = _parse_scales(scales)
-    needed = {entry.dataset: entry.name for entry in entries}
-    folders = data_folders(data or [], registry, next(iter(needed)) if len(needed) == 1 else None)
-    for dataset in folders.keys() - needed.keys():
-        raise UsageError(f"--data {dataset}=…: expected a data set of the entries, {' or '.join(needed)}")
+    folders = _needed_folders(data or [], entries, registry)
 
-    from zoo.fetch.fetcher import Fetcher
-    from zoo.files.progress import say
     from zoo.reports.tables.claim_table import terminal
-    from zoo.repro.datasets.opening import open_dataset
-    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
-    from zoo.repro.run.reproduce import reproduce_entry
     from zoo.repro.run.settings import RunSettings
 
     settings = RunSettings(limit, device, precision.value, averaged_scales, flip, keep_going, restart)
-    fetcher = Fetcher()
-    if len(entries) > 1:
-        # A mistake in the last one's data is told now, not after hours with the others.
-        for dataset, name in needed.items():
-            open_dataset(
-                registry.dataset(dataset),
-                folders.get(dataset),
-                fetcher,
-                keep_going=keep_going,
-                needed_by=name,
-            )
     records = []
-    for entry in entries:
-        record = reproduce_entry(
-            entry,
-            registry=registry,
-            data=folders.get(entry.dataset),
-            out=out,
-            settings=settings,
-            fetcher=fetcher,
-        )
+    for record in _run(entries, registry, folders, out, settings):
         records.append(record)
         if not as_json:
             console().print(terminal([record]))
     if as_json:
         print_each(records)
+    _exit_with_verdict(records, strict=strict)
+
+
+def _needed_folders(texts: list[str], entries: Sequence[Entry], registry: Registry) -> dict[str, Path]:
+    """Returns data set -> its folder, from the values of `--data`."""
+    needed = list(dict.fromkeys(entry.dataset for entry in entries))
+    folders = data_folders(texts, registry, needed[0] if len(needed) == 1 else None)
+    for dataset in folders:
+        if dataset not in needed:
+            names = " or ".join(needed)
+            raise UsageError(f"--data {dataset}=…: expected a data set of the entries, {names}")
+    return folders
+
+
+def _run(
+    entries: Sequence[Entry],
+    registry: Registry,
+    folders: Mapping[str, Path],
+    out: Path | None,
+    settings: RunSettings,
+) -> Iterator[dict[str, Any]]:
+    """Reproduces entries one after the other, and yields their records."""
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.repro.datasets.opening import open_dataset
+    from zoo.repro.run.reproduce import reproduce_entry
+
+    fetcher = Fetcher()
+    if len(entries) > 1:
+        # A mistake in the last one's data is told now, not after hours with the others.
+        for dataset, name in {entry.dataset: entry.name for entry in entries}.items():
+            declared, folder = registry.dataset(dataset), folders.get(dataset)
+            open_dataset(declared, folder, fetcher, keep_going=settings.keep_going, needed_by=name)
+    for entry in entries:
+        data = folders.get(entry.dataset)
+        yield reproduce_entry(
+            entry, registry=registry, data=data, out=out, settings=settings, fetcher=fetcher
+        )
+
+
+def _exit_with_verdict(records: Sequence[Mapping[str, Any]], *, strict: bool) -> None:
+    """Says which records have claims that were not judged, and exits with a code where not all is well."""
+    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
+
     reasons = {record["entry"]: unjudged(record["claims"]) for record in records}
     for name, reason in reasons.items():
         if reason is not None:

@@ -93,6 +93,17 @@ def test_exit_code(tmp_path: Path, outcomes: list[Outcome], measured: dict[str, 
     assert summarize(night(tmp_path, *outcomes, city=measured), 0.1)["exit_code"] == expected
 
 
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("match", 0), ("within", 0), ("mismatch", 1), ("not judged", 4)]
+)
+def test_a_strict_night_has_a_code_for_claims_that_were_not_judged(
+    tmp_path: Path, verdict: str, expected: int
+) -> None:
+    result = MISSED if verdict == "mismatch" else HELD
+    summary = summarize(night(tmp_path, Outcome(CITY, result), city=record(CITY, verdict)), 0.1, strict=True)
+    assert summary["exit_code"] == expected
+
+
 def test_a_night_without_any_record_could_not_run(tmp_path: Path) -> None:
     assert summarize(night(tmp_path, ABSENT), 0.1)["exit_code"] == 3
 

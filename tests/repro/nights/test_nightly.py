@@ -159,7 +159,7 @@ def test_a_killed_night_keeps_what_is_done(nights: Nights) -> None:
 
 
 def test_a_stopped_night_goes_on(nights: Nights) -> None:
-    assert f"zoo: night {DAY}: goes on, with 1 entry measured" in nights.first.stderr
+    assert f"zoo: resuming night {DAY} with 1 entry measured" in nights.first.stderr
     assert f"zoo: 1 of 2: {COCO}" in nights.first.stderr
     log = (nights.out / DAY / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
     found = re.search(r"resuming a run with (\d) images? done in", log)
