@@ -50,7 +50,7 @@ class UnpackedArchive:
                 return file.path
         return None
 
-    def find(self, look: Callable[[Path], Path], name: str, cache: Cache) -> Path:
+    def search(self, look: Callable[[Path], Path], name: str, cache: Cache) -> Path:
         """Returns what `look` finds in the folder of the entry `name`; if it raises, the folder is removed.
 
         Raises:

@@ -191,7 +191,7 @@ class Fetcher:
                 raise VerificationError(f"{remote.url}: {wrong}")
         try:
             unpacked = unpack_into_cache(path, known.sha256, kind, self.cache)
-            found = unpacked.find(look, name, self.cache)
+            found = unpacked.search(look, name, self.cache)
         except ChangedCopyError:
             raise
         except (ArchiveError, VerificationError) as error:

@@ -120,13 +120,13 @@ class LockFile:
                 )
         return found
 
-    def find(self, url: str) -> LockedFile | None:
+    def seen(self, url: str) -> LockedFile | None:
         """Returns what a URL's file was when it was first seen, or None if it was not seen yet."""
         return self.entries().get(url)
 
     def expectation(self, url: str, name: str) -> Expectation:
         """Returns what a URL's file, of the entry `name`, must be; nothing is known before first sight."""
-        seen = self.find(url)
+        seen = self.seen(url)
         if seen is None:
             return Expectation()
         return Expectation(

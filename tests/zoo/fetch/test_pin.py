@@ -35,11 +35,11 @@ def test_which_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_first_sight_is_recorded_once(lock: LockFile) -> None:
-    assert lock.find(SEEN.url) is None
+    assert lock.seen(SEEN.url) is None
     assert lock.record(SEEN) == SEEN
     later = dataclasses.replace(SEEN, first_seen="2026-01-01", etag='"v2"')
     assert lock.record(later) == SEEN
-    assert lock.find(SEEN.url) == SEEN
+    assert lock.seen(SEEN.url) == SEEN
     assert [path.name for path in lock.path.parent.iterdir()] == ["zoo.lock"]
 
 
@@ -98,7 +98,7 @@ def test_damage_is_named_by_line(lock: LockFile, lines: list[str], match: str) -
     lock.path.parent.mkdir()
     lock.path.write_text("\n".join(lines))
     with pytest.raises(VerificationError, match=match) as caught:
-        lock.find("u")
+        lock.seen("u")
     assert str(caught.value).startswith(f"{lock.path}: ")
     assert "\n" not in str(caught.value)
 
