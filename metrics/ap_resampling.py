@@ -1,7 +1,7 @@
 """Mask AP of many weighted copies of one set of images, from matches that are made once.
 
-Which detection matches which segment depends on one image alone. What remains for a set of images, in which
-each may occur any number of times, is to go once through the detections by falling score. The result equals
+Which detection matches which segment depends on one image alone. For a set of images, in which each may occur
+any number of times, it then suffices to go once through the detections by falling score. The result equals
 pycocotools' `COCOeval.accumulate` on the same images, repeated as often, up to the order of equal scores.
 """
 

@@ -1,4 +1,4 @@
-"""What the metrics share: a state of arrays that adds up, and its way to and from a file."""
+"""The base of the metrics: a state of arrays that adds up, and that is stored in a file."""
 
 from __future__ import annotations
 

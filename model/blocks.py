@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What all layers of one network have in common.
+    """Settings shared by all layers of one network.
 
     Attributes:
       batch_norm: epsilon and momentum of every batch normalisation.
@@ -88,7 +88,7 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
 
 def normalize_and_activate(features: Features, style: Style, name: str, activation: Activation) -> Features:
-    """Batch normalisation, `name.batch_norm`, and activation."""
+    """Appends batch normalisation, `name.batch_norm`, and an activation."""
     features = keras.layers.BatchNormalization(
         epsilon=style.batch_norm.epsilon,
         momentum=style.batch_norm.momentum,
@@ -103,7 +103,7 @@ def normalize_and_activate(features: Features, style: Style, name: str, activati
 def conv_bn(
     features: Features, channels: int, kernel: Kernel, style: Style, name: str, activation: Activation = None
 ) -> Features:
-    """Convolution without bias, batch normalisation, activation: `name.conv`, `name.batch_norm`."""
+    """Appends a convolution without bias, `name.conv`, batch normalisation and an activation."""
     settings = kernel.layer_settings(style, f"{name}.conv")
     features = Conv2D(channels, kernel_initializer=style.kernel_initializer, **settings)(features)
     return normalize_and_activate(features, style, name, activation)
@@ -112,7 +112,7 @@ def conv_bn(
 def depthwise_conv_bn(
     features: Features, kernel: Kernel, style: Style, name: str, activation: Activation = None
 ) -> Features:
-    """Depthwise convolution, batch normalisation, activation: `name.depthwise_conv`, `name.batch_norm`.
+    """Appends a depthwise convolution, `name.depthwise_conv`, batch normalisation and an activation.
 
     They compute in float32 whatever the precision: TensorFlow's own bfloat16 kernel, which runs where the
     processor lacks AVX-512, rounds after each addition, and its error is three times that of one rounding.
@@ -125,7 +125,7 @@ def depthwise_conv_bn(
 def separable_conv_bn(
     features: Features, channels: int, kernel: Kernel, style: Style, name: str, activation: Activation = None
 ) -> Features:
-    """Depthwise, then 1 x 1 convolution, each with batch normalisation and activation."""
+    """Appends a depthwise, then a 1 x 1 convolution, each with batch normalisation and activation."""
     features = depthwise_conv_bn(features, kernel, style, f"{name}.depthwise", activation)
     return conv_bn(features, channels, Kernel(1), style, f"{name}.pointwise", activation)
 

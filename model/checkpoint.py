@@ -71,7 +71,7 @@ class ShapeDifference(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """What a checkpoint gave to a network. Keys are without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
+    """What was restored from a checkpoint. Keys are without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
 
     Attributes:
       prefix: the checkpoint's path, without `.index`.
@@ -129,7 +129,7 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
     """Reads a checkpoint into `network`, tensor by tensor, or refuses it.
 
     Names, types and shapes are compared before anything is assigned; each tensor's own checksum is checked as
-    it is read, so after an error about the data the network's values are of no use.
+    it is read: after an error about the data, do not use the network.
 
     Args:
       network: of `zoo.model.build`, not folded.
@@ -232,7 +232,7 @@ def _compare(
 
 
 def _keys(stored_names: Iterable[str]) -> dict[str, str]:
-    """Returns key -> name as stored, with the encoder under `encoder/` whoever wrote it."""
+    """Returns key -> name as stored, with the encoder under `encoder/` whichever trainer wrote it."""
     keys = {name.removesuffix(_SUFFIX): name for name in stored_names if name != _OBJECT_GRAPH}
     if not any(key.startswith("encoder/") for key in keys):
         keys = {

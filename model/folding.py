@@ -21,7 +21,7 @@ _SMALLEST_SCALE = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class _Fold:
-    """A batch normalisation, `scale * x + shift` per channel, and what it is folded into."""
+    """A batch normalisation, `scale * x + shift` per channel, and the convolution that absorbs it."""
 
     convolution: keras.layers.Layer
     context: keras.layers.Layer | None
@@ -104,7 +104,7 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
 
 
 def _folds(network: keras.Model) -> dict[str, _Fold]:
-    """Returns what can be folded, by the name of the batch normalisation."""
+    """Returns the folds that are possible, by the name of the batch normalisation."""
     layers = {layer.name: layer for layer in network.layers}
     folds = {}
     for name, norm in layers.items():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.registry.schema import EvaluationOptions
 
 MEAN_PIXEL = 127.5
-"""What images are padded with: the pixel that normalisation turns into zero."""
+"""The value that images are padded with: normalisation turns it into zero."""
 
 
 def resized_size(

@@ -1,4 +1,4 @@
-"""What a network consists of, stage by stage, without computing or holding any of its values."""
+"""Summarises a network stage by stage, without computing or holding any of its values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.model.build import build_encoder, build_network
 if TYPE_CHECKING:
     from zoo.registry.network_options import EncoderOptions, NetworkOptions
 
-# What follows the encoder: the first part of a layer's name, or two where ASPP is told apart -> stage.
+# After the encoder: the first part of a layer's name, or the first two for ASPP -> stage.
 _STAGES = {
     "semantic_decoder.aspp": "semantic_decoder.aspp",
     "semantic_decoder": "semantic_decoder",
@@ -37,8 +37,8 @@ class Stage:
 
     Attributes:
       name: `res1` to `res5` for what leads to that end point of the encoder, else the decoder's or head's.
-      output_size: (height, width) of what it hands on, in px of that map.
-      output_channels: channels of that.
+      output_size: (height, width) of its output, in px of that map.
+      output_channels: channels of its output.
       parameters: values in its variables.
       multiply_adds: of its convolutions, for one image; see `multiply_adds`.
     """
@@ -98,7 +98,7 @@ def multiply_adds(layer: keras.layers.Layer) -> int:
 
     Each element of the kernel once for each position of the output, where it meets padding too. A switchable
     convolution computes both of its atrous rates. Normalisation, activations and resizing are not counted:
-    they belong to no convolution, or disappear in one.
+    they are not part of a convolution, or are folded into one.
     """
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
@@ -120,7 +120,7 @@ def _summarize(
             place = _encoder_stages(encoder)
             return _stages((place.get(each.name) or _stage_of(each.name), each) for each in network.layers)
 
-    # Keras remembers such variables, to give them values later; what it remembers ends with the thread.
+    # Keras keeps a list of such variables, to initialise them later; the list ends with the thread.
     with ThreadPoolExecutor(1, thread_name_prefix="summary") as thread:
         return Summary(input_size, thread.submit(stages).result())
 
@@ -153,7 +153,7 @@ def _stages(placed: Iterable[tuple[str, keras.layers.Layer]]) -> tuple[Stage, ..
     stages = []
     for name in dict.fromkeys(order):
         if name in members:
-            # Layers come in the order of computation, so the last one's output is what the stage hands on.
+            # Layers come in the order of computation, so the last one's output is the stage's.
             _, height, width, channels = members[name][-1].output.shape
             parameters = sum(layer.count_params() for layer in members[name])
             operations = sum(map(multiply_adds, members[name]))

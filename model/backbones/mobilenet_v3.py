@@ -94,8 +94,8 @@ def mobilenet_v3(images: Features, backbone: BackboneOptions, style: Style) -> d
 
     Args:
       images: [B, H, W, 3], values -1..1.
-      backbone: its settings. `low_level_endpoints` says what an inverted bottleneck hands out where a level
-        ends: `block_output`, or `depthwise_output`, the wider features after its depthwise convolution.
+      backbone: its settings. `low_level_endpoints` says which output of an inverted bottleneck ends a
+        level: `block_output`, or `depthwise_output`, the wider features after its depthwise convolution.
       style: batch normalisation and precision.
 
     Returns:

@@ -44,17 +44,17 @@ def switches_of_strided_blocks(keys: Iterable[str]) -> set[str]:
 
 
 def stem_7x7(images: Features, width: float, style: Style) -> Features:
-    """One convolution of 7 x 7 (He et al. 2016, table 1). The first block's stride replaces the pooling."""
+    """Appends a convolution of 7 x 7 (He et al. 2016, table 1); the first block's stride replaces pooling."""
     return conv_bn(images, round(64 * width), Kernel(7, 2), style, f"{ROOT}.stem", "relu")
 
 
 def stem_3x3(images: Features, width: float, style: Style) -> Features:
-    """One convolution of 3 x 3, as the wide networks start."""
+    """Appends a 3 x 3 convolution, as the wide networks start."""
     return conv_bn(images, round(64 * width), Kernel(3, 2), style, f"{ROOT}.stem", "relu")
 
 
 def stem_inception(images: Features, width: float, style: Style) -> Features:
-    """Three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017)."""
+    """Appends three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017)."""
     narrow, wide = int(64 * width), int(128 * width)
     features = conv_bn(images, narrow, Kernel(3, 2), style, f"{ROOT}.stem.conv1_bn_act", "relu")
     features = conv_bn(features, narrow, Kernel(3), style, f"{ROOT}.stem.conv2_bn_act", "relu")
@@ -129,7 +129,7 @@ def residual(images: Features, backbone: BackboneOptions, style: Style) -> dict[
 def _stage(
     features: Features, number: int, blocks: int, variant: Variant, backbone: BackboneOptions, style: Style
 ) -> Features:
-    """Residual blocks of one resolution; the stage's stride would be `2 ** number`."""
+    """Appends residual blocks of one resolution, whose stride is `2 ** number` or the output stride."""
     stride = 2**number
     width = backbone.stem_width_multiplier if number == 1 else backbone.backbone_width_multiplier
     base_channels = round(16 * stride * width)
@@ -178,7 +178,7 @@ class Block(NamedTuple):
 
 
 def basic(features: Features, block: Block, style: Style) -> Features:
-    """Two 3 x 3 convolutions (He et al. 2016, figure 5 left)."""
+    """Appends two 3 x 3 convolutions (He et al. 2016, figure 5 left)."""
     first, second = f"{block.name}.conv1_bn_act", f"{block.name}.conv2_bn"
     branch = block.convolution(features, block.channels, block.kernel, style, first, "relu")
     branch = block.convolution(branch, block.channels, block.second_kernel, style, second)
@@ -188,7 +188,7 @@ def basic(features: Features, block: Block, style: Style) -> Features:
 def bottleneck(
     features: Features, block: Block, reduced_channels: int, inner_channels: int, style: Style
 ) -> Features:
-    """1 x 1, 3 x 3, 1 x 1 convolutions (He et al. 2016, figure 5 right), the 3 x 3 one with the stride."""
+    """Appends 1 x 1, 3 x 3, 1 x 1 convolutions (He et al. 2016, figure 5), the 3 x 3 one with the stride."""
     name = block.name
     branch = conv_bn(features, reduced_channels, Kernel(1), style, f"{name}.conv1_bn_act", "relu")
     branch = block.convolution(branch, inner_channels, block.kernel, style, f"{name}.conv2_bn_act", "relu")
@@ -208,6 +208,6 @@ def _shortcut(features: Features, block: Block, style: Style) -> Features:
 
 
 def _add(branch: Features, shortcut: Features, block: Block, style: Style) -> Features:
-    """The sum, activated: what the next block and the decoders take."""
+    """Adds branch and shortcut and activates the sum: the input of the next block and of the decoders."""
     total = keras.layers.Add(dtype=style.policy, name=f"{block.name}.add")([branch, shortcut])
     return keras.layers.ReLU(dtype=style.policy, name=f"{block.name}.relu")(total)

@@ -62,7 +62,7 @@ def switchable_conv_bn(
 
 
 def _switch(features: Features, style: Style, name: str) -> Features:
-    """A weight per position, from the mean of its 5 x 5 neighbours inside the map: [B, h, w, 1]."""
+    """Returns a weight per position, from the mean of its 5 x 5 neighbours inside the map: [B, h, w, 1]."""
     # The mean of a 1 x 1 convolution is the convolution of the mean, and has one channel to average.
     switch = keras.layers.Conv2D(
         1, 1, kernel_initializer=style.zeros, dtype=style.policy, name=f"{name}.switch"

@@ -56,7 +56,7 @@ def published_aspp_window(options: NetworkOptions) -> Size:
 def _decoder(
     endpoints: Mapping[str, Features], options: DecoderOptions, window: Size, style: Style, name: str
 ) -> Features:
-    """Context by ASPP, then detail from lower levels, one at a time, each at that level's size.
+    """Appends context by ASPP, then detail from lower levels, one at a time, each at that level's size.
 
     All after ASPP computes in float32 whatever the precision: its errors reach the maps as they are.
     """
@@ -74,7 +74,7 @@ def _decoder(
 
 
 def _aspp(features: Features, options: DecoderOptions, window: Size, style: Style, name: str) -> Features:
-    """Atrous spatial pyramid pooling (Chen et al., Rethinking Atrous Convolution, 2017, section 3.3)."""
+    """Appends atrous spatial pyramid pooling (Chen et al., Rethinking Atrous Convolution, 2017, 3.3)."""
 
     def convolve(source: Features, kernel: Kernel, place: str) -> Features:
         return conv_bn(source, options.aspp_channels, kernel, style, f"{name}.{place}conv_bn_act", "relu")
@@ -90,7 +90,7 @@ def _aspp(features: Features, options: DecoderOptions, window: Size, style: Styl
 
 
 def _head(features: Features, options: HeadOptions, style: Style, name: str) -> Features:
-    """A 5 x 5 convolution, then a plain 1 x 1 one; both compute in float32 whatever the precision."""
+    """Appends a 5 x 5 convolution, then a plain 1 x 1 one; both compute in float32 whatever the precision."""
     first = "semantic_head_without_last_layer" if name == "semantic" else f"{name}_without_last_layer"
     features = CONVOLUTIONS[options.head_conv_type](
         features, options.head_channels, Kernel(5), style.in_float32(), f"{first}.conv1_bn_act", "relu"

@@ -1,4 +1,4 @@
-"""What post-processing needs to know of the data set and the evaluation."""
+"""The options of post-processing, from the data set and the evaluation."""
 
 from __future__ import annotations
 

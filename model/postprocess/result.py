@@ -1,4 +1,4 @@
-"""What post-processing makes of one image: label maps and scored instances, at the size that is asked for."""
+"""The result of post-processing one image: label maps and scored instances, at any size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.model.postprocess.threads import for_rows, workers_for
 
 @dataclass(frozen=True, eq=False)
 class ImagePrediction:
-    """What is predicted for an image, at the size of that image.
+    """The prediction for an image, at the size of that image.
 
     Attributes:
       panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff).

@@ -1,4 +1,4 @@
-"""What a registry may say of a network, and what all parts of the schema share.
+"""The schema of a network in a registry, and what all parts of the schema share.
 
 The hyper-parameters keep the names of the published configurations (google-research/deeplab2, config.proto),
 so that an entry can be compared with the file it was transcribed from.
@@ -31,7 +31,7 @@ class Declared(BaseModel):
 
 
 def wrong_key(key: str, expected: str, found: str) -> PydanticCustomError:
-    """Returns the error of a key that holds what it must not; messages about it name both."""
+    """Returns the error for a key with a value that it must not have."""
     return PydanticCustomError("wrong_key", "{expected}", {"key": key, "expected": expected, "found": found})
 
 

@@ -1,4 +1,4 @@
-"""What a registry may say: the schema of entries, backbones and data sets.
+"""The schema of a registry: entries, backbones and data sets.
 
 The hyper-parameters keep the names of the published configurations (google-research/deeplab2, config.proto),
 so that an entry can be compared with the file it was transcribed from. Everything is frozen, and an unknown
@@ -170,7 +170,7 @@ class Quirk(Declared):
     Attributes:
         place: The row's links as a whole, `([config](...), [ckpt](...))`, or what one of them leads to.
         regular: The part that the rule of the table gives (see `PublishedTable`).
-        printed: What stands there instead.
+        printed: The text printed there instead.
         note: A remark for the reader.
     """
 
