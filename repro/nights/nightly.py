@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
 
 WORK = "work"
-"""Folder of the run folders, beside the nights."""
+"""The folder of the run folders, beside the nights."""
 
 # How many nights the history on a page goes back.
 _PAGE_NIGHTS = 60
@@ -144,7 +144,7 @@ class _NightRun:
                     f"run the same command again to resume (so far: {night.folder / 'summary.md'})"
                 ) from None
             self._write()
-            say(_told(night.outcomes[entry.name]))
+            say(_describe(night.outcomes[entry.name]))
         night.finished = utc_now()
         self._write_page()
         return self._write()
@@ -269,7 +269,7 @@ def _judged(record: Mapping[str, Any]) -> str:
     return HELD if all_hold(claims) else MISSED
 
 
-def _told(outcome: Outcome) -> str:
+def _describe(outcome: Outcome) -> str:
     why = f": {outcome.reason}" if outcome.reason else ""
     used = f"{outcome.duration_s or 0:.0f} s, {readable_size(outcome.peak_memory_bytes or 0)}"
     return f"{outcome.entry}: {outcome.result}{why} ({used})"
@@ -277,7 +277,7 @@ def _told(outcome: Outcome) -> str:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Lets a request to end do what an interrupt does."""
+    """Treats SIGTERM like an interrupt."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,1 +1,1 @@
-"""What a run leaves behind: record, statistics, folders."""
+"""What runs and nights leave on disk: records, statistics, folders; and the verdicts on claims."""

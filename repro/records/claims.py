@@ -1,4 +1,4 @@
-"""Verdicts: does a measured number hold what was published?"""
+"""Verdicts: whether a measured number agrees with the published one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from zoo.registry import Claim
 
 UNJUDGED_EXIT_CODE = 4
-"""How `zoo reproduce --strict` ends where no claim was missed, but not every one has a verdict."""
+"""The exit code under `--strict` where no claim was missed, but some have no verdict."""
 
 # Percentage points. Neighbouring rows of the published tables lie about one apart: a wider interval would
-# hold another model's number as well, and holding the published one would say nothing.
+# include another model's number as well, and agreeing with the published one would mean nothing.
 WIDEST_INTERVAL = 2.0
 
 
@@ -93,7 +93,7 @@ def judge_claims(
 ) -> list[dict[str, Any]]:
     """Returns one row for each published number: the claim, what was measured, and the verdict.
 
-    A run of a part of the data set has no verdict of its own, because its images are the first ones and no
+    A run over a part of the data set has no verdict of its own, because its images are the first ones, not a
     random sample, and because a number that lies in a wide interval agrees with nearly everything. It holds a
     claim, `within`, only where the 95 % interval for the whole data set includes what was published and is no
     wider than `WIDEST_INTERVAL`, so that the two cannot be a point or more apart unnoticed. An interval

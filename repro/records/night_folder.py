@@ -20,7 +20,7 @@ FAILED = "failed"
 NOT_RUN = "not run"
 UNFINISHED = "unfinished"
 RESULTS = (HELD, NOT_JUDGED, MISSED, FAILED, UNFINISHED, NOT_RUN)
-"""What may become of an entry, the best first: every claim held, none was judged, one was missed, ..."""
+"""The results that an entry can have, best first."""
 
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d*))?")
 
@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
       entry: full name.
-      result: one of `RESULTS`; `not judged` where no claim was.
+      result: one of `RESULTS`; `not judged` where no claim was judged.
       reason: the error, or why it was not run; None where it was measured.
       wanted: whether the night fails if it is not run: it was named, or was measured in an earlier night.
       duration_s: seconds of the process that ended last.
@@ -71,7 +71,7 @@ class Night:
         return record_path(self.folder, entry)
 
     def log_path(self, entry: str) -> Path:
-        """Returns where all that the entry's process printed is."""
+        """Returns the file that holds everything the entry's process printed."""
         return self.record_path(entry).with_name("log.txt")
 
     def measured(self) -> list[str]:
@@ -79,7 +79,7 @@ class Night:
         return [name for name in self.outcomes if self.record_path(name).exists()]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all that is needed to go on with the night."""
+        """Returns what is needed to resume the night."""
         return {
             "schema": SCHEMA_VERSION,
             "night": self.folder.name,
@@ -99,7 +99,7 @@ def check_date(text: str | None) -> str:
     """Returns a date as `2026-11-25`; today's in UTC for None.
 
     Raises:
-      UsageError: it is no date.
+      UsageError: it is not a date.
     """
     if text is None:
         return utc_now()[:10]

@@ -1,4 +1,4 @@
-"""Where a run is made, and how its results take the place of the last ones."""
+"""Where a run is made, and how its results replace earlier ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.repro.records.record import read_record
 from zoo.repro.records.run_folder import RunFolder
 
 UNFINISHED = ".unfinished"
-"""What the name of the folder in which a run is made ends with."""
+"""The suffix of the folder in which a run is made."""
 
 _TITLES = {
     "entry": "entry",
@@ -56,11 +56,11 @@ class RunDestination:
         return holding(path.with_name(f".{path.name}.lock"), f"{path}: another process is running there")
 
     def check(self, identity: Mapping[str, Any], *, restart: bool = False) -> None:
-        """Says early, and without touching a file, whether `open` would refuse.
+        """Raises early what `open` would raise, without touching a file.
 
         Raises:
           EvaluationError: an unfinished run of another identity is here, with images that it has evaluated;
-            or the place is a file.
+            or the destination is a file.
         """
         root = self.finished.root
         if root.exists() and not root.is_dir():
@@ -79,7 +79,7 @@ class RunDestination:
         )
 
     def open(self, identity: Mapping[str, Any], *, restart: bool = False) -> RunFolder:
-        """Returns the folder to make the run in: goes on with an unfinished run of the same identity, or not.
+        """Returns the folder to make the run in; an unfinished run of the same identity is resumed.
 
         Numbers of a finished run are never reused: asking again measures again.
 
@@ -93,7 +93,7 @@ class RunDestination:
         """
         self.check(identity, restart=restart)
         if self._is_complete() or self._replaced.root.exists():
-            # Ended between its last write and the rename.
+            # A process ended between its last write and the rename.
             self.finish()
         if restart or self.unfinished.identity() != identity:
             with writing(self.unfinished.root):
@@ -102,7 +102,7 @@ class RunDestination:
         return self.unfinished
 
     def finish(self) -> Path | None:
-        """Puts the run whose record is written in the place of the last one.
+        """Replaces the last results by the run whose record is written.
 
         Returns:
           where the last results are kept if they are of something else, else None.
@@ -119,7 +119,7 @@ class RunDestination:
 
     def _is_complete(self) -> bool:
         record = read_json(self.unfinished.root / "record.json")
-        # Where a script failed, the next run goes on at the scripts.
+        # Where a script failed, the next run resumes at the scripts.
         return record is not None and "failed" not in record.get("official_scripts", {})
 
     def _name_for_kept(self) -> Path | None:
@@ -139,7 +139,7 @@ class RunDestination:
         return free
 
     def _remove_replaced(self) -> None:
-        """Removes what a run had written; the user's own files go to the new folder."""
+        """Removes what a run had written; moves the user's own files to the new folder."""
         old = self._replaced.root
         if not old.exists():
             return

@@ -51,7 +51,7 @@ PictureFile = Annotated[String, Field(pattern=r"^pictures/\w[\w.-]*\.(jpg|png)$"
 
 
 class _Part(BaseModel):
-    """Base of the schema: open to keys that it does not name."""
+    """Base of the schema; allows further keys."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -195,7 +195,7 @@ class OutcomeRow(_Part):
 
 
 class NightSummary(_Part):
-    """What a stopped night goes on from."""
+    """What a stopped night is resumed from."""
 
     version: Annotated[Literal[1], Field(alias="schema")]
     settings: dict[str, Any]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Intervals = dict[str, dict[str, tuple[float, float]]]
 """Evaluator -> metric -> lower and upper bound, in percent."""
 
-# With fewer images the spread between them is too badly known to say anything.
+# Fewer images do not show how much images differ.
 MIN_IMAGES = 5
 
 
@@ -47,7 +47,7 @@ def intervals_for(
     Args:
       statistics: of each image, as `InternalScores.measure` returns them.
       metrics: the record's `metrics`, evaluator -> metric -> percent; what is not there gets no interval.
-      images_in_dataset: number of images of the whole; None for a data set without end.
+      images_in_dataset: number of images of the whole; None for an unlimited data set.
       resamples: how many bootstrap resamples to draw.
 
     Returns:
@@ -70,7 +70,7 @@ def intervals_for(
 
 
 class _Table:
-    """What each metric needs of each image, without the rest of its statistics."""
+    """Keeps of each image only what the metrics need to be resampled."""
 
     def __init__(self, statistics: Iterable[Mapping[str, np.ndarray]]) -> None:
         self.num_images = 0
@@ -130,7 +130,7 @@ def _moved(
 
 
 def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInfo, all_images: int) -> str:
-    """Returns one line: the internal metrics of the evaluated images, and where those of all images lie.
+    """Summarises an interrupted run: the internal metrics so far, and intervals for all images.
 
     Args:
       folder: the run's folder.

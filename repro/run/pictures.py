@@ -28,7 +28,7 @@ RANKS = ("best", "median", "worst")
 
 _MAX_WIDTH_PX = 640
 _JPEG_QUALITY = 85
-# Specks are no help in a legend.
+# Smaller classes would only crowd the legend.
 _LEAST_LEGEND_SHARE = 0.001
 _OUTLINE = (255, 255, 255)
 # The difference picture: vermilion and blue of Okabe and Ito, which differ for colour-blind readers too.
@@ -61,7 +61,7 @@ def choose_images(qualities: Mapping[str, float]) -> dict[str, str]:
 def write_pictures(
     dataset: Dataset, qualities: Mapping[str, float], folder: RunFolder
 ) -> list[dict[str, Any]]:
-    """Writes `pictures/` of a run and returns what the run record says of them.
+    """Writes `pictures/` of a run and returns their part of the run record.
 
     Args:
       dataset: the images and their ground truth.
@@ -122,8 +122,8 @@ def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.nda
     """Returns a written prediction as [H, W] int32 panoptic labels; things are numbered from 1 in each class.
 
     Raises:
-      DataError: the file is gone.
-      EvaluationError: the files are no prediction of this data set.
+      DataError: the file is missing.
+      EvaluationError: the files are not a prediction for this data set.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -155,7 +155,7 @@ def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.nda
 def compare_maps(
     sample: Sample, predicted: np.ndarray, info: DatasetInfo
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """Returns what is wrong at each pixel, and which predicted segment found which one of the ground truth.
+    """Returns what is wrong at each pixel, and which predicted segment matches which true one.
 
     Args:
       sample: the image's ground truth.
@@ -218,7 +218,7 @@ def _draw(sample: Sample, predicted: np.ndarray, wrong: np.ndarray, info: Datase
     height, width = predicted.shape
     scale = min(1.0, _MAX_WIDTH_PX / width)
     size = (round(width * scale), max(round(height * scale), 1))
-    # Nearest neighbours: a label between two labels is no label.
+    # Nearest neighbours: labels cannot be interpolated.
     rows = (np.arange(size[1]) * height + height // 2) // size[1]
     columns = (np.arange(size[0]) * width + width // 2) // size[0]
     at = np.ix_(rows, columns)

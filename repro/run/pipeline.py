@@ -1,4 +1,4 @@
-"""The streaming pass: read, predict, post-process, score, write; one image leaves before many have come."""
+"""The streaming pass: read, predict, post-process, score, write; few images are in memory at a time."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def reproduce_entry(
         if "failed" in official.provenance:
             raise EvaluationError(
                 f"{entry.name}: {official.provenance['failed']}; the internal numbers and predictions are "
-                f"kept in {folder.root}; run the same command again to go on at the scripts"
+                f"kept in {folder.root}; run the same command again to resume at the scripts"
             )
         kept = destination.finish()
     if kept is not None:

@@ -31,7 +31,7 @@ from zoo.repro.nights.exit_file import write_exit_file
 _ParserError: Any = typer.BadParameter.__base__
 
 
-# How the parser refuses a word that is not one of an option's choices.
+# The message of the parser about a value that is not one of an option's choices.
 _NOT_A_CHOICE = re.compile(r"Invalid value for '(--[\w-]+)': (?:Value error, )?'(.*)' is not one of (.+)")
 
 
@@ -68,7 +68,7 @@ def _errors_of_one_line() -> Iterator[None]:
     try:
         yield
     except _ParserError as error:
-        # A call without any arguments is answered with the help text, which is this error's message.
+        # A call without any arguments prints the help text, which is this error's message.
         if type(error).__name__ == "NoArgsIsHelpError":
             raise
         command = error.ctx.command_path if error.ctx is not None else "zoo"
@@ -110,7 +110,7 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Takes the options that come before the command."""
+    """Reads the options that precede the command."""
     registry_files[:] = registry or []
 
 
@@ -128,7 +128,7 @@ for _name, _command in {
 
 
 def main() -> None:
-    """Runs the command line; every error ends in one line on stderr, and never in exit code 1 by chance."""
+    """Runs the command line; every error is one line on stderr, and none ends in exit code 1."""
     # Python has None for a stream that the caller closed (`zoo list >&-`).
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the program ends
@@ -158,7 +158,7 @@ def main() -> None:
         # Rich and the parser turn a broken pipe into an exit with 1.
         if isinstance(error.__context__, BrokenPipeError):
             _leave_reader()
-        # The parser's own `--show-completion` ends so.
+        # The parser's own `--show-completion` ends like this.
         if isinstance(error, SystemExit) and not error.code:
             raise
         _fail(_describe_unexpected(error), ZooError.exit_code)
@@ -173,7 +173,7 @@ def _leave_reader() -> NoReturn:
 
 
 def _describe_unexpected(error: BaseException) -> str:
-    """Returns one line for an error that is nobody's mistake but ours, or the machine's."""
+    """Returns one line for an error that the user did not cause."""
     if os.environ.get("ZOO_TRACEBACK"):
         traceback.print_exception(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":

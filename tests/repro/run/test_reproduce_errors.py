@@ -277,7 +277,7 @@ def test_what_was_measured_is_kept_where_a_script_fails(
         impatient.setattr("zoo.repro.official.scripts._PATIENCE_S_PER_IMAGE", 0.0)
         message = one_line(zoo_call(*call), 3, after_progress=True)
     assert "was ended after 0 s" in message
-    assert "go on at the scripts" in message
+    assert "resume at the scripts" in message
     (file,) = (tmp_path / "out").rglob("record.json")
     failed = json.loads(file.read_text(encoding="utf-8"))
     assert failed["metrics"]["official"] == {}
