@@ -32,7 +32,7 @@ from zoo.metrics.pq_rules import (
     sum_in_order,
 )
 from zoo.metrics.segments import ImageSegments
-from zoo.reports.explain.waterfall import Change, Waterfall, mean_of_present, take_apart
+from zoo.reports.explain.waterfall import RuleChange, Waterfall, mean_of_present, take_apart
 from zoo.reports.runs import Run, open_run
 from zoo.repro.records.claim_words import HEADLINE_METRICS, metric_title
 from zoo.repro.records.run_folder import open_run_folder
@@ -269,7 +269,7 @@ _ARITHMETIC = (
 )
 
 
-def _pq_steps(sums: _Sums, processes: int) -> Iterator[Change]:
+def _pq_steps(sums: _Sums, processes: int) -> Iterator[RuleChange]:
     """Yields the rules of panoptic quality, each with the metric after its change.
 
     Args:
@@ -293,7 +293,7 @@ def _pq_steps(sums: _Sums, processes: int) -> Iterator[Change]:
 # ---- mean IoU ----
 
 
-def _miou_steps(sums: _Sums, *, has_script: bool) -> Iterator[Change]:
+def _miou_steps(sums: _Sums, *, has_script: bool) -> Iterator[RuleChange]:
     """Yields the rules of mean IoU, each with the metric after its change.
 
     Args:

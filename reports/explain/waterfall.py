@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.repro.records.claim_words import metric_title
 
-Change = tuple[str, str, float, np.ndarray]
+RuleChange = tuple[str, str, float, np.ndarray]
 """A rule, its meaning, and after its change: the metric's value, and its classes' [C], NaN where absent."""
 
 
@@ -69,7 +69,7 @@ def take_apart(
     pair: tuple[float, float],
     class_names: Sequence[str],
     per_class: np.ndarray,
-    changes: Iterable[Change],
+    changes: Iterable[RuleChange],
 ) -> Waterfall:
     """Returns the way of a metric, with the worth of every class in each step.
 

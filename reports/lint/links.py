@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LINK = re.compile(r"\[(?P<label>[^\[\]]*)\]\((?P<target>[^()\s]*)")
 _TITLE = re.compile(r"(?P<title>.*?)\s*\(?\s*(?=\[[^\[\]]*\]\()")
 
-Place = Literal["config", "checkpoint"]
+LinkKind = Literal["config", "checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def config_link(entry: Entry) -> str:
     return f"{TO_ROOT}{entry.config}" if entry.config else ""
 
 
-def regular_link(place: Place, table: PublishedTable, model: str) -> str:
+def regular_link(place: LinkKind, table: PublishedTable, model: str) -> str:
     """Returns the target of a row's link by the rule of its table."""
     if place == "config":
         return TO_ROOT + table.config_pattern.replace("{model}", model)
@@ -92,7 +92,7 @@ def check_cell(line: int, cell: BackboneCell, entry: Entry, table: PublishedTabl
     """Compares the first cell of a row with its entry."""
     if cell.title != entry.title:
         yield Finding(line, f"title of {entry.name}", entry.title, cell.title or "none")
-    links: tuple[tuple[Place, str, str], ...] = (
+    links: tuple[tuple[LinkKind, str, str], ...] = (
         ("config", config_link(entry), cell.config),
         ("checkpoint", entry.checkpoint.url, cell.checkpoint),
     )
@@ -126,7 +126,7 @@ def check_links_of_stranger(line: int, cell: BackboneCell, table: PublishedTable
         yield Finding(line, f"links of {cell.title!r}", "balanced parentheses", _parentheses(cell.links))
 
 
-def _quirks_of_name(line: int, place: Place, entry: Entry, table: PublishedTable) -> Iterator[Finding]:
+def _quirks_of_name(line: int, place: LinkKind, entry: Entry, table: PublishedTable) -> Iterator[Finding]:
     regular = regular_link(place, table, entry.short_name)
     for quirk in entry.quirks:
         if quirk.place == place:
@@ -152,7 +152,7 @@ def _check_form(line: int, cell: BackboneCell, entry: Entry) -> Iterator[Finding
         yield Finding(line, what, regular, cell.links)
 
 
-def _hint(place: Place, expected: str, found: str, table: PublishedTable) -> str:
+def _hint(place: LinkKind, expected: str, found: str, table: PublishedTable) -> str:
     """Returns in brackets what is wrong with a link, where that can be told."""
     folder = folder_of_links(place, table)
     if not found.startswith(folder):
@@ -162,7 +162,7 @@ def _hint(place: Place, expected: str, found: str, table: PublishedTable) -> str
     return ""
 
 
-def folder_of_links(place: Place, table: PublishedTable) -> str:
+def folder_of_links(place: LinkKind, table: PublishedTable) -> str:
     """Returns the folder in which the files of a table's links are, by its rule."""
     return regular_link(place, table, "").rpartition("/")[0] + "/"
 

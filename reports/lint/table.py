@@ -16,7 +16,7 @@ from zoo.reports.lint.links import (
     check_links_of_stranger,
     config_link,
 )
-from zoo.reports.tables.published import ENTRY_COLUMNS, Place, number_columns, printed, resolution
+from zoo.reports.tables.published import ENTRY_COLUMNS, SourceLine, number_columns, printed, resolution
 
 if TYPE_CHECKING:
     from zoo.registry import Entry
@@ -36,7 +36,7 @@ class _Line:
 
 
 def check_table(
-    found: Table, places: Sequence[tuple[Place, Entry]], table: PublishedTable
+    found: Table, places: Sequence[tuple[SourceLine, Entry]], table: PublishedTable
 ) -> Iterator[Finding]:
     """Compares a table with the entries that stand in it.
 
@@ -143,7 +143,10 @@ def _number(found: str, expected: str) -> str:
 
 
 def _check_rows(
-    found: Table, lines: Sequence[_Line], matched: dict[int, Entry], places: Sequence[tuple[Place, Entry]]
+    found: Table,
+    lines: Sequence[_Line],
+    matched: dict[int, Entry],
+    places: Sequence[tuple[SourceLine, Entry]],
 ) -> Iterator[Finding]:
     """Yields the rows that are missing, replaced, or in another order."""
     line_of = {entry.name: lines[number].row.line for number, entry in matched.items()}

@@ -22,7 +22,7 @@ _CELL_PX, _SMALL_CELL_PX, _MANY_CLASSES = 22, 13, 40
 _LEAST_LABEL_PX = 118
 
 
-def class_table(run: Run) -> Markup | None:
+def class_bars(run: Run) -> Markup | None:
     """Returns a table with a bar for each class, metric and evaluator; None where the record has none.
 
     Classes that occur in neither ground truth nor prediction are left out.

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.errors import DataError
 from zoo.files.words import counted
-from zoo.reports.page.charts import class_table, confusion_svg, largest_confusions, total_confusion
+from zoo.reports.page.charts import class_bars, confusion_svg, largest_confusions, total_confusion
 from zoo.reports.page.elements import TALL_ROWS, breakable, details, items, note, part, scroll, table
 from zoo.reports.page.explanation import explanation_part
 from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
@@ -231,7 +231,7 @@ def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
 
 
 def _classes(run: Run, anchor: str) -> Markup | None:
-    found = class_table(run)
+    found = class_bars(run)
     if found is None:
         return None
     legend = [(tag("span", class_=f"swatch {evaluator}"), evaluator) for evaluator in EVALUATORS]

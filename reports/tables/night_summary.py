@@ -27,7 +27,7 @@ from zoo.repro.records.night_folder import Night
 
 COLUMNS = ("Entry", "Result", "Claims", "Since the last night", "Time", "Peak memory")
 
-Row = Mapping[str, Any]
+EntryRow = Mapping[str, Any]
 
 
 def summarize(night: Night, threshold: float, *, strict: bool = False) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _changes(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def exit_code(rows: Sequence[Row], *, strict: bool = False) -> int:
+def exit_code(rows: Sequence[EntryRow], *, strict: bool = False) -> int:
     """Returns a night's exit code.
 
     Returns:
@@ -112,15 +112,15 @@ def exit_code(rows: Sequence[Row], *, strict: bool = False) -> int:
     return UNJUDGED_EXIT_CODE if strict and not_judged else 0
 
 
-def _is_missing(row: Row) -> bool:
+def _is_missing(row: EntryRow) -> bool:
     return bool(row["result"] == NOT_RUN and row["wanted"])
 
 
-def _fallen(row: Row) -> list[Row]:
+def _fallen(row: EntryRow) -> list[EntryRow]:
     return list(row["change"]["fell"]) if "change" in row else []
 
 
-def summary_markdown(summary: Row, night: Night) -> str:
+def summary_markdown(summary: EntryRow, night: Night) -> str:
     """Returns the summary as a Markdown page, with the claims of every record."""
     rows = [row for row in summary["entries"] if row["result"] != NOT_RUN]
     blocks = [f"# Night {summary['night']}", headline(summary)]
@@ -134,7 +134,7 @@ def summary_markdown(summary: Row, night: Night) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def print_summary(summary: Row, console: Console) -> None:
+def print_summary(summary: EntryRow, console: Console) -> None:
     """Prints the summary for a person."""
     from rich.text import Text
 
@@ -156,7 +156,7 @@ def print_summary(summary: Row, console: Console) -> None:
     console.print(Text(headline(summary)))
 
 
-def headline(summary: Row) -> str:
+def headline(summary: EntryRow) -> str:
     """Returns in one line how many entries ended how, and the exit code."""
     counts = Counter(row["result"] for row in summary["entries"])
     fell = sum(bool(_fallen(row)) for row in summary["entries"])
@@ -167,7 +167,7 @@ def headline(summary: Row) -> str:
     return f"{state}{total}: {', '.join(parts)}. Exit code {summary['exit_code']}."
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: EntryRow) -> tuple[str, ...]:
     duration_s, memory = row["duration_s"], row["peak_memory_bytes"]
     return (
         row["entry"],
@@ -179,7 +179,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _change(change: Row) -> str:
+def _change(change: EntryRow) -> str:
     if change["night"] is None:
         return "measured for the first time"
     if change["not_comparable"]:
@@ -191,7 +191,7 @@ def _change(change: Row) -> str:
     return f"{', '.join(parts)} ({change['night']})"
 
 
-def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
+def _notes(summary: EntryRow) -> Iterator[tuple[str, list[str]]]:
     """Yields title and lines of what a person should read."""
     rows = summary["entries"]
     failures = [
@@ -236,7 +236,7 @@ def _notes(summary: Row) -> Iterator[tuple[str, list[str]]]:
     yield from ((title, notes) for title, notes in titled.items() if notes)
 
 
-def _has_moved(row: Row) -> bool:
+def _has_moved(row: EntryRow) -> bool:
     return any(value["before"] != value["after"] for value in row["change"]["metrics"])
 
 

@@ -54,7 +54,7 @@ ENTRY_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLine:
     """Where the numbers of an entry stand.
 
     Attributes:
@@ -68,10 +68,10 @@ class Place:
     line: int
 
 
-def place_of(entry: Entry) -> Place | None:
+def source_line_of(entry: Entry) -> SourceLine | None:
     """Returns where the entry's numbers stand, or None where that is not a line of a file."""
     found = _SOURCE.fullmatch(entry.published[0].source) if entry.published else None
-    return Place(found["file"], found["edition"] or "", int(found["line"])) if found else None
+    return SourceLine(found["file"], found["edition"] or "", int(found["line"])) if found else None
 
 
 def tables_of(
@@ -94,9 +94,9 @@ def tables_of(
 
 def places_in(
     registry: Registry, dataset: DatasetDeclaration, table: PublishedTable
-) -> list[tuple[Place, Entry]]:
+) -> list[tuple[SourceLine, Entry]]:
     """Returns the rows of a table and of its later editions, in the order of their lines."""
-    rows = [(place_of(entry), entry) for entry in registry.entries if entry.dataset == dataset.name]
+    rows = [(source_line_of(entry), entry) for entry in registry.entries if entry.dataset == dataset.name]
     found = [(place, entry) for place, entry in rows if place is not None and place.file == table.source]
     return sorted(found, key=lambda row: (row[0].line, row[0].edition))
 

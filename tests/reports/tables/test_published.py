@@ -16,9 +16,9 @@ from zoo.reports.tables.published import (
     TO_ROOT,
     entries_in,
     number_columns,
-    place_of,
     published_table,
     published_tables,
+    source_line_of,
     tables_of,
     with_quirks,
 )
@@ -66,7 +66,7 @@ def test_rows_of_later_editions_and_bundled_entries_are_none(registry: Registry)
 def test_rows_stand_in_the_order_of_their_lines(registry: Registry) -> None:
     shuffled = Registry(registry.entries[::-1], registry.backbones, registry.datasets)
     assert published_tables(shuffled) == published_tables(registry)
-    (place, *_) = (place_of(entry) for entry in registry.entries)
+    (place, *_) = (source_line_of(entry) for entry in registry.entries)
     assert place is not None
     assert (place.file, place.edition, place.line) == ("panoptic_deeplab.md", "", 70)
 
