@@ -66,6 +66,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     workers = min(cores, psutil.virtual_memory().total // _WORKER_BYTES)
     if workers > 1:
         option.numprocesses, option.dist, option.loadscopereorder = workers, "loadgroup", False
+        # Threads that share a core with another worker's mostly wait for each other.
+        for name in ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.environ.setdefault(name, str(max(1, cores // workers)))
 
 
 @pytest.hookimpl(optionalhook=True)

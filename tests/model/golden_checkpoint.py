@@ -68,7 +68,7 @@ def write_archive(folder: Path, name: str, shapes: Shapes, *, optimizer: bool = 
     write_checkpoint(folder / "model" / name, shapes, optimizer=optimizer)
     path = folder / "model.tar.gz"
     # Random values hardly get smaller: level 1 would take a minute for the largest network.
-    with tarfile.open(path, "w:gz", compresslevel=0) as tar:
+    with tarfile.open(path, "w:gz", compresslevel=0, copybufsize=1 << 20) as tar:
         tar.add(folder / "model", "model")
     for file in (folder / "model").iterdir():
         file.unlink()
