@@ -130,11 +130,27 @@ def zoo_command(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooCommand
     return run
 
 
+_networks: dict[tuple[str, ...], Any] = {}
+
+
+def _load_once(entry: Any, checkpoint: Any, **options: Any) -> Any:
+    """Loads a network as `load_entry` does, but once: runs do not change it."""
+    from zoo.network.loading import load_entry
+
+    key = entry.model_dump_json(), str(checkpoint.path), checkpoint.sha256, repr(options)
+    if key not in _networks:
+        _networks[key] = load_entry(entry, checkpoint, **options)
+    return _networks[key]
+
+
 @pytest.fixture
 def zoo_call(
     zoo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> ZooCommand:
-    """Returns a function that runs `zoo` like `zoo_command`, but in this process: no time to start."""
+    """Returns a function that runs `zoo` like `zoo_command`, but in this process: no time to start.
+
+    `zoo reproduce` takes a network that an earlier test has loaded.
+    """
     for name in _NOT_INHERITED:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -143,6 +159,7 @@ def zoo_call(
     import tensorflow as tf
 
     tf.config.list_physical_devices()
+    monkeypatch.setattr("zoo.repro.run.pipeline.load_entry", _load_once)
     folder = tmp_path / "working_folder"
     folder.mkdir()
     monkeypatch.chdir(folder)

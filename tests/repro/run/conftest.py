@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +52,35 @@ def predicts_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return len(dataset)
 
     return check
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An undisturbed run over all images."""
+
+    done: subprocess.CompletedProcess[str]
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self.done.stdout)
+        return record
+
+    @property
+    def without_timings(self) -> dict[str, Any]:
+        return {key: value for key, value in self.record.items() if key != "timings"}
+
+
+@pytest.fixture(scope="session")
+def whole(zoo_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    out = tmp_path_factory.mktemp("whole")
+    done = zoo_command("reproduce", "minicity/mobilenet_v3_small_os16", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    return Whole(done, out / "minicity__mobilenet_v3_small_os16")
+
+
+@pytest.fixture(autouse=True)
+def nothing_beside(zoo_folder: Path) -> Any:
+    """Runs leave nothing in the folder they are started in."""
+    yield
+    assert list(zoo_folder.iterdir()) == []
