@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,12 +20,9 @@ from PIL import Image
 from zoo.errors import EvaluationError
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.cityscapes.dataset import CityscapesDataset
-from zoo.repro.cityscapes.ground_truth import panoptic_ground_truth
-from zoo.repro.cityscapes.script_jobs import MAKE_PANOPTIC
 from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.official import process as official_process
-from zoo.repro.official.jobs import Jobs
 from zoo.repro.official.scripts import OfficialScores, start_official
 
 open_cityscapes = partial(open_files, CityscapesDataset, split="val")
@@ -302,145 +297,6 @@ def test_images_without_things_have_no_number_for_them(tmp_path: Path) -> None:
     assert math.isnan(scores.metrics["ap"])
     assert scores.per_class["iou"]["sky"] is None
     assert scores.provenance["handled"] == ["panoptic: Things: no class of this group occurs"]
-
-
-def test_panoptic_ground_truth_is_made_once_and_in_the_cache(
-    copy_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cityscapesscripts.preparation import createPanopticImgs
-
-    dataset = open_cityscapes(copy_images(9), cache=tmp_path / "cache")
-    assert isinstance(dataset, CityscapesDataset)
-    jobs = Jobs(tmp_path / "jobs")
-    made = panoptic_ground_truth(dataset, dataset.image_ids, jobs, processes=2)
-    assert made.source == "made by createPanopticImgs"
-    assert (tmp_path / "jobs/make_panoptic1/log.txt").exists()
-
-    # Made in two parts, it is byte for byte what one run of the script gives.
-    expected = tmp_path / "expected"
-    expected.mkdir()
-    createPanopticImgs.convert2panoptic(str(dataset.root / "gtFine"), str(expected), False, ["val"])
-    assert made.json.read_bytes() == (expected / "cityscapes_panoptic_val.json").read_bytes()
-    names = sorted(path.name for path in (expected / "cityscapes_panoptic_val").iterdir())
-    assert sorted(path.name for path in made.folder.iterdir()) == names
-    for name in names:
-        assert (made.folder / name).read_bytes() == (expected / "cityscapes_panoptic_val" / name).read_bytes()
-
-    monkeypatch.setattr(Jobs, "run", lambda *_, **__: pytest.fail("made again"))
-    for image_ids in (dataset.image_ids, dataset.image_ids[:3]):
-        again = panoptic_ground_truth(dataset, image_ids, jobs)
-        assert (again.source, again.folder) == (made.source, made.folder)
-    left = [path.name for path in (tmp_path / "cache/panoptic_ground_truth").iterdir() if path.is_file()]
-    assert left == ["CACHEDIR.TAG"]
-
-
-@pytest.mark.parametrize("use_train_id", [False, True])
-def test_panoptic_ground_truth_of_the_user_is_taken_if_it_fits(
-    tiny: CityscapesDataset, tmp_path: Path, use_train_id: bool
-) -> None:
-    from cityscapesscripts.preparation import createPanopticImgs
-
-    truth = tiny.root / "gtFine"
-    createPanopticImgs.convert2panoptic(str(truth), str(truth), use_train_id, ["val"])
-    if use_train_id:
-        # The right name with the wrong ids.
-        for path in sorted(truth.glob("cityscapes_panoptic_val_trainId*")):
-            path.rename(path.with_name(path.name.replace("_trainId", "")))
-    found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"))
-    assert found.source == ("made by createPanopticImgs" if use_train_id else "data folder")
-    assert found.folder.is_relative_to(tiny.root) != use_train_id
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_incomplete_panoptic_ground_truth_of_the_user_is_not_taken(
-    tiny: CityscapesDataset, tmp_path: Path, damage: str
-) -> None:
-    from cityscapesscripts.preparation import createPanopticImgs
-
-    truth = tiny.root / "gtFine"
-    createPanopticImgs.convert2panoptic(str(truth), str(truth), False, ["val"])
-    png = next((truth / "cityscapes_panoptic_val").iterdir())
-    if damage == "missing":
-        png.unlink()
-    else:
-        png.write_bytes(png.read_bytes()[:-100])
-    found = panoptic_ground_truth(tiny, tiny.image_ids, Jobs(tmp_path / "jobs"))
-    assert found.source == "made by createPanopticImgs"
-
-
-def job_without_end(tmp_path: Path) -> dict[str, Any]:
-    """A job whose script waits for ground truth that never comes."""
-    city = tmp_path / "truth/val/town"
-    city.mkdir(parents=True)
-    (tmp_path / "output").mkdir()
-    os.mkfifo(city / "town_000000_000000_gtFine_instanceIds.png")
-    paths = {"ground_truth": str(tmp_path / "truth"), "output": str(tmp_path / "output")}
-    return {**MAKE_PANOPTIC, "split": "val", **paths}
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    while not (found := condition()):
-        time.sleep(0.02)
-    return found
-
-
-def script_waits(tmp_path: Path) -> bool:
-    log = tmp_path / "jobs/job/log.txt"
-    return log.exists() and "Converting 1 annotation files" in log.read_text()
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_closing_ends_scripts_that_run(tmp_path: Path) -> None:
-    jobs, job = Jobs(tmp_path / "jobs"), job_without_end(tmp_path)
-    errors: list[str] = []
-
-    def run() -> None:
-        try:
-            jobs.run("job", job, patience_s=3600)
-        except EvaluationError as error:
-            errors.append(str(error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_for(lambda: script_waits(tmp_path))
-    jobs.close()
-    thread.join()
-    assert len(errors) == 1
-    assert "the run ended" in errors[0]
-    with pytest.raises(EvaluationError, match="not started because the run ended"):
-        jobs.run("job", job, patience_s=3600)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_script_that_hangs_is_given_up(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="createPanopticImgs: was ended after 1 s"):
-        Jobs(tmp_path / "jobs").run("job", job_without_end(tmp_path), patience_s=1.0)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_scripts_end_when_the_run_is_killed(tmp_path: Path) -> None:
-    job = job_without_end(tmp_path)
-    program = (
-        "from pathlib import Path; from zoo.repro.official.jobs import Jobs; "
-        f"Jobs(Path({str(tmp_path / 'jobs')!r})).run('job', {job!r}, patience_s=3600)"
-    )
-    run = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
-    try:
-        wait_for(lambda: script_waits(tmp_path))
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-        (script,) = map(int, children.read_text().split())
-    finally:
-        run.kill()
-        run.wait()
-
-    def is_gone() -> bool:
-        status = Path(f"/proc/{script}/stat")
-        try:
-            return status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
-        except FileNotFoundError:
-            return True
-
-    wait_for(is_gone)
 
 
 def test_numpy_gets_back_what_the_scripts_need(monkeypatch: pytest.MonkeyPatch) -> None:
