@@ -111,36 +111,26 @@ class PerClassValues(_Part):
     official: PerClass = {}
 
 
-class Timings(_Part):
-    """When a run began, and how long its parts took."""
-
+class _Timings(_Part):
     started: Time | None = None
     images_s: Number | None = None
     images_computed: Whole | None = None
 
 
-class Device(_Part):
-    """What a run computed on."""
-
+class _Device(_Part):
     kind: String
 
 
-class DatasetPart(_Part):
-    """The data that a run read."""
-
+class _DatasetPart(_Part):
     name: String
     fingerprint: String
 
 
-class CheckpointPart(_Part):
-    """The checkpoint that a run restored."""
-
+class _CheckpointPart(_Part):
     sha256: String
 
 
-class PostProcessing(_Part):
-    """The options of the post-processing."""
-
+class _PostProcessing(_Part):
     thing_class_ids: list[Whole] = []
 
 
@@ -169,17 +159,17 @@ class RunRecord(_Part):
     per_class: PerClassValues | None = None
     ap12: dict[str, NumberOrNone] = {}
     pictures: list[PictureRow] = []
-    post_processing: PostProcessing = PostProcessing()
+    post_processing: _PostProcessing = _PostProcessing()
     official_scripts: OfficialScripts = OfficialScripts()
     intervals: dict[Evaluator, dict[str, Interval]] = {}
-    device: Device | None = None
-    checkpoint: CheckpointPart | None = None
-    dataset: DatasetPart | None = None
+    device: _Device | None = None
+    checkpoint: _CheckpointPart | None = None
+    dataset: _DatasetPart | None = None
     settings: dict[str, bool | int | float | str | list[float] | None] = {}
     versions: dict[str, String] = {}
     entry_digest: String | None = None
     code: String | None = None
-    timings: Timings = Timings()
+    timings: _Timings = _Timings()
 
 
 class OutcomeRow(_Part):

@@ -18,7 +18,6 @@ from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-    from types import TracebackType
 
     from zoo.fetch.fetcher import Fetched
     from zoo.network.network import Maps
@@ -74,12 +73,7 @@ class Pipeline:
     def __enter__(self) -> Pipeline:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for executor in (self._reader, self._finisher):
             executor.shutdown(wait=True, cancel_futures=True)
 

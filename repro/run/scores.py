@@ -14,6 +14,7 @@ from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.segments import ImageSegments, OfficialTruth
 from zoo.repro.records.record import finite
+from zoo.repro.records.statistics import part_of
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.instances import Instances
@@ -106,9 +107,7 @@ class InternalScores:
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds what `measure` returned for one image."""
         for name, metric in {**self._metrics, OFFICIAL_MIOU: self._official_miou}.items():
-            part = {
-                key.partition("/")[2]: array for key, array in arrays.items() if key.startswith(f"{name}/")
-            }
+            part = part_of(arrays, name)
             if part or name != OFFICIAL_MIOU:
                 metric.merge(metric.from_arrays(part))
 

@@ -173,7 +173,7 @@ def entries_table(entries: Sequence[Entry]) -> Any:
 
 def backbones_table(backbones: Sequence[Backbone]) -> Any:
     """Returns a `FittedTable` with a row for each ImageNet backbone."""
-    columns = {
+    columns: dict[str, Sequence[str]] = {
         "Name": [backbone.name for backbone in backbones],
         "Backbone": [backbone.title for backbone in backbones],
         "Training": [backbone.strategy for backbone in backbones],

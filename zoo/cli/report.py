@@ -42,7 +42,7 @@ def report_diff(
     if form == "terminal":
         console().print(table.terminal(found))
     else:
-        sys.stdout.write(forms[form](found))
+        sys.stdout.write(forms[form.value](found))
 
 
 @report_app.command("published")
