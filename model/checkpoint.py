@@ -220,7 +220,9 @@ def _compare(
             restored.append(key)
     others = [key for key in sorted(stored_names) if key not in expected]
     kinds = {key: _kind(key) for key in others}
-    apart = {kind: tuple(k for k in others if kinds[k] == kind) for kind in set(kinds.values())}
+    apart: dict[str, Any] = {
+        kind: tuple(k for k in others if kinds[k] == kind) for kind in set(kinds.values())
+    }
     receipt = Receipt(
         prefix=prefix,
         restored=tuple(restored),

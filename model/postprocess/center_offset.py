@@ -81,7 +81,10 @@ def postprocess_batch(
             "postprocess_batch: expected [B, h, w, channels] maps of one batch size,"
             f" found {', '.join(str(each.shape) for each in maps)}"
         )
-    return [postprocess(*image, size=size, options=options) for image in zip(*maps, strict=True)]
+    return [
+        postprocess(logits, heatmap, offsets, size, options)
+        for logits, heatmap, offsets in zip(*maps, strict=True)
+    ]
 
 
 def postprocess_full_resolution(

@@ -56,7 +56,8 @@ class Centers(NamedTuple):
         """Prepares centers [N, 2], (y, x), for a map of `size` (height, width)."""
         positions = np.ascontiguousarray(centers, np.float32)
         rows, columns = (-(-side // CELL_PX) + 2 * CELL_MARGIN for side in size)
-        return cls(positions, *candidate_cells(positions, rows, columns), columns)
+        first, items = candidate_cells(positions, rows, columns)
+        return cls(positions, first, items, columns)
 
 
 def find_centers(center_heatmap: Any, options: PostprocessOptions) -> tuple[np.ndarray, np.ndarray]:

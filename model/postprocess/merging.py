@@ -100,8 +100,8 @@ class Counts:
             instance_labels[members] = label * options.label_divisor + 1 + np.arange(len(members))
         things = self._things
         panoptic = np.empty(things.semantic.shape, np.int32)
-        labels = (stuff_labels, instance_labels)
-        for_rows(len(panoptic), lambda _, *rows: paint_rows(things, *labels, panoptic, *rows))
+        painted = (things, stuff_labels, instance_labels, panoptic)
+        for_rows(len(panoptic), lambda _, *rows: paint_rows(*painted, *rows))
         return panoptic, instance_labels
 
 

@@ -13,12 +13,12 @@ class Phases(NamedTuple):
     Attributes:
       weight: [phases, source] float32, weight of the right source of the target of that phase.
       first: [source] int64, first target.
-      count: [source] int64, number of targets.
+      num_targets: [source] int64.
     """
 
     weight: np.ndarray
     first: np.ndarray
-    count: np.ndarray
+    num_targets: np.ndarray
 
 
 class Sampling(NamedTuple):

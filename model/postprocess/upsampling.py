@@ -144,7 +144,7 @@ def classify_rows(
                     label[x] = c if largest[x] - value[x] <= SOFTMAX_TIE_GAP else label[x]
             classes = semantic[y]
             for x in range(width):
-                if phase < phases.count[x]:
+                if phase < phases.num_targets[x]:
                     classes[phases.first[x] + phase] = label[x]
 
 
