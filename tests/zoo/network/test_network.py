@@ -1,4 +1,4 @@
-"""One call from an image to its panoptic map."""
+"""One way from an image to its panoptic map: `Network`."""
 
 from __future__ import annotations
 
