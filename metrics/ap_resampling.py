@@ -21,23 +21,14 @@ _FALSE_POSITIVE, _TRUE_POSITIVE, _IGNORED = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class MatchedDetections:
-    """Detections of all images by class and falling score, matched at each IoU threshold.
-
-    Attributes:
-      num_images: number of images, I.
-      image: [D] int32, the image of each detection.
-      outcome: [D, T] uint8, at each of the T thresholds: false positive, true positive, or ignored.
-      class_offsets: [K + 1] int64, where the detections of each of the K classes begin.
-      gt_counts: [K, I] int64, segments of the ground truth that count, by class and image.
-      recall_thresholds: [R] float64, where precision is read.
-    """
+    """Detections of all I images by class and falling score, matched at each IoU threshold."""
 
     num_images: int
-    image: np.ndarray
-    outcome: np.ndarray
-    class_offsets: np.ndarray
-    gt_counts: np.ndarray
-    recall_thresholds: np.ndarray
+    image: np.ndarray  # [D] int32, the image of each detection
+    outcome: np.ndarray  # [D, T] uint8, at each of the T thresholds: false positive, true positive, ignored
+    class_offsets: np.ndarray  # [K + 1] int64, where the detections of each of the K classes begin
+    gt_counts: np.ndarray  # [K, I] int64, segments of the ground truth that count, by class and image
+    recall_thresholds: np.ndarray  # [R] float64, where precision is read
 
     @classmethod
     def match(cls, metric: MaskAP) -> MatchedDetections:
@@ -45,9 +36,9 @@ class MatchedDetections:
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = metric.evaluation()
             evaluation.params.areaRng = evaluation.params.areaRng[:1]
-            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
             evaluation.evaluate()
         num_images, num_classes = metric.num_images, len(evaluation.params.catIds)
+        no_outcome = np.zeros((0, len(evaluation.params.iouThrs)), np.uint8)
         gt_counts = np.zeros((num_classes, num_images), np.int64)
         images, outcomes, sizes = [], [], [0]
         for position in range(num_classes):
@@ -63,13 +54,12 @@ class MatchedDetections:
                 outcome.append(np.where(one["dtIgnore"], _IGNORED, is_match).T.astype(np.uint8))
             order = np.argsort(-np.array(scores), kind="stable")
             images.append(np.array(image, np.int32)[order])
-            num_thresholds = len(evaluation.params.iouThrs)
-            outcomes.append(np.concatenate([np.zeros((0, num_thresholds), np.uint8), *outcome])[order])
+            outcomes.append(np.concatenate([no_outcome, *outcome])[order])
             sizes.append(len(scores))
         return cls(
             num_images=num_images,
             image=np.concatenate([np.zeros(0, np.int32), *images]),
-            outcome=np.concatenate([np.zeros((0, len(evaluation.params.iouThrs)), np.uint8), *outcomes]),
+            outcome=np.concatenate([no_outcome, *outcomes]),
             class_offsets=np.cumsum(sizes),
             gt_counts=gt_counts,
             recall_thresholds=np.asarray(evaluation.params.recThrs, np.float64),
@@ -78,8 +68,7 @@ class MatchedDetections:
     def average_precision(self, counts: np.ndarray) -> np.ndarray:
         """Returns AP for each set of images, [B] float64 in percent; NaN where it has nothing to find.
 
-        Args:
-          counts: [B, I] integer, how often each image occurs in each set.
+        `counts` is [B, I] integer: how often each image occurs in each set.
         """
         counts = np.ascontiguousarray(counts, np.int64)
         if counts.ndim != 2 or counts.shape[1] != self.num_images:

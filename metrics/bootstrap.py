@@ -40,15 +40,11 @@ _ROWS_AT_ONCE = 250
 class ClassRatios:
     """A metric that is a mean over classes of a ratio of two sums over images, in percent.
 
-    Panoptic quality and mean IoU are of this form.
-
-    Attributes:
-      numerators: [I, C] float64, what each image adds above the line.
-      denominators: [I, C] float64, what it adds below; classes whose sum is 0 are left out of the mean.
+    Panoptic quality and mean IoU are of this form. Classes whose denominators sum to 0 are left out.
     """
 
-    numerators: np.ndarray
-    denominators: np.ndarray
+    numerators: np.ndarray  # [I, C] float64, what each image adds above the line
+    denominators: np.ndarray  # [I, C] float64, what it adds below
 
     @classmethod
     def of(cls, rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> ClassRatios:
@@ -59,8 +55,7 @@ class ClassRatios:
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """Returns the metric of each set, [B] float64 in percent; NaN where no class occurs.
 
-        Args:
-          counts: [B, I] integer, how often each image occurs in each set.
+        `counts` is [B, I] integer: how often each image occurs in each set.
         """
         weights = counts.astype(np.float64)
         numerators, denominators = weights @ self.numerators, weights @ self.denominators
@@ -166,7 +161,4 @@ def _resamples(num_images: int, resamples: int, seed: int) -> Iterator[np.ndarra
 
 def _all_but_one(num_images: int) -> Iterator[np.ndarray]:
     for start in range(0, num_images, _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, num_images))
-        counts = np.ones((rows.size, num_images), np.int64)
-        counts[np.arange(rows.size), rows] = 0
-        yield counts
+        yield 1 - np.eye(min(_ROWS_AT_ONCE, num_images - start), num_images, k=start, dtype=np.int64)

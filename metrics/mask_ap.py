@@ -29,15 +29,13 @@ class MaskAPMeans:
     Areas in pixels: small up to 32^2, medium 32^2 to 96^2, large from 96^2.
     """
 
-    ap: float
-    """Average precision, mean over IoU thresholds 0.50 to 0.95 and classes; at most 100 detections."""
+    ap: float  # average precision, mean over IoU thresholds 0.50 to 0.95 and classes; at most 100 detections
     ap50: float
     ap75: float
     ap_small: float
     ap_medium: float
     ap_large: float
-    ar_1: float
-    """Average recall with at most 1 detection per class and image; likewise `ar_10` and `ar_100`."""
+    ar_1: float  # average recall with at most 1 detection per class and image; likewise the next two
     ar_10: float
     ar_100: float
     ar_small: float
@@ -50,8 +48,7 @@ class MaskAPResult:
     """Mask AP of a set of images."""
 
     means: MaskAPMeans
-    ap_per_class: np.ndarray
-    """[C] float64, percent; AP as in `means.ap`, NaN for a class without (non-crowd) ground truth."""
+    ap_per_class: np.ndarray  # [C] float64, percent; NaN for a class without (non-crowd) ground truth
 
     @property
     def ap(self) -> float:
@@ -256,23 +253,15 @@ class MaskAP(Metric):
         return state
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        num_images = max(state["gt_offsets"].size - 1, 0)
+        num_offsets = max(state["gt_offsets"].size, 1)
+        parts = []
         for group in _GROUPS:
             offsets = state[f"{group}_offsets"]
-            self._check_shape(f"{group}_offsets", offsets, (num_images + 1,))
+            self._check_shape(f"{group}_offsets", offsets, (num_offsets,))
             for name in _fields_of(group):
                 self._check_shape(name, state[name], (int(offsets[-1]),))
-        slices = {group: state[f"{group}_offsets"].tolist() for group in _GROUPS}
-        self._images = [
-            _ImageThings(
-                **{
-                    name: state[name][slices[group][image] : slices[group][image + 1]]
-                    for group in _GROUPS
-                    for name in _fields_of(group)
-                }
-            )
-            for image in range(num_images)
-        ]
+                parts.append(np.split(state[name], offsets)[1:-1])
+        self._images = [_ImageThings(*arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _fields_of(group: str) -> list[str]:

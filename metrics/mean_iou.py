@@ -9,18 +9,16 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.metric import Metric
+from zoo.metrics.overlap import check_maps
 
 
 @dataclass(frozen=True, eq=False)
 class MeanIoUResult:
     """Mean IoU in percent, unrounded, and its parts."""
 
-    miou: float
-    """Mean over the classes that occur in ground truth or prediction; NaN where none does."""
-    iou_per_class: np.ndarray
-    """[C] float64, percent; NaN for a class that does not occur."""
-    confusion: np.ndarray = field(repr=False)
-    """Pixels by ground truth (row) and prediction (column), [C, C] int64."""
+    miou: float  # mean over the classes that occur in ground truth or prediction; NaN where none does
+    iou_per_class: np.ndarray  # [C] float64, percent; NaN for a class that does not occur
+    confusion: np.ndarray = field(repr=False)  # [C, C] int64 pixels, ground truth by row
 
 
 @compiled
@@ -84,17 +82,7 @@ class MeanIoU(Metric):
             ValueError: a map is not 2-D and integer, or the two shapes differ.
             DataError: a scored pixel's class is not in 0..C-1; the state is unchanged.
         """
-        for name, semantic in (("gt_semantic", gt_semantic), ("pred_semantic", pred_semantic)):
-            if semantic.ndim != 2 or semantic.dtype.kind not in "iu":
-                raise ValueError(
-                    f"{name}: expected a 2-D integer map, found {semantic.ndim}-D {semantic.dtype}"
-                )
-        if gt_semantic.shape != pred_semantic.shape:
-            raise ValueError(
-                "semantic maps of different shapes: "
-                f"gt_semantic is {gt_semantic.shape}, pred_semantic is {pred_semantic.shape}; "
-                "crop both to the image"
-            )
+        check_maps("semantic", np.integer, gt_semantic=gt_semantic, pred_semantic=pred_semantic)
         image_confusion = np.zeros_like(self._confusion)
         row, column = _add_pixels(gt_semantic, pred_semantic, self.ignore_label, image_confusion)
         if row >= 0:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import Self
 
 from zoo.errors import DataError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class Metric(ABC):
@@ -76,28 +74,19 @@ class Metric(ABC):
         Raises:
             DataError: an array is missing, or has another shape or dtype than this metric's state.
         """
-        metric = cls(**{name: np.asarray(cls._entry(arrays, name)).tolist() for name in cls.setting_names})
+        of = cls.__name__
+        metric = cls(**{name: stored_array(arrays, name, of).tolist() for name in cls.setting_names})
         state: dict[str, np.ndarray] = {}
         for name, empty in metric._state().items():
-            found = np.asarray(cls._entry(arrays, name))
+            found = stored_array(arrays, name, of)
             if found.dtype != empty.dtype or found.ndim != empty.ndim:
                 raise DataError(
-                    f"{cls.__name__} record, array {name!r}: expected {empty.ndim}-D {empty.dtype}, "
+                    f"{of} record, array {name!r}: expected {empty.ndim}-D {empty.dtype}, "
                     f"found {found.ndim}-D {found.dtype}; delete the record and evaluate again"
                 )
             state[name] = found.copy()
         metric._set_state(state)
         return metric
-
-    @classmethod
-    def _entry(cls, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-        try:
-            return arrays[name]
-        except KeyError:
-            raise DataError(
-                f"{cls.__name__} record: expected an array {name!r}, "
-                f"found {', '.join(sorted(arrays)) or 'none'}; delete the record and evaluate again"
-            ) from None
 
     @classmethod
     def _check_shape(cls, name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
@@ -114,6 +103,16 @@ class Metric(ABC):
         return all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def stored_array(arrays: Mapping[str, np.ndarray], name: str, of: str) -> np.ndarray:
+    """Returns the array called `name` of a record; raises DataError where there is none."""
+    if name not in arrays:
+        raise DataError(
+            f"{of} record: expected an array {name!r}, found {', '.join(sorted(arrays)) or 'none'}; "
+            "delete the record and evaluate again"
+        )
+    return np.asarray(arrays[name])
 
 
 def check_segment_classes(

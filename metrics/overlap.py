@@ -18,23 +18,16 @@ class LabelOverlaps:
     """Areas and intersections of the segments of two label maps over the same pixels; areas in pixels.
 
     Segments are in the order in which their first pixel appears, row by row from the top left; so are the
-    intersections. Only pairs that share a pixel are listed.
+    intersections. Only pairs that share a pixel are listed, so no area is 0.
     """
 
-    gt_labels: np.ndarray
-    """Ground-truth labels, [G] int32."""
-    gt_areas: np.ndarray
-    """Pixels of each ground-truth label, [G] int64, at least 1."""
-    pred_labels: np.ndarray
-    """Predicted labels, [P] int32."""
-    pred_areas: np.ndarray
-    """Pixels of each predicted label, [P] int64, at least 1."""
-    gt_index: np.ndarray
-    """Position in `gt_labels` of each intersection, [N] int32."""
-    pred_index: np.ndarray
-    """Position in `pred_labels` of each intersection, [N] int32."""
-    area: np.ndarray
-    """Pixels of each intersection, [N] int64, at least 1."""
+    gt_labels: np.ndarray  # [G] int32
+    gt_areas: np.ndarray  # [G] int64
+    pred_labels: np.ndarray  # [P] int32
+    pred_areas: np.ndarray  # [P] int64
+    gt_index: np.ndarray  # [N] int32, position in `gt_labels` of each intersection
+    pred_index: np.ndarray  # [N] int32, position in `pred_labels`
+    area: np.ndarray  # [N] int64, of each intersection
 
 
 @compiled
@@ -67,11 +60,7 @@ def _twice_as_large(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, n
 def index_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distinct labels in order of first appearance, and each given label's position among them.
 
-    Args:
-        labels: [N] int32.
-
-    Returns:
-        [L] int32 and [N] int32.
+    All three are int32: `labels` [N], the distinct labels [L], the positions [N].
     """
     keys, values = np.zeros(256, np.int64), np.full(256, -1, np.int64)
     distinct = np.empty(labels.size, np.int32)
@@ -152,15 +141,23 @@ def _total_areas(index: np.ndarray, areas: np.ndarray, num_labels: int) -> np.nd
     return totals
 
 
+def check_maps(kind: str, dtype: type[np.integer], **maps: np.ndarray) -> None:
+    """Raises ValueError where maps are not 2-D, not of the dtype or one of its kind, or differ in shape."""
+    for name, found in maps.items():
+        if found.ndim != 2 or not (np.issubdtype(found.dtype, dtype) and found.dtype.isnative):
+            expected = f"a 2-D {dtype.__name__} {kind} map"
+            raise ValueError(f"{name}: expected {expected}, found {found.ndim}-D {found.dtype}")
+    if len({found.shape for found in maps.values()}) > 1:
+        shapes = ", ".join(f"{name} is {found.shape}" for name, found in maps.items())
+        raise ValueError(f"{kind} maps of different shapes: {shapes}; crop both to the image")
+
+
 def label_overlaps(ground_truth: np.ndarray, prediction: np.ndarray) -> LabelOverlaps:
     """Counts the pixels of every label and of every pair of labels of two maps.
 
     Args:
         ground_truth: [H, W] int32, any labels; views that are not contiguous are read as they are.
         prediction: [H, W] int32, likewise.
-
-    Returns:
-        Labels, areas and intersections, in order of first appearance.
 
     Raises:
         ValueError: a map is not 2-D int32, or the two shapes differ.
@@ -172,16 +169,7 @@ def label_overlaps(ground_truth: np.ndarray, prediction: np.ndarray) -> LabelOve
     >>> list(zip(overlaps.gt_index.tolist(), overlaps.pred_index.tolist(), overlaps.area.tolist()))
     [(0, 0, 1), (0, 1, 1), (1, 1, 1)]
     """
-    for name, label_map in (("ground_truth", ground_truth), ("prediction", prediction)):
-        if label_map.ndim != 2 or label_map.dtype != np.int32:
-            raise ValueError(
-                f"{name}: expected a 2-D int32 label map, found {label_map.ndim}-D {label_map.dtype}"
-            )
-    if ground_truth.shape != prediction.shape:
-        raise ValueError(
-            "label maps of different shapes: "
-            f"ground_truth is {ground_truth.shape}, prediction is {prediction.shape}; crop both to the image"
-        )
+    check_maps("label", np.int32, ground_truth=ground_truth, prediction=prediction)
     pair_gt_labels, pair_pred_labels, area = _count_pairs(ground_truth, prediction)
     gt_labels, gt_index = index_labels(pair_gt_labels)
     pred_labels, pred_index = index_labels(pair_pred_labels)

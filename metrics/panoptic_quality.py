@@ -27,8 +27,7 @@ class QualityMeans:
     pq: float
     sq: float
     rq: float
-    num_classes: int
-    """How many classes were averaged: those with at least one TP, FP or FN."""
+    num_classes: int  # that were averaged: those with at least one TP, FP or FN
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,19 +37,15 @@ class PanopticQualityResult:
     pq: float
     sq: float
     rq: float
-    things: QualityMeans | None
-    """Means over the thing classes; None where `compute` was not told them."""
+    things: QualityMeans | None  # None where `compute` was not told which classes are things
     stuff: QualityMeans | None
-    pq_per_class: np.ndarray
-    """[C] float64, percent; NaN for a class that does not occur. Likewise `sq_per_class`, `rq_per_class`."""
-    sq_per_class: np.ndarray
-    rq_per_class: np.ndarray
-    iou: np.ndarray
-    """Sum of the IoU of the matched segments, [C] float64 (not percent)."""
-    tp: np.ndarray
-    """Matched segments, [C] int64; `fp` are predictions, `fn` ground truth without a match."""
-    fp: np.ndarray
-    fn: np.ndarray
+    pq_per_class: np.ndarray  # [C] float64, percent; NaN for a class that does not occur
+    sq_per_class: np.ndarray  # likewise
+    rq_per_class: np.ndarray  # likewise
+    iou: np.ndarray  # [C] float64, sum of the IoU of the matched segments, not in percent
+    tp: np.ndarray  # [C] int64, matched segments
+    fp: np.ndarray  # [C] int64, predictions without a match
+    fn: np.ndarray  # [C] int64, ground truth without a match
 
 
 def quality_per_class(

@@ -103,18 +103,11 @@ def join_stuff(segments: ImageSegments, thing_class_ids: Collection[int]) -> Ima
 
 @dataclass(frozen=True)
 class Rules:
-    """One choice for each rule in which the two implementations differ.
+    """One choice for each rule in which the two implementations differ."""
 
-    Attributes:
-      joins_stuff: whether segments of one stuff class of the ground truth are one segment.
-      outside_union: the pixels of a prediction that are left out of every union.
-      excuses: the pixels of a prediction that excuse it: where they are more than half of it, and it has no
-        match, it is not a false positive.
-    """
-
-    joins_stuff: bool
-    outside_union: PixelsOfPredictions
-    excuses: PixelsOfPredictions
+    joins_stuff: bool  # whether segments of one stuff class of the ground truth are one segment
+    outside_union: PixelsOfPredictions  # pixels that are left out of every union
+    excuses: PixelsOfPredictions  # pixels that, where more than half, keep it from being a false positive
 
 
 INTERNAL = Rules(joins_stuff=True, outside_union=on_void_or_crowd, excuses=on_void_or_crowd)
@@ -126,32 +119,18 @@ OFFICIAL = Rules(joins_stuff=False, outside_union=on_void, excuses=on_void_or_la
 
 @dataclass(frozen=True, eq=False)
 class ImageCounts:
-    """What one image adds to panoptic quality.
+    """What one image adds to panoptic quality."""
 
-    Attributes:
-      match_class: [M] int32, class of each match, in the order of the ground truth's segments.
-      match_iou: [M] float64, its IoU.
-      fp: [C] int64, predictions without a match that nothing excuses.
-      fn: [C] int64, ground-truth segments without a match.
-    """
-
-    match_class: np.ndarray
-    match_iou: np.ndarray
-    fp: np.ndarray
-    fn: np.ndarray
+    match_class: np.ndarray  # [M] int32, class of each match, in the order of the ground truth's segments
+    match_iou: np.ndarray  # [M] float64
+    fp: np.ndarray  # [C] int64, predictions without a match that nothing excuses
+    fn: np.ndarray  # [C] int64, ground-truth segments without a match
 
 
 def count_image(
     segments: ImageSegments, rules: Rules, *, num_classes: int, thing_class_ids: Collection[int]
 ) -> ImageCounts:
-    """Returns what an image adds to panoptic quality under `rules`.
-
-    Args:
-      segments: the image's segments, crowd regions among them.
-      rules: what counts.
-      num_classes: number of classes, C.
-      thing_class_ids: classes that have instances.
-    """
+    """Returns what an image, given with its crowd regions, adds to panoptic quality under `rules`."""
     if rules.joins_stuff:
         segments = join_stuff(segments, thing_class_ids)
     gt, pred, area = segments.overlap_gt, segments.overlap_pred, segments.overlap_area
@@ -197,9 +176,7 @@ def sum_exactly(images: Sequence[ImageCounts]) -> ClassSums:
 def sum_in_order(images: Sequence[ImageCounts], processes: int = 1) -> ClassSums:
     """Returns the sums as the official script makes them: match by match, in each of its processes.
 
-    Args:
-      images: in the order in which the script was given them; at least one.
-      processes: how many processes the script shared them among.
+    At least one image is needed, and their order is the one in which the script was given them.
     """
     num_classes = images[0].fp.size
     iou = np.zeros(num_classes)

@@ -12,25 +12,19 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from zoo.errors import DataError
+from zoo.metrics.metric import stored_array
 from zoo.metrics.overlap import label_overlaps
 
 
 @dataclass(frozen=True, eq=False)
 class OfficialTruth:
-    """One image's ground truth with its crowd regions, as the official scripts read it.
+    """One image's ground truth with its crowd regions, as the official scripts read it."""
 
-    Attributes:
-      segment_map: [H, W] int32, position of each pixel's segment in the arrays below, -1 for void.
-      segment_ids: [S] int32, ids in the official files, rising.
-      class_ids: [S] int32, train ids.
-      is_crowd: [S] bool.
-    """
-
+    # [H, W] int32, position of each pixel's segment in the arrays below, -1 for void.
     segment_map: np.ndarray = field(repr=False)
-    segment_ids: np.ndarray
-    class_ids: np.ndarray
-    is_crowd: np.ndarray
+    segment_ids: np.ndarray  # [S] int32, ids in the official files, rising
+    class_ids: np.ndarray  # [S] int32, train ids
+    is_crowd: np.ndarray  # [S] bool
 
     def semantic(self, ignore_label: int) -> np.ndarray:
         """Returns the class of each pixel, [H, W] int32, crowd regions included; `ignore_label` for void."""
@@ -44,32 +38,19 @@ class ImageSegments:
 
     Void is not among the segments: its overlap with each predicted segment is `pred_void_area`, and the
     pixels that are void in the prediction are in no predicted segment. Areas are in pixels.
-
-    Attributes:
-      gt_id: [G] int32, ids in the official files, rising; segments without a pixel are not listed.
-      gt_class: [G] int32, train ids.
-      gt_is_crowd: [G] bool.
-      gt_area: [G] int64.
-      pred_label: [P] int32, class * label_divisor + instance, rising.
-      pred_class: [P] int32, train ids.
-      pred_area: [P] int64, with the pixels on void.
-      pred_void_area: [P] int64, pixels whose ground truth is void.
-      overlap_gt: [N] int32, position among the G segments; sorted by it, then by `overlap_pred`.
-      overlap_pred: [N] int32, position among the P segments.
-      overlap_area: [N] int64, at least 1.
     """
 
-    gt_id: np.ndarray
-    gt_class: np.ndarray
-    gt_is_crowd: np.ndarray
-    gt_area: np.ndarray
-    pred_label: np.ndarray
-    pred_class: np.ndarray
-    pred_area: np.ndarray
-    pred_void_area: np.ndarray
-    overlap_gt: np.ndarray
-    overlap_pred: np.ndarray
-    overlap_area: np.ndarray
+    gt_id: np.ndarray  # [G] int32, ids in the official files, rising; none without a pixel
+    gt_class: np.ndarray  # [G] int32, train ids
+    gt_is_crowd: np.ndarray  # [G] bool
+    gt_area: np.ndarray  # [G] int64
+    pred_label: np.ndarray  # [P] int32, class * label_divisor + instance, rising
+    pred_class: np.ndarray  # [P] int32, train ids
+    pred_area: np.ndarray  # [P] int64, with the pixels on void
+    pred_void_area: np.ndarray  # [P] int64, pixels whose ground truth is void
+    overlap_gt: np.ndarray  # [N] int32, position among the G segments; sorted by it, then by `overlap_pred`
+    overlap_pred: np.ndarray  # [N] int32, position among the P segments
+    overlap_area: np.ndarray  # [N] int64, at least 1
 
     @classmethod
     def measure(
@@ -77,11 +58,7 @@ class ImageSegments:
     ) -> ImageSegments:
         """Counts one image.
 
-        Args:
-          truth: the ground truth with its crowd regions.
-          panoptic: [H, W] int32, the predicted panoptic map.
-          label_divisor: of the labels in `panoptic`.
-          ignore_label: class of the predicted labels that are void.
+        `panoptic` is the predicted map, [H, W] int32; its labels of the class `ignore_label` are void.
 
         Raises:
           ValueError: the two maps differ in size.
@@ -103,8 +80,7 @@ class ImageSegments:
         void_area[overlap_pred[on_void]] = found.area[on_void]
         kept = np.flatnonzero((overlap_gt >= 0) & (overlap_pred >= 0))
         kept = kept[np.lexsort((overlap_pred[kept], overlap_gt[kept]))]
-        segments = found.gt_labels[gt_order]
-        labels = found.pred_labels[pred_order]
+        segments, labels = found.gt_labels[gt_order], found.pred_labels[pred_order]
         return cls(
             gt_id=truth.segment_ids[segments].astype(np.int32),
             gt_class=truth.class_ids[segments].astype(np.int32),
@@ -130,11 +106,4 @@ class ImageSegments:
         Raises:
           DataError: an array is missing.
         """
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in arrays]
-        if missing:
-            raise DataError(
-                f"segments record: expected an array {missing[0]!r}, found "
-                f"{', '.join(sorted(arrays)) or 'none'}; evaluate again"
-            )
-        return cls(**{name: arrays[name] for name in names})
+        return cls(**{field.name: stored_array(arrays, field.name, "segments") for field in fields(cls)})

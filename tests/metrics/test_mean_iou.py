@@ -83,7 +83,9 @@ def test_refuses_unknown_classes_and_keeps_its_state() -> None:
 
 def test_refuses_other_maps() -> None:
     classes = np.zeros((2, 3), np.uint8)
-    with pytest.raises(ValueError, match="pred_semantic: expected a 2-D integer map, found 2-D float32"):
+    with pytest.raises(
+        ValueError, match="pred_semantic: expected a 2-D integer semantic map, found 2-D float32"
+    ):
         measured((classes, classes.astype(np.float32)))
     with pytest.raises(ValueError, match=r"gt_semantic is \(2, 3\), pred_semantic is \(3, 2\)"):
         measured((classes, classes.T))
