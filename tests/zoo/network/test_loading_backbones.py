@@ -69,6 +69,11 @@ def values() -> Values:
 
 
 @pytest.fixture(scope="module")
+def sac_values() -> Values:
+    return values_of(f"imagenet/{SAC}")
+
+
+@pytest.fixture(scope="module")
 def checkpoints(values: Values, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Returns where a checkpoint lies whose keys start with `encoder/` or `backbone/_encoder/`."""
     folder = tmp_path_factory.mktemp("imagenet")
@@ -208,10 +213,9 @@ def test_backbone_checkpoint_is_no_whole_network(checkpoints: Callable[[str], Pa
         zoo.load(ENTRY, checkpoint=checkpoints("encoder/"), input_size=(65, 65))
 
 
-def test_switches_that_an_output_stride_of_32_lacks(tmp_path: Path) -> None:
+def test_switches_that_an_output_stride_of_32_lacks(sac_values: Values, tmp_path: Path) -> None:
     """At stride 32, as classifiers are trained, the first switchable convolution has a stride instead."""
-    values = values_of(f"imagenet/{SAC}")
-    prefix = write(tmp_path / "ckpt", values)
+    prefix = write(tmp_path / "ckpt", sac_values)
 
     network = zoo.build(SAC, (65, 65), backbone_weights=prefix)
 
@@ -219,17 +223,19 @@ def test_switches_that_an_output_stride_of_32_lacks(tmp_path: Path) -> None:
     receipt = network.backbone_receipt
     assert receipt.ok
     assert receipt.initial == (f"{place}/bias", f"{place}/kernel")
-    assert receipt.restored == tuple(sorted(values))
+    assert receipt.restored == tuple(sorted(sac_values))
     for key in receipt.initial:
         assert not np.any(variables(network)[key])  # The plain convolution, as it was trained.
 
-    lacking = {k: v for k, v in values.items() if not k.endswith("_block2/_conv2_bn_act/_conv/_switch/bias")}
+    lacking = {
+        k: v for k, v in sac_values.items() if not k.endswith("_block2/_conv2_bn_act/_conv/_switch/bias")
+    }
     with pytest.raises(CheckpointError, match=r"1 missing \(encoder/_stage5/_block2"):
         zoo.build(SAC, (65, 65), backbone_weights=write(tmp_path / "other", lacking))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the system's own measure")
-def test_memory_holds_the_variables_once(tmp_path: Path) -> None:
+def test_memory_holds_the_variables_once(sac_values: Values, tmp_path: Path) -> None:
     """The peak, as the system saw it, grows by the size of the variables from a small network to a large."""
     code = (
         "import sys, zoo\n"
@@ -238,8 +244,11 @@ def test_memory_holds_the_variables_once(tmp_path: Path) -> None:
         "print(1024 * int(peak.split()[1]), network.receipt.bytes)\n"
     )
     peaks, sizes = [], []
-    for name in ("imagenet/resnet50", f"imagenet/{SAC}"):
-        prefix = write(tmp_path / name / "ckpt", values_of(name))
+    for name, values in (
+        ("imagenet/resnet50", values_of("imagenet/resnet50")),
+        (f"imagenet/{SAC}", sac_values),
+    ):
+        prefix = write(tmp_path / name / "ckpt", values)
         command = [sys.executable, "-c", code, name, str(prefix)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
         peak, size = map(int, done.stdout.split())
