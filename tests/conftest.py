@@ -43,7 +43,7 @@ _LONGEST = (
     "repro/run/test_reproduce.py",
     "repro/nights/test_nightly.py",
     "zoo/network/test_loading_backbones.py",
-    "zoo/network/test_prediction.py",
+    "zoo/network/test_network.py",
     "zoo/network/test_saved_model.py",
     "zoo/network/test_python_use.py",
     "zoo/cli/test_reproduce_options.py",
