@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from zoo.registry import Entry
+from zoo.registry.schema import PublishedTable
 from zoo.reports.tables.published import TO_ROOT, with_quirks
-
-if TYPE_CHECKING:
-    from zoo.registry import Entry
-    from zoo.registry.schema import PublishedTable
 
 _LINK = re.compile(r"\[(?P<label>[^\[\]]*)\]\((?P<target>[^()\s]*)")
 _TITLE = re.compile(r"(?P<title>.*?)\s*\(?\s*(?=\[[^\[\]]*\]\()")
@@ -21,21 +19,14 @@ LinkKind = Literal["config", "checkpoint"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference between a file and the registry.
-
-    Attributes:
-      line: line of the file, from 1.
-      what: the cell, link, row or column, and of which entry.
-      expected: as the registry has it.
-      found: as the file has it.
-      known: whether the registry records it, as one of upstream's irregularities or a later edition's row.
-    """
+    """One difference between a file, at a line from 1, and the registry."""
 
     line: int
     what: str
     expected: str
     found: str
     known: bool = False
+    """Whether the registry records it, as one of upstream's irregularities or a later edition's row."""
 
     def __str__(self) -> str:
         known = "known: " if self.known else ""
@@ -44,14 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class BackboneCell:
-    """The first cell of a row.
-
-    Attributes:
-      text: all of it.
-      title: what stands before the links.
-      config: target of the link to the configuration; empty where there is none.
-      checkpoint: target of the link to the checkpoint, likewise.
-    """
+    """The first cell of a row: its text, the title before the links, and their targets (empty for none)."""
 
     text: str
     title: str
@@ -68,12 +52,8 @@ def backbone_cell(text: str) -> BackboneCell:
     """Returns the parts of the first cell of a row; links are found whatever stands around them."""
     title = _TITLE.match(text)
     targets = {link["label"]: link["target"] for link in _LINK.finditer(text)}
-    return BackboneCell(
-        text=text,
-        title=title["title"] if title else text,
-        config=targets.get("config", ""),
-        checkpoint=targets.get("ckpt", ""),
-    )
+    config, checkpoint = targets.get("config", ""), targets.get("ckpt", "")
+    return BackboneCell(text, title["title"] if title else text, config, checkpoint)
 
 
 def config_link(entry: Entry) -> str:
@@ -83,9 +63,8 @@ def config_link(entry: Entry) -> str:
 
 def regular_link(place: LinkKind, table: PublishedTable, model: str) -> str:
     """Returns the target of a row's link by the rule of its table."""
-    if place == "config":
-        return TO_ROOT + table.config_pattern.replace("{model}", model)
-    return table.checkpoint_pattern.replace("{model}", model)
+    pattern = TO_ROOT + table.config_pattern if place == "config" else table.checkpoint_pattern
+    return pattern.replace("{model}", model)
 
 
 def check_cell(line: int, cell: BackboneCell, entry: Entry, table: PublishedTable) -> Iterator[Finding]:
@@ -100,10 +79,8 @@ def check_cell(line: int, cell: BackboneCell, entry: Entry, table: PublishedTabl
         if found == expected:
             yield from _quirks_of_name(line, place, entry, table)
         else:
-            hint = _hint(place, expected, found, table) if found else ""
-            yield Finding(
-                line, f"{place} link of {entry.name}", expected or "none", f"{found or 'none'}{hint}"
-            )
+            shown = found + _hint(place, expected, found, table) if found else "none"
+            yield Finding(line, f"{place} link of {entry.name}", expected or "none", shown)
     yield from _check_form(line, cell, entry)
 
 
@@ -112,16 +89,13 @@ def check_links_of_stranger(line: int, cell: BackboneCell, table: PublishedTable
     pattern = re.escape(regular_link("config", table, "{model}")).replace(re.escape("{model}"), "(.+)")
     model = re.fullmatch(pattern, cell.config)
     if cell.config and model is None:
-        rule = regular_link("config", table, "*")
-        yield Finding(line, f"config link of {cell.title!r}", rule, cell.config)
-    if cell.checkpoint:
-        rule = regular_link("checkpoint", table, model[1] if model else "*")
-        prefix = folder_of_links("checkpoint", table)
-        if model is not None and cell.checkpoint != rule:
-            hint = _hint("checkpoint", rule, cell.checkpoint, table)
-            yield Finding(line, f"checkpoint link of {cell.title!r}", rule, f"{cell.checkpoint}{hint}")
-        elif not cell.checkpoint.startswith(prefix):
-            yield Finding(line, f"checkpoint link of {cell.title!r}", rule, cell.checkpoint)
+        yield Finding(line, f"config link of {cell.title!r}", regular_link("config", table, "*"), cell.config)
+    rule, found = regular_link("checkpoint", table, model[1] if model else "*"), cell.checkpoint
+    if found and model is not None and found != rule:
+        found += _hint("checkpoint", rule, found, table)
+        yield Finding(line, f"checkpoint link of {cell.title!r}", rule, found)
+    elif found and not found.startswith(folder_of_links("checkpoint", table)):
+        yield Finding(line, f"checkpoint link of {cell.title!r}", rule, found)
     if _is_unbalanced(cell.links):
         yield Finding(line, f"links of {cell.title!r}", "balanced parentheses", _parentheses(cell.links))
 
@@ -130,9 +104,9 @@ def _quirks_of_name(line: int, place: LinkKind, entry: Entry, table: PublishedTa
     regular = regular_link(place, table, entry.short_name)
     for quirk in entry.quirks:
         if quirk.place == place:
-            what = f"{place} link of {entry.name}, {quirk.note}"
-            found = with_quirks(entry, place, regular)
-            yield Finding(line, what, _file_name(regular), _file_name(found), known=True)
+            links = regular, with_quirks(entry, place, regular)
+            names = (link.rpartition("/")[2] for link in links)
+            yield Finding(line, f"{place} link of {entry.name}, {quirk.note}", *names, known=True)
 
 
 def _check_form(line: int, cell: BackboneCell, entry: Entry) -> Iterator[Finding]:
@@ -165,10 +139,6 @@ def _hint(place: LinkKind, expected: str, found: str, table: PublishedTable) -> 
 def folder_of_links(place: LinkKind, table: PublishedTable) -> str:
     """Returns the folder in which the files of a table's links are, by its rule."""
     return regular_link(place, table, "").rpartition("/")[0] + "/"
-
-
-def _file_name(link: str) -> str:
-    return link.rpartition("/")[2]
 
 
 def _is_unbalanced(text: str) -> bool:

@@ -5,33 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import DataError
+from zoo.registry import DatasetDeclaration, Registry
+from zoo.registry.schema import PublishedTable
 from zoo.reports.lint.links import Finding, backbone_cell, config_link, folder_of_links
 from zoo.reports.lint.table import BACKBONE, check_table
 from zoo.reports.tables.markdown_table import Table, read_tables
 from zoo.reports.tables.published import ENTRY_COLUMNS, NUMBER_COLUMNS, places_in, tables_of
 
-if TYPE_CHECKING:
-    from zoo.registry import DatasetDeclaration, Registry
-    from zoo.registry.schema import PublishedTable
-
 _FAMILY = frozenset(column.title for column in (*ENTRY_COLUMNS, *NUMBER_COLUMNS))
 # A table with so many of the family's columns is one of the family.
 _ENOUGH_COLUMNS = 3
 
-_Known = Sequence["tuple[DatasetDeclaration, PublishedTable]"]
+_Known = Sequence[tuple[DatasetDeclaration, PublishedTable]]
 
 
 @dataclass(frozen=True)
 class LintReport:
-    """What was found in one file.
-
-    Attributes:
-      file: as it was given.
-      findings: in the order of the file's lines, those included that the registry records as known.
-    """
+    """What was found in one file, known irregularities included, in the order of its lines."""
 
     file: str
     findings: tuple[Finding, ...]
@@ -56,12 +49,7 @@ class LintReport:
 
 
 def lint_file(path: Path, registry: Registry, dataset: str | None = None) -> LintReport:
-    """Compares the published tables in a Markdown file with the registry; links are not followed.
-
-    Args:
-      path: the file.
-      registry: what is expected.
-      dataset: only the table of this data set; None for the tables of all that have one.
+    """Compares a Markdown file's tables, or that of one data set, with the registry; follows no link.
 
     Raises:
       UsageError: `dataset` has no published table.
@@ -118,8 +106,7 @@ def _dataset_of(table: Table, registry: Registry, known: _Known) -> str | None:
             cell.config.startswith(folder) or cell.config in configs or cell.checkpoint in checkpoints
             for cell in cells
         )
-    best = max(votes, key=lambda name: votes[name])
-    if votes[best]:
-        return best
+    if any(votes.values()):
+        return max(votes, key=lambda name: votes[name])
     names = {rules.heading: dataset.name for dataset, rules in known}
     return names.get(table.heading) if _is_of_the_family(table) else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
 
+from zoo.registry import Entry
+from zoo.registry.schema import PublishedTable
 from zoo.reports.lint.links import (
     BackboneCell,
     Finding,
@@ -16,56 +16,37 @@ from zoo.reports.lint.links import (
     check_links_of_stranger,
     config_link,
 )
+from zoo.reports.tables.markdown_table import Row, Table
 from zoo.reports.tables.published import ENTRY_COLUMNS, SourceLine, number_columns, printed, resolution
-
-if TYPE_CHECKING:
-    from zoo.registry import Entry
-    from zoo.registry.schema import PublishedTable
-    from zoo.reports.tables.markdown_table import Column, Row, Table
-    from zoo.reports.tables.published import NumberColumn
 
 BACKBONE = ENTRY_COLUMNS[0].title
 
-
-@dataclass(frozen=True)
-class _Line:
-    """A row of the file, its first cell taken apart."""
-
-    row: Row
-    backbone: BackboneCell
+_Line = tuple[Row, BackboneCell]
+"""A row of the file, and its first cell taken apart."""
 
 
 def check_table(
     found: Table, places: Sequence[tuple[SourceLine, Entry]], table: PublishedTable
 ) -> Iterator[Finding]:
-    """Compares a table with the entries that stand in it.
-
-    Args:
-      found: the table as it was read.
-      places: the registry's rows, those of later editions included, in the order of their lines.
-      table: the rules for its links.
-    """
-    numbers = number_columns([entry for place, entry in places if not place.edition])
-    yield from _check_columns(found, [*ENTRY_COLUMNS, *numbers])
+    """Compares a table with the registry's rows, those of later editions too, in the order of their lines."""
+    numbers = number_columns(entry for place, entry in places if not place.edition)
+    yield from _check_columns(found, [column.title for column in (*ENTRY_COLUMNS, *numbers)])
     if BACKBONE not in found.header.cells:
         return
     first = found.header.cells.index(BACKBONE)
-    lines = [
-        _Line(row, backbone_cell(row.cells[first] if first < len(row.cells) else "")) for row in found.rows
-    ]
-    matched = _match(lines, [entry for _, entry in places])
-    for number, line in enumerate(lines):
-        entry = matched.get(number)
-        if entry is None:
-            yield from _check_stranger(line, [entry for _, entry in places], table)
-            continue
-        yield from check_cell(line.row.line, line.backbone, entry, table)
-        yield from _check_cells(line.row, found.header.cells, entry)
+    lines = [(row, backbone_cell(row.cells[first] if first < len(row.cells) else "")) for row in found.rows]
+    entries = [entry for _, entry in places]
+    matched = _match(lines, entries)
+    for number, (row, cell) in enumerate(lines):
+        if number in matched:
+            yield from check_cell(row.line, cell, matched[number], table)
+            yield from _check_cells(row, found.header.cells, matched[number])
+        else:
+            yield from _check_stranger(row.line, cell, entries, table)
     yield from _check_rows(found, lines, matched, places)
 
 
-def _check_columns(found: Table, expected: Sequence[Column | NumberColumn]) -> Iterator[Finding]:
-    titles = [column.title for column in expected]
+def _check_columns(found: Table, titles: Sequence[str]) -> Iterator[Finding]:
     for title in titles:
         if title not in found.header.cells:
             yield Finding(found.line, f"column {title!r}", "one", "none")
@@ -81,46 +62,42 @@ def _check_columns(found: Table, expected: Sequence[Column | NumberColumn]) -> I
 
 def _match(lines: Sequence[_Line], entries: Sequence[Entry]) -> dict[int, Entry]:
     """Returns row -> its entry: by both links first, then by what an edit has left."""
-    rules: tuple[Callable[[BackboneCell, Row, Entry], bool], ...] = (
-        lambda cell, row, entry: _same_config(cell, entry) and _same_checkpoint(cell, entry),
-        lambda cell, row, entry: _same_checkpoint(cell, entry),
-        lambda cell, row, entry: _same_config(cell, entry) and cell.title == entry.title,
-        lambda cell, row, entry: cell.title == entry.title and str(entry.output_stride) in row.cells,
+    rules: tuple[Callable[[Row, BackboneCell, Entry], bool], ...] = (
+        lambda row, cell, entry: _has_links_of(entry, cell),
+        lambda row, cell, entry: cell.checkpoint == entry.checkpoint.url,
+        lambda row, cell, entry: cell.config == config_link(entry) != "" and cell.title == entry.title,
+        lambda row, cell, entry: cell.title == entry.title and str(entry.output_stride) in row.cells,
     )
     matched: dict[int, Entry] = {}
     free = list(entries)
     for rule in rules:
         for number, line in enumerate(lines):
-            found = next((entry for entry in free if rule(line.backbone, line.row, entry)), None)
+            found = next((entry for entry in free if rule(*line, entry)), None)
             if number not in matched and found is not None:
                 matched[number] = found
                 free.remove(found)
     return matched
 
 
-def _same_config(cell: BackboneCell, entry: Entry) -> bool:
-    return bool(cell.config) and cell.config == config_link(entry)
+def _has_links_of(entry: Entry, cell: BackboneCell) -> bool:
+    return cell.config == config_link(entry) != "" and cell.checkpoint == entry.checkpoint.url
 
 
-def _same_checkpoint(cell: BackboneCell, entry: Entry) -> bool:
-    return cell.checkpoint == entry.checkpoint.url
-
-
-def _check_stranger(line: _Line, entries: Sequence[Entry], table: PublishedTable) -> Iterator[Finding]:
-    cell = line.backbone
+def _check_stranger(
+    line: int, cell: BackboneCell, entries: Sequence[Entry], table: PublishedTable
+) -> Iterator[Finding]:
     for entry in entries:
-        if _same_config(cell, entry) and _same_checkpoint(cell, entry):
-            yield Finding(line.row.line, f"row of {entry.name}", "one", "a second")
+        if _has_links_of(entry, cell):
+            yield Finding(line, f"row of {entry.name}", "one", "a second")
             return
     links = cell.checkpoint or cell.config or "no links"
-    yield Finding(line.row.line, f"row {cell.title!r}", "no row that the registry lacks", links)
-    yield from check_links_of_stranger(line.row.line, cell, table)
+    yield Finding(line, f"row {cell.title!r}", "no row that the registry lacks", links)
+    yield from check_links_of_stranger(line, cell, table)
 
 
 def _check_cells(row: Row, header: Sequence[str], entry: Entry) -> Iterator[Finding]:
     if len(row.cells) != len(header):
-        what = f"row of {entry.name}"
-        yield Finding(row.line, what, f"{len(header)} cells", str(len(row.cells)))
+        yield Finding(row.line, f"row of {entry.name}", f"{len(header)} cells", str(len(row.cells)))
         return
     found = dict(zip(header, row.cells, strict=True))
     texts = (str(entry.output_stride), resolution(entry))
@@ -130,8 +107,8 @@ def _check_cells(row: Row, header: Sequence[str], entry: Entry) -> Iterator[Find
     for column in number_columns([entry]):
         text = printed(entry, column)
         if found.get(column.title, text) != text:
-            what = f"{column.title} of {entry.name}"
-            yield Finding(row.line, what, text, _number(found[column.title], text))
+            number = _number(found[column.title], text)
+            yield Finding(row.line, f"{column.title} of {entry.name}", text, number)
 
 
 def _number(found: str, expected: str) -> str:
@@ -149,7 +126,7 @@ def _check_rows(
     places: Sequence[tuple[SourceLine, Entry]],
 ) -> Iterator[Finding]:
     """Yields the rows that are missing, replaced, or in another order."""
-    line_of = {entry.name: lines[number].row.line for number, entry in matched.items()}
+    line_of = {entry.name: lines[number][0].line for number, entry in matched.items()}
     for place, entry in places:
         if place.edition:
             continue
@@ -158,21 +135,19 @@ def _check_rows(
             for where, other in places
             if where.edition and where.line == place.line and other.name in line_of
         }
+        row = f"row of {entry.name}"
         for name, edition in later.items():
             if entry.name in line_of:
                 expected = f"none beside {entry.name}, which it replaced in {edition}"
                 yield Finding(line_of[name], f"row of {name}", expected, "both")
             else:
-                what = f"row of {entry.name}"
-                yield Finding(line_of[name], what, "it", f"{name}, as in {edition}", known=True)
+                yield Finding(line_of[name], row, "it", f"{name}, as in {edition}", known=True)
         if not later and entry.name not in line_of:
-            yield Finding(found.line, f"row of {entry.name}", "one", "none")
+            yield Finding(found.line, row, "one", "none")
     order = {entry.name: place.line for place, entry in places}
-    last: Entry | None = None
-    for number in sorted(matched):
-        entry = matched[number]
-        if last is not None and order[entry.name] < order[last.name]:
-            line = lines[number].row.line
-            yield Finding(line, f"row of {entry.name}", f"it before {last.name}", "it after that")
+    last = ""
+    for _, entry in sorted(matched.items()):
+        if last and order[entry.name] < order[last]:
+            yield Finding(line_of[entry.name], f"row of {entry.name}", f"it before {last}", "it after that")
         else:
-            last = entry
+            last = entry.name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError
+from zoo.registry import Entry, Registry
+from zoo.registry.schema import PublishedTable
 from zoo.reports.runs import Run
 from zoo.reports.tables.markdown_table import table_text
 from zoo.reports.tables.published import (
@@ -19,10 +20,6 @@ from zoo.reports.tables.published import (
     number_columns,
     tables_of,
 )
-
-if TYPE_CHECKING:
-    from zoo.registry import Entry, Registry
-    from zoo.registry.schema import PublishedTable
 
 
 def _reservations(run: Run) -> str:

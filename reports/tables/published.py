@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from zoo.errors import RegistryError, UsageError
+from zoo.registry import Claim, DatasetDeclaration, Entry, Registry
+from zoo.registry.schema import Evaluator, MetricName, PublishedTable
 from zoo.reports.tables.markdown_table import Column, table_text
-
-if TYPE_CHECKING:
-    from zoo.registry import Claim, DatasetDeclaration, Entry, Registry
-    from zoo.registry.schema import Evaluator, MetricName, PublishedTable
 
 # From upstream's folder of project pages to the root of its repository.
 TO_ROOT = "../../"
@@ -22,11 +19,7 @@ _SOURCE = re.compile(r"(?P<file>[^:@]+)(@(?P<edition>[^:@]+))?:(?P<line>\d+)")
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A column of numbers.
-
-    Attributes:
-      decimals: what upstream's columns usually print.
-    """
+    """A column of numbers, with as many decimals as upstream's columns usually print."""
 
     title: str
     evaluator: Evaluator
@@ -55,12 +48,10 @@ ENTRY_COLUMNS = (
 
 @dataclass(frozen=True)
 class SourceLine:
-    """Where the numbers of an entry stand.
+    """Where the numbers of an entry stand; lines count from 1.
 
-    Attributes:
-      file: name of the file.
-      edition: a later state of the file; empty for the one whose tables are regenerated here.
-      line: from 1. A row of a later edition replaced the row that stands on the same line.
+    `edition` is a later state of the file, empty for the one whose tables are regenerated here. A row of a
+    later edition replaced the row that stands on the same line.
     """
 
     file: str
@@ -134,9 +125,8 @@ def with_quirks(entry: Entry, place: str, regular: str) -> str:
         if quirk.place == place:
             before, found, after = regular.rpartition(quirk.regular)
             if not found:
-                raise RegistryError(
-                    f"{entry.name}: quirks: expected a part of {regular!r}, found {quirk.regular!r}"
-                )
+                expected = f"expected a part of {regular!r}, found {quirk.regular!r}"
+                raise RegistryError(f"{entry.name}: quirks: {expected}")
             regular = f"{before}{quirk.printed}{after}"
     return regular
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.errors import DataError
 from zoo.files.atomic import write_atomically
+from zoo.registry import Registry
 from zoo.reports.tables.published import published_tables
-
-if TYPE_CHECKING:
-    from zoo.registry import Registry
 
 COMMAND = "zoo report write"
 FILE = "published.md"
