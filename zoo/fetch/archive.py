@@ -41,11 +41,9 @@ class UnpackedArchive:
     def changed_contents(self) -> str | None:
         """Returns the path of a file whose contents changed, or None; every file is read."""
         for file in self.files:
-            try:
-                with (self.folder / file.path).open("rb") as stream:
-                    _, sha256 = copy_and_digest(stream)
-            except OSError:
-                return file.path
+            sha256: str | None = None
+            with suppress(OSError), (self.folder / file.path).open("rb") as stream:
+                _, sha256 = copy_and_digest(stream)
             if sha256 != file.sha256:
                 return file.path
         return None
@@ -70,8 +68,7 @@ class UnpackedArchive:
         Raises:
           ChangedCopyError: a file was changed after it was unpacked; the folder is removed from the cache.
         """
-        changed = self.changed_contents()
-        if changed is not None:
+        if (changed := self.changed_contents()) is not None:
             self.forget(cache)
             raise ChangedCopyError(
                 f"{name}: {how}; {changed} was changed on disk since it was unpacked: the unpacked copy was "
@@ -96,13 +93,7 @@ def unpack_into_cache(
 
     Another archive never mixes in, as the folder goes by the archive's digest. What is there is taken if
     every file has its length; otherwise it is made anew. A folder gets its name only when it is complete.
-
-    Args:
-      archive: the file.
-      sha256: its digest in hexadecimal.
-      kind: the part of the cache, one of `zoo.files.cache.KINDS`.
-      cache: the cache.
-      limits: what the archive may grow to.
+    `sha256` is the archive's digest in hexadecimal, and `kind` is one of `zoo.files.cache.KINDS`.
 
     Raises:
       ArchiveError: the archive is damaged, unsafe, or of another kind; nothing is left behind.

@@ -13,48 +13,32 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.errors import DownloadError, VerificationError, cannot_write
 from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
-from zoo.fetch.locations import HttpLocation
+from zoo.fetch.locations import HttpLocation, download_name
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
 from zoo.fetch.verify import Expectation, KnownFile, declared_difference, digest_file, read_known, recognise
-from zoo.files.cache import SET_CACHE, remove
+from zoo.files.cache import SET_CACHE, Cache, remove
 from zoo.files.progress import Progress
 from zoo.files.words import readable_size
-
-if TYPE_CHECKING:
-    from zoo.files.cache import Cache
 
 log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """How downloads behave; the defaults suit people, tests bring their own clock.
+    """How downloads behave; the defaults suit people, tests bring their own clock."""
 
-    Attributes:
-      attempts: how many failures in a row end the download.
-      first_delay_s: the longest wait after the first failure; it doubles with each further one.
-      longest_delay_s: no wait is longer, whatever the server asks for.
-      progress_bytes: an attempt that brought at least so many new bytes starts the counting again.
-      timeouts_s: how long to wait for a connection, and for further bytes.
-      chunk_bytes: how much is read at a time.
-      sleep: waits so many seconds.
-      chance: gives a random number in [0, 1); it spreads clients that failed together.
-      show_progress: whether to show on standard error how far a download is.
-    """
-
-    attempts: int = 6
-    first_delay_s: float = 1.0
-    longest_delay_s: float = 60.0
-    progress_bytes: int = 4 << 20
-    timeouts_s: tuple[float, float] = (20.0, 60.0)
-    chunk_bytes: int = 1 << 18
+    attempts: int = 6  # so many failures in a row end the download
+    first_delay_s: float = 1.0  # the longest wait after the first failure; it doubles with each further one
+    longest_delay_s: float = 60.0  # no wait is longer, whatever the server asks for
+    progress_bytes: int = 4 << 20  # an attempt that brought so many new bytes starts the counting again
+    timeouts_s: tuple[float, float] = (20.0, 60.0)  # for a connection, and for further bytes
+    chunk_bytes: int = 1 << 18  # read at a time
     sleep: Callable[[float], None] = time.sleep
-    chance: Callable[[], float] = random.random
-    show_progress: bool = True
+    chance: Callable[[], float] = random.random  # in [0, 1); it spreads clients that failed together
+    show_progress: bool = True  # on standard error
 
     def delay_s(self, failures: int, retry_after_s: float | None) -> float:
         """Returns the seconds to wait after so many failures in a row, or as long as the server asks."""
@@ -66,7 +50,7 @@ class DownloadOptions:
 
 def download_path(location: HttpLocation, cache: Cache) -> Path:
     """Returns where a file is, or would be, in the cache; its folder holds nothing else."""
-    return cache.folder("downloads") / location.download_name
+    return cache.folder("downloads") / download_name(location.url)
 
 
 def download(
@@ -80,14 +64,8 @@ def download(
 
     One process downloads at a time; the others wait and find it done. What an interrupted download left is
     continued. The file appears under its name only after every check: its declared length, the digests that
-    the server declares (`x-goog-hash`), and what is expected.
-
-    Args:
-      location: where to ask for it.
-      cache: where it goes.
-      expected: what it must be.
-      options: retries, time-outs, and whether to show how far it is.
-      refresh: download even if it is there; the old file is replaced only by a checked one.
+    the server declares (`x-goog-hash`), and what is expected. With `refresh` it is downloaded even if it is
+    there; the old file is replaced only by a checked one.
 
     Raises:
       DownloadError: the file could not be fetched.
@@ -137,7 +115,7 @@ def drop(location: HttpLocation, cache: Cache) -> None:
 
 def _alone(location: HttpLocation, cache: Cache) -> AbstractContextManager[None]:
     taken = f"{location.url}: another process is downloading it"
-    return cache.holding("downloads", location.download_name.parent.name, taken)
+    return cache.holding("downloads", download_name(location.url).parent.name, taken)
 
 
 @dataclass(frozen=True)
@@ -220,10 +198,7 @@ class _Download:
                 advice = _ADVICE.get(head.status, "asking again is no use: check the URL")
                 raise DownloadError(f"{self.url}: {status}; {advice}")
             if answer is Answer.FORGET:
-                log.info(
-                    "%s: the file changed since the download was interrupted; starting again",
-                    self.url,
-                )
+                log.info("%s: the file changed since the download was interrupted; starting again", self.url)
                 part.discard()
             elif answer is not Answer.COMPLETE:
                 self._take_in(reply, append=answer is Answer.APPEND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import ArchiveError, VerificationError
 from zoo.fetch.archive import (
@@ -22,34 +22,26 @@ from zoo.fetch.pin import LockedFile, LockFile, choose_lock_path
 from zoo.fetch.verify import Expectation, KnownFile, digest_file, read_tensors
 from zoo.files.cache import Cache
 from zoo.files.words import readable_size
-
-if TYPE_CHECKING:
-    from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, RemoteFile
+from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, RemoteFile
 
 
 @dataclass(frozen=True)
 class Fetched:
     """An archive that is on disk, checked and unpacked.
 
-    Attributes:
-      path: what was looked for in it: a checkpoint's prefix, as TensorFlow calls it (`<path>.index` is one of
-        its files), or the folder of a SavedModel or a data set.
-      unpacked: all that it holds, in the cache.
-      archive: the archive itself; in the cache, unless the URL names a file of this machine.
-      url: where it came from.
-      sha256: its digest in hexadecimal.
-      bytes: its length.
-      expected_by: who said what it must be: `the registry`, or a lock file; None at first sight.
-      first_seen: the day on which the lock file saw it first; None for a file that the registry pins.
+    `path` is what was looked for in it: a checkpoint's prefix, as TensorFlow calls it (`<path>.index` is one
+    of its files), or the folder of a SavedModel or a data set.
     """
 
     path: Path
     unpacked: UnpackedArchive
-    archive: Path
+    archive: Path  # in the cache, unless the URL names a file of this machine
     url: str
     sha256: str
     bytes: int
+    # `the registry`, or a lock file; None at first sight.
     expected_by: str | None = field(compare=False)
+    # The day on which the lock file saw it first; None for a file that the registry pins.
     first_seen: str | None = field(compare=False)
 
 
@@ -167,7 +159,6 @@ class Fetcher:
         file that fails is not kept.
 
         Args:
-          remote: URL, and digest and length where known.
           name: the entry's name, for messages.
           kind: the part of the cache for its contents.
           look: returns what is looked for in the unpacked folder; raises a `ZooError` if it is not there.

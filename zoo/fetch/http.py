@@ -25,12 +25,9 @@ DIGEST_SIZES_BYTES = {"crc32c": 4, "md5": 16}
 
 
 class InterruptedTransferError(Exception):
-    """A transfer ended early for a reason that may pass: worth another attempt.
+    """A transfer ended early for a reason that may pass: worth another attempt, after `retry_after_s` if set.
 
-    Attributes:
-      reason: what happened, in one line.
-      retry_after_s: how long the server asked to wait, if it did.
-      unresolved: True if the host's name could not be resolved: most likely there is no network.
+    `unresolved` means that the host's name could not be resolved: most likely there is no network.
     """
 
     def __init__(self, reason: str, retry_after_s: float | None = None, unresolved: bool = False) -> None:
@@ -42,25 +39,16 @@ class InterruptedTransferError(Exception):
 
 @dataclass(frozen=True)
 class ReplyHead:
-    """What a server says before it sends a body; what it does not declare is None.
-
-    Attributes:
-      status: the HTTP status code; `reason` says it in words.
-      range_start: first byte of the file that this body holds, if it is a part.
-      total_bytes: length of the whole file.
-      etag: the validator of this version of the file; `last_modified` is its date.
-      retry_after: the `Retry-After` header as it came.
-      digests: digests of the whole file in base64 by name: `crc32c` and `md5`.
-    """
+    """What a server says before it sends a body; what it does not declare is None."""
 
     status: int
     reason: str = ""
-    range_start: int | None = None
-    total_bytes: int | None = None
+    range_start: int | None = None  # first byte of the file that this body holds, if it is a part
+    total_bytes: int | None = None  # of the whole file
     etag: str | None = None
     last_modified: str | None = None
-    retry_after: str | None = None
-    digests: Mapping[str, str] | None = None
+    retry_after: str | None = None  # the header as it came
+    digests: Mapping[str, str] | None = None  # of the whole file in base64: `crc32c` and `md5`
 
 
 def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead:
@@ -155,8 +143,7 @@ class HttpTransport:
         adapters: list[Any] = list(self._session.adapters.values())
         for adapter in adapters:
             for connections in (adapter.poolmanager, *adapter.proxy_manager.values()):
-                keys = connections.pools.keys()
-                for key in keys:
+                for key in connections.pools.keys():  # noqa: SIM118 - not a mapping
                     connections.pools[key].close()
         self._session.close()
 

@@ -8,16 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from zoo.errors import DownloadError
 from zoo.files.atomic import write_atomically
-from zoo.files.cache import SET_CACHE
-
-if TYPE_CHECKING:
-    from zoo.files.cache import Cache
+from zoo.files.cache import SET_CACHE, Cache
 
 STORAGE_ENDPOINT = "https://storage.googleapis.com"
 """Where public objects of `gs://` buckets are read."""
@@ -30,11 +26,6 @@ class HttpLocation:
     url: str
     address: str
     accept_encoding: str
-
-    @property
-    def download_name(self) -> Path:
-        """The folder and name of the file among the downloads of the cache."""
-        return download_name(self.url)
 
 
 @dataclass(frozen=True)
@@ -143,10 +134,8 @@ def download_name(url: str) -> Path:
 def on_disk(url: str, cache: Cache) -> str:
     """Says where a URL's file can be read without a download; quick, for listings.
 
-    It opens and makes nothing, so what is in the cache may still turn out to be damaged when it is used.
-
-    Returns:
-      `cache`: downloaded before; `bundled`: part of a package; `disk`: a file of this machine; or nothing.
+    It is `cache` (downloaded before), `bundled` (part of a package), `disk` (a file of this machine), or "".
+    Nothing is opened or made, so what is in the cache may still turn out to be damaged when it is used.
     """
     if url.startswith("package://"):
         return "bundled"

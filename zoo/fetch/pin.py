@@ -8,17 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, TypeAdapter
 
 from zoo.errors import VerificationError
-from zoo.fetch.verify import Expectation
+from zoo.fetch.verify import Expectation, KnownFile
 from zoo.files.atomic import write_atomically
-
-if TYPE_CHECKING:
-    from zoo.fetch.verify import KnownFile
-    from zoo.files.cache import Cache
+from zoo.files.cache import Cache
 
 FILE_NAME = "zoo.lock"
 FORMAT = {"zoo.lock": 1}
@@ -27,23 +23,15 @@ FORMAT = {"zoo.lock": 1}
 
 @dataclass(frozen=True)
 class LockedFile:
-    """A file as it was first seen.
-
-    Attributes:
-      url: as the registry has it.
-      sha256: digest in hexadecimal; `crc32c` and `md5` are in base64, as the storage service writes them.
-      bytes: its length.
-      first_seen: the day, ISO 8601.
-      etag: the server's validator, if it sent one.
-    """
+    """A file as it was first seen, with its URL as the registry has it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     url: str
     sha256: str
     bytes: int
-    first_seen: str
-    crc32c: str | None = None
+    first_seen: str  # the day, ISO 8601
+    crc32c: str | None = None  # in base64, as the storage service writes it
     md5: str | None = None
     etag: str | None = None
 
@@ -71,13 +59,10 @@ def choose_lock_path(
 
 
 class LockFile:
-    """The files that were seen, in a text file that can be committed.
+    """The files that were seen, in a text file that can be committed, made when the first one is recorded.
 
-    One JSON object per line, in the order of their URLs.
-
-    Args:
-      path: the file; it is made when the first file is recorded.
-      cache: where the lock between processes lies, so that none is left beside the file.
+    One JSON object per line, in the order of their URLs. The lock between processes lies in the cache, so
+    that none is left beside the file.
     """
 
     def __init__(self, path: Path, cache: Cache) -> None:
@@ -126,8 +111,7 @@ class LockFile:
 
     def expectation(self, url: str, name: str) -> Expectation:
         """Returns what a URL's file, of the entry `name`, must be; nothing is known before first sight."""
-        seen = self.seen(url)
-        if seen is None:
+        if (seen := self.seen(url)) is None:
             return Expectation()
         return Expectation(
             seen.sha256,

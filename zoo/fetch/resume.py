@@ -6,14 +6,12 @@ import enum
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
+from zoo.fetch.http import ReplyHead
 from zoo.fetch.verify import Digester, Digests, KnownFile, known_path
 from zoo.files.cache import SET_CACHE
 from zoo.files.json_files import read_json, write_json
-
-if TYPE_CHECKING:
-    from zoo.fetch.http import ReplyHead
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that may pass: time-outs, too many requests, and troubles of the server itself."""
@@ -21,18 +19,11 @@ WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class PartState:
-    """What an interrupted download left on disk.
-
-    Attributes:
-      url: where the bytes came from.
-      bytes: how many bytes are there.
-      total_bytes: length of the whole file, if the server declared it.
-      etag: the server's validator of the version that the bytes belong to; `last_modified` is its date.
-    """
+    """What an interrupted download left on disk, and the version of the file that it belongs to."""
 
     url: str
     bytes: int
-    total_bytes: int | None = None
+    total_bytes: int | None = None  # of the whole file, if the server declared it
     etag: str | None = None
     last_modified: str | None = None
 
@@ -76,12 +67,10 @@ def read_answer(part: PartState | None, reply: ReplyHead) -> Answer:
         return Answer.REPLACE
     if part is None or reply.status not in (206, 412, 416):
         return Answer.REFUSED
-    versions: list[tuple[Any, Any]] = [
-        (part.total_bytes, reply.total_bytes),
-        (part.etag, reply.etag),
-        (part.last_modified, reply.last_modified),
+    versions = [
+        (getattr(part, name), getattr(reply, name)) for name in ("total_bytes", "etag", "last_modified")
     ]
-    same_version = all(old == new for old, new in versions if old is not None and new is not None)
+    same_version = all(old == new for old, new in versions if None not in (old, new))
     if reply.status == 206 and reply.range_start == part.bytes and same_version:
         return Answer.APPEND
     if reply.status == 416 and reply.total_bytes == part.bytes and same_version:
@@ -92,16 +81,8 @@ def read_answer(part: PartState | None, reply: ReplyHead) -> Answer:
 class Part:
     """The unfinished file of a download: its bytes, their digests, and which version they belong to.
 
-    As a context it takes up what an earlier process left.
-
-    Args:
-      target: where the whole file will go; the part lies beside it.
-      url: where the bytes come from.
-
-    Attributes:
-      state: what is there, if anything.
-      declared: digests of the whole file that the server declared: base64 by name.
-      pieced: True if the bytes came in more than one piece.
+    It lies beside `target`, where the whole file will go. As a context it takes up what an earlier process
+    left.
     """
 
     def __init__(self, target: Path, url: str) -> None:
@@ -113,8 +94,8 @@ class Part:
 
     def _forget(self) -> None:
         self.state: PartState | None = None
-        self.declared: dict[str, str] = {}
-        self.pieced = False
+        self.declared: dict[str, str] = {}  # digests of the whole file in base64, from the server
+        self.pieced = False  # whether the bytes came in more than one piece
         self._digester = Digester()
 
     def __enter__(self) -> Part:

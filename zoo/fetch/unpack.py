@@ -29,18 +29,12 @@ CORRUPT = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may grow to.
-
-    Attributes:
-      total_bytes: all files together.
-      members: files and folders.
-      ratio: unpacked to packed length; below `ratio_free_bytes` any ratio is allowed.
-    """
+    """What an archive may grow to."""
 
     total_bytes: int = 64 * 10**9
-    members: int = 500_000
-    ratio: int = 250
-    ratio_free_bytes: int = 64 * 10**6
+    members: int = 500_000  # files and folders
+    ratio: int = 250  # unpacked to packed length
+    ratio_free_bytes: int = 64 * 10**6  # below which any ratio is allowed
 
 
 @dataclass(frozen=True)
@@ -53,17 +47,13 @@ class UnpackedFile:
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[UnpackedFile]:
-    """Unpacks a `.tar.gz`, `.tar` or `.zip` archive into an empty folder; returns its files by path.
+    """Unpacks a `.tar.gz`, `.tar` or `.zip` archive, told by its first bytes; returns its files by path.
 
     Only regular files and folders are ever made: a link inside the archive becomes a copy of its target.
     Refused are absolute paths, `..`, links that leave the folder, devices and pipes, two members of one name,
     and archives beyond the limits. Every checksum that the format has is checked to its end. The filters of
-    `tarfile` are laxer: they strip a leading `/`, keep `\\`, and make links.
-
-    Args:
-      archive: the file; its kind is told from its first bytes.
-      folder: where to; it must be empty. After an error, discard what was unpacked until then.
-      limits: what the archive may grow to.
+    `tarfile` are laxer: they strip a leading `/`, keep `\\`, and make links. The folder must be empty; after
+    an error, discard what was unpacked until then.
 
     Raises:
       ArchiveError: the archive is damaged, unsafe, or of another kind.

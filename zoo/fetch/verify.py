@@ -81,21 +81,14 @@ def digest_file(path: Path) -> Digests:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a file must be, and who says so.
-
-    Attributes:
-      sha256: the digest in hexadecimal, if known.
-      bytes: the length, if known.
-      origin: who says so, e.g. `the registry` or `/home/me/zoo.lock, first seen 2025-03-01`.
-      remedy: what the user can do about a difference.
-      pinned: True if another length is refused as soon as the server declares it; False if the file is
-        downloaded all the same, to say what it is now.
-    """
+    """What a file must be where that is known, who says so, and what to do about a difference."""
 
     sha256: str | None = None
     bytes: int | None = None
-    origin: str = "the registry"
+    origin: str = "the registry"  # or `/home/me/zoo.lock, first seen 2025-03-01`
     remedy: str = "if the new file is the right one, change the registry entry"
+    # Whether another length is refused as soon as the server declares it; else the file is downloaded all the
+    # same, to say what it is now.
     pinned: bool = True
 
     @property
@@ -129,20 +122,13 @@ def declared_difference(declared: Mapping[str, str], found: Digests) -> str | No
 
 @dataclass(frozen=True)
 class KnownFile(Digests):
-    """What is known of a file; kept as JSON beside it, where it was downloaded.
-
-    Attributes:
-      url: where it came from.
-      etag: the server's validator, if it sent one; likewise `last_modified`.
-      fetched: when it was downloaded, ISO 8601 in UTC.
-      mtime_ns: the file's time stamp then; another one means that somebody wrote to it.
-    """
+    """What is known of a file; kept as JSON beside it, where it was downloaded."""
 
     url: str
     etag: str | None
     last_modified: str | None
-    fetched: str
-    mtime_ns: int
+    fetched: str  # ISO 8601 in UTC
+    mtime_ns: int  # the file's time stamp then; another one means that somebody wrote to it
 
     @classmethod
     def of(
@@ -196,10 +182,9 @@ def recognise(url: str, target: Path, expected: Expectation) -> KnownFile | None
 
 
 def read_tensors(prefix: Path) -> tuple[int, int]:
-    """Reads every tensor of a checkpoint; TensorFlow compares each with the checksum stored beside it.
+    """Returns how many tensors a checkpoint has, and their bytes in memory.
 
-    Returns:
-      how many tensors there are, and their bytes in memory.
+    Every tensor is read; TensorFlow compares each with the checksum stored beside it.
 
     Raises:
       VerificationError: a tensor is damaged; it is named.

@@ -19,13 +19,9 @@ def write_atomically(
     """Writes a file so that readers see the old content or the new one, never a part.
 
     Folders above it are made, links are followed, and the file gets the permissions of an ordinary new file.
-    What is not a plain file, such as `/dev/stdout`, is written to as it is.
-
-    Args:
-      path: the file.
-      content: text, written as UTF-8 without changing its line ends, or bytes.
-      durable: whether to wait for the disk, so that a power cut leaves the old file or the new one too.
-      remedy: what to do about a path that is wrong, for the message.
+    What is not a plain file, such as `/dev/stdout`, is written to as it is. Text becomes UTF-8, its line ends
+    unchanged. `durable` waits for the disk, so that a power cut leaves the old file or the new one too;
+    `remedy` says what to do about a path that is wrong, for the message.
 
     Raises:
       ZooError: it cannot be written; then nothing of it is left.

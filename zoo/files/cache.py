@@ -49,8 +49,7 @@ def default_root(environ: Mapping[str, str] = os.environ) -> Path:
     Raises:
       UsageError: `ZOO_CACHE` is not set, and this user has no home folder.
     """
-    chosen = environ.get("ZOO_CACHE")
-    if chosen:
+    if chosen := environ.get("ZOO_CACHE"):
         return Path(os.path.expanduser(chosen)).absolute()
     import platformdirs
 
@@ -62,12 +61,9 @@ def default_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 class Cache:
-    """The cache in one folder.
+    """The cache in one folder, `ZOO_CACHE` or the user's cache folder by default; made when first written to.
 
     Layout: `<root>/<kind>/<entry>` for each of `KINDS`, and `<root>/locks` for the locks between processes.
-
-    Args:
-      root: the folder; None for `ZOO_CACHE` or the user's cache folder. It is made when first written to.
     """
 
     def __init__(self, root: Path | None = None) -> None:

@@ -18,23 +18,14 @@ from zoo.files.words import counted, readable_size
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One thing in the cache.
-
-    Attributes:
-      kind: the part of the cache.
-      name: its name there.
-      path: its file or folder.
-      bytes: its size on disk, the contents of files alone.
-      used_s: when it was last used, in seconds since the epoch.
-      archive: the archive that it was unpacked from, for what goes by a digest.
-    """
+    """One thing in the cache: a file or a folder in the part `kind`."""
 
     kind: str
     name: str
     path: Path
-    bytes: int
-    used_s: float
-    archive: str | None = None
+    bytes: int  # of the contents of files alone
+    used_s: float  # seconds since the epoch
+    archive: str | None = None  # that it was unpacked from, for what goes by a digest
 
     @property
     def title(self) -> str:
@@ -142,11 +133,7 @@ def prune(
 ) -> PruneReport:
     """Removes entries; never one that another process is making, never anything outside the cache.
 
-    Args:
-      cache: the cache.
-      kinds: parts of the cache; None for all.
-      older_than_days: only what was not used for so many days; None for all.
-      dry_run: say what would go; remove nothing.
+    Without `kinds` and `older_than_days`, everything goes; `dry_run` says what would go, and removes nothing.
 
     Raises:
       UsageError: there is no such kind, or the number of days is not 0 or more.

@@ -15,13 +15,10 @@ log = logging.getLogger("zoo")
 
 @contextmanager
 def holding(path: Path, taken: str, *, wait: bool = False, remedy: str = GIVE_OUT) -> Iterator[None]:
-    """Holds a lock between processes.
+    """Holds the lock between processes whose file is `path`; its folder is made.
 
-    Args:
-      path: the lock's file; its folder is made.
-      taken: what to say where another process has it: "runs/a: another process is running there".
-      wait: whether to log that and wait, or to raise it.
-      remedy: what to do where the file cannot be written, for the message.
+    Where another process has it, `taken` ("runs/a: another process is running there") is raised or, with
+    `wait`, logged before waiting. `remedy` says what to do where the file cannot be written.
 
     Raises:
       InUseError: another process has it, and `wait` is False.

@@ -19,15 +19,8 @@ def say(message: str, stream: TextIO | None = None) -> None:
 class Progress:
     """Shows how much is done, the rate of the last seconds, and the time left at this rate.
 
-    Args:
-      title: what is counted: "images", or a file's name.
-      total: how much there is, if known.
-      done: how much was done before; it does not count as speed.
-      amount: puts a number in words.
-      note: returns what to add, when asked.
-      show: whether to show anything.
-      stream: None for standard error.
-      clock: seconds that only grow.
+    `title` is what is counted: "images", or a file's name. What was `done` before does not count as speed.
+    `amount` puts a number in words, and `note` returns what to add to a line.
     """
 
     def __init__(
