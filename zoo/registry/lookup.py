@@ -25,13 +25,7 @@ ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
 
 @dataclass(frozen=True)
 class Registry:
-    """All declarations, in the order of their files.
-
-    Attributes:
-        entries: Models that can be reproduced.
-        backbones: ImageNet checkpoints.
-        datasets: What entries are measured on.
-    """
+    """All declarations, in the order of their files."""
 
     entries: tuple[Entry, ...]
     backbones: tuple[Backbone, ...]
@@ -40,10 +34,8 @@ class Registry:
     def resolve(self, name: str) -> Entry:
         """Returns the entry called `name`.
 
-        Args:
-            name: The full name (`cityscapes/resnet50_os32`), or where only one entry matches, without the
-                first part (`resnet50_os32`), without the output stride (`cityscapes/resnet50`), or without
-                either.
+        That is the full name (`cityscapes/resnet50_os32`); or, where only one entry matches, without its
+        first part (`resnet50_os32`), without the output stride (`cityscapes/resnet50`), or without either.
 
         Raises:
             UnknownNameError: No entry matches, or several do.
@@ -74,9 +66,7 @@ class Registry:
     def resolve_all(self, patterns: Iterable[str]) -> list[Entry]:
         """Returns the entries that names and globs stand for: in the order given, each once.
 
-        Args:
-            patterns: Names as in `resolve`, or globs (`cityscapes/*`, `*_os16`) for full or short names, in
-                any case.
+        Names are as in `resolve`; globs (`cityscapes/*`, `*_os16`) match full or short names, in any case.
 
         Raises:
             UnknownNameError: A name or a glob that matches no entry, or a name that matches several.
@@ -108,10 +98,8 @@ class Registry:
     ) -> list[Entry]:
         """Returns the entries that match any of the patterns, in the registry's order.
 
-        Args:
-            patterns: Names or globs as in `resolve_all`; none for all entries.
-            dataset: Only entries measured on this data set.
-            backbone: Only entries with this backbone; see `zoo.registry.names.with_backbone`.
+        Patterns are as in `resolve_all`, none standing for all entries; a `dataset`, or a `backbone` as in
+        `zoo.registry.names.with_backbone`, leaves only the entries measured on it, or that have it.
 
         Raises:
             UnknownNameError: A name, a pattern, a data set or a backbone that matches nothing, or no entry
@@ -132,18 +120,14 @@ class Registry:
         return found
 
     def select_backbones(self, patterns: Iterable[str] = ()) -> list[Backbone]:
-        """Returns the ImageNet backbones that match any of the patterns, in the registry's order.
-
-        Args:
-            patterns: Names or globs, for full or short names; none for all.
+        """Returns the ImageNet backbones that match any of the patterns (none: all), in the registry's order.
 
         Raises:
             UnknownNameError: A name or a glob that matches none.
         """
 
         def matching(pattern: str) -> list[Backbone]:
-            found = matching_glob(pattern, self.backbones)
-            if found:
+            if found := matching_glob(pattern, self.backbones):
                 return found
             names = [name for each in self.backbones for name in (each.name, each.short_name)]
             raise UnknownNameError(

@@ -18,19 +18,11 @@ _SEPARATORS = re.compile(r"[\s_(),-]+")
 _GLOB_CHARACTERS = "*?["
 
 
-def _full_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.name,)
-
-
-def _short_names(entry: Entry) -> tuple[str, ...]:
-    return (entry.short_name,)
-
-
-def _names_without_stride(entry: Entry) -> tuple[str, ...]:
-    return tuple(_STRIDE_SUFFIX.sub("", name) for name in (entry.name, entry.short_name))
-
-
-SPELLINGS = (_full_names, _short_names, _names_without_stride)
+SPELLINGS: tuple[Callable[[Entry], tuple[str, ...]], ...] = (
+    lambda entry: (entry.name,),
+    lambda entry: (entry.short_name,),
+    lambda entry: tuple(_STRIDE_SUFFIX.sub("", name) for name in (entry.name, entry.short_name)),
+)
 """How an entry may be called, the most exact way first."""
 
 
@@ -58,10 +50,8 @@ def each_once(
 def with_backbone(entries: Sequence[Entry], wanted: str) -> list[Entry]:
     """Returns the entries with a backbone, given in any case and with any separators.
 
-    Args:
-        entries: Where to look.
-        wanted: The kind (`swidernet`), the variant (`swidernet_sac_1_1_3`), the title as `zoo list` prints it
-            (`MobilenetV3-S`), or a glob for any of them; where none is called so, a part of one (`resnet`).
+    `wanted` is its kind (`swidernet`), its variant (`swidernet_sac_1_1_3`), its title as `zoo list` prints it
+    (`MobilenetV3-S`), or a glob for any of them; where none is called so, a part of one (`resnet`).
 
     Raises:
         UnknownNameError: No entry has such a backbone.
@@ -74,8 +64,7 @@ def with_backbone(entries: Sequence[Entry], wanted: str) -> list[Entry]:
             lambda entry: any(plain in _plain(name) for name in _backbone_names(entry)),
         ]
     for test in tests:
-        found = [entry for entry in entries if test(entry)]
-        if found:
+        if found := [entry for entry in entries if test(entry)]:
             return found
     kinds = list(dict.fromkeys(entry.network.backbone.name for entry in entries))
     hint = did_you_mean(wanted, dict.fromkeys(name for entry in entries for name in _backbone_names(entry)))

@@ -49,16 +49,12 @@ class BackboneArchitecture(Declared):
 
 
 class BackboneOptions(BackboneArchitecture):
-    """A backbone inside Panoptic-DeepLab.
-
-    Attributes:
-        low_level_endpoints: Which tensors of MobileNetV3 the end points `res2` to `res5` are: the blocks'
-            outputs, or the outputs of their depthwise convolutions; None for every other backbone.
-    """
+    """A backbone inside Panoptic-DeepLab."""
 
     output_stride: Literal[8, 16, 32]
     drop_path_keep_prob: Probability
     drop_path_schedule: Literal["constant", "linear"]
+    # Which tensors of MobileNetV3 the end points `res2` to `res5` are; None for every other backbone.
     low_level_endpoints: Literal["block_output", "depthwise_output"] | None = None
 
     @model_validator(mode="after")
@@ -107,14 +103,11 @@ class BatchNormOptions(Declared):
 
 
 class EncoderOptions(Declared):
-    """Everything that decides an encoder's variables and outputs.
-
-    Attributes:
-        train_crop_size: (height, width); sets the pooling window of ASPP, `(crop - 1) / output_stride + 1`.
-    """
+    """Everything that decides an encoder's variables and outputs."""
 
     backbone: BackboneOptions
     batch_norm: BatchNormOptions
+    # (height, width); sets the pooling window of ASPP, `(crop - 1) / output_stride + 1`.
     train_crop_size: SizePixels
 
 

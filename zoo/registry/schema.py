@@ -36,14 +36,9 @@ Percent = Annotated[Decimal, Field(ge=0, le=100)]
 
 
 class RemoteFile(Declared):
-    """A file somewhere else; in a registry either a mapping, or just its URL.
+    """A file somewhere else, with digest and length where known; in a registry a mapping, or just its URL."""
 
-    Attributes:
-        url: `https://`, `http://`, `gs://`, `file://`, or `package://<package>/<path>` for a bundled asset.
-        sha256: Hex digest, where it is known.
-        bytes: Length, where it is known.
-    """
-
+    # `https://`, `http://`, `gs://`, `file://`, or `package://<package>/<path>` for a bundled asset.
     url: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     bytes: Count | None = None
@@ -67,31 +62,18 @@ class RemoteFile(Declared):
 
 
 class EvaluationOptions(Declared):
-    """How the published numbers were made.
+    """How the published numbers were made."""
 
-    Attributes:
-        dataset: Name of the data set upstream.
-        crop_size: (height, width) to which images are padded.
-        min_resize_value: Lower bound of the shorter side; (0,) for no resizing.
-        max_resize_value: Upper bound of the longer side; (0,) for no resizing.
-        stuff_area_limit: Pixels; stuff segments smaller than this become void.
-        center_score_threshold: Lowest heatmap value of an instance center.
-        nms_kernel: Width of the max-pooling window of center non-maximum suppression.
-        keep_k_centers: The most centers that are kept.
-        add_flipped_images: Whether mirrored images are averaged in.
-        eval_scales: Scales that are averaged; empty for single-scale.
-    """
-
-    dataset: Text
-    crop_size: SizePixels
-    min_resize_value: tuple[Count, ...]
-    max_resize_value: tuple[Count, ...]
-    stuff_area_limit: Count
-    center_score_threshold: Probability
-    nms_kernel: Positive
-    keep_k_centers: Positive
-    add_flipped_images: Flag
-    eval_scales: tuple[Factor, ...]
+    dataset: Text  # its name upstream
+    crop_size: SizePixels  # (height, width) to which images are padded
+    min_resize_value: tuple[Count, ...]  # lower bound of the shorter side; (0,) for no resizing
+    max_resize_value: tuple[Count, ...]  # upper bound of the longer side; (0,) for no resizing
+    stuff_area_limit: Count  # pixels; stuff segments smaller than this become void
+    center_score_threshold: Probability  # lowest heatmap value of an instance center
+    nms_kernel: Positive  # width of the max-pooling window of center non-maximum suppression
+    keep_k_centers: Positive  # the most centers that are kept
+    add_flipped_images: Flag  # whether mirrored images are averaged in
+    eval_scales: tuple[Factor, ...]  # that are averaged; empty for single-scale
 
 
 class TrainingOptions(Declared):
@@ -111,9 +93,8 @@ class Scores(Declared):
 
     def printed(self) -> Iterator[tuple[MetricName, Decimal]]:
         """Yields the metrics that have a number, in the order of the published tables."""
-        numbers: dict[MetricName, Decimal | None] = {"pq": self.pq, "miou": self.miou, "ap": self.ap}
-        for metric, value in numbers.items():
-            if value is not None:
+        for metric in get_args(MetricName):
+            if (value := getattr(self, metric)) is not None:
                 yield metric, value
 
 
@@ -134,19 +115,14 @@ class Tolerance(Declared):
 
 
 class Claim(Declared):
-    """One published number.
-
-    Attributes:
-        value: In percent, exactly as printed: `Decimal("36.80")`.
-        source: Where it is printed, as file and line.
-        tolerance: Percentage points by which a measured number may leave the interval that the printed digits
-            stand for, and still be "within"; 0 leaves only "match".
-    """
+    """One published number."""
 
     metric: MetricName
     evaluator: Evaluator
-    value: Percent
-    source: Text
+    value: Percent  # exactly as printed: `Decimal("36.80")`
+    source: Text  # file and line
+    # Percentage points by which a measured number may leave the interval that the printed digits stand for,
+    # and still be "within"; 0 leaves only "match".
     tolerance: Percent
 
     @property
@@ -165,18 +141,12 @@ class RelatedFile(Declared):
 
 
 class Quirk(Declared):
-    """An irregularity in how upstream printed a row or named its files, which a faithful table repeats.
+    """An irregularity in how upstream printed a row or named its files, which a faithful table repeats."""
 
-    Attributes:
-        place: The row's links as a whole, `([config](...), [ckpt](...))`, or what one of them leads to.
-        regular: The part that the rule of the table gives (see `PublishedTable`).
-        printed: The text printed there instead.
-        note: A remark for the reader.
-    """
-
+    # The row's links as a whole, `([config](...), [ckpt](...))`, or what one of them leads to.
     place: Literal["links", "config", "checkpoint"]
-    regular: Text
-    printed: Text
+    regular: Text  # the part that the rule of the table gives (see `PublishedTable`)
+    printed: Text  # there instead
     note: Text
 
 
@@ -191,15 +161,11 @@ class ColumnQuirk(Declared):
 class PublishedTable(Declared):
     """The table in which upstream published the entries of one data set.
 
-    Attributes:
-        heading: Of the section in which the table stands.
-        source: The file. Rows are the entries whose numbers stand in it, in the order of their lines.
-        config_pattern: Path of a configuration, with `{model}` for the entry's short name.
-        checkpoint_pattern: URL of a checkpoint's archive, likewise.
-        quirks: What the layout of a table does not explain.
+    Rows are the entries whose numbers stand in the file `source`, in the order of their lines. The patterns
+    make a configuration's path and the URL of a checkpoint's archive, with `{model}` for the short name.
     """
 
-    heading: Text
+    heading: Text  # of the section in which the table stands
     source: Text
     config_pattern: Annotated[str, Field(pattern=r"\{model\}")]
     checkpoint_pattern: Annotated[str, Field(pattern=r"\{model\}")]
@@ -234,10 +200,12 @@ class EntrySettings(Named):
 
     kind: Literal["panoptic"] = "panoptic"
     dataset: Text
-    config: Text | None = None
-    saved_model: RemoteFile | None = None
+    config: Text | None = None  # the published one's path, in the repository of the reference implementation
+    saved_model: RemoteFile | None = None  # published for the same row
+    # Values in the checkpoint's variables: trainable ones, and the moving means and variances of batch
+    # normalisation; no optimizer slots and no counters.
     parameters: Positive | None = None
-    multiply_adds: Positive | None = None
+    multiply_adds: Positive | None = None  # of all convolutions for one image of the published crop
     network: NetworkOptions
     evaluation: EvaluationOptions
     training: TrainingOptions | None = None
@@ -250,23 +218,11 @@ class EntrySettings(Named):
 class Entry(EntrySettings):
     """One model that can be reproduced: a row of a published table.
 
-    Attributes:
-        name: Full name, `<group>/<model>_os<output stride>`.
-        title: As printed in the table.
-        dataset: Name of a data set of the registry.
-        config: Path of the published configuration, in the repository of the reference implementation.
-        checkpoint: Archive of a TensorFlow object checkpoint.
-        saved_model: The exported model published for the same row, where there is one.
-        parameters: Number of values in the checkpoint's variables: trainable ones, and the moving means and
-            variances of batch normalisation; no optimizer slots and no counters.
-        multiply_adds: Multiplications with additions of all convolutions for one image of the published crop.
-        published: The row's numbers: official first, in the order of the tables' columns.
-        related: Files published beside the row that are not the row's own.
-        note: A remark for the reader.
-        quirks: Irregularities of the published row and its files.
+    Its full name is `<group>/<model>_os<output stride>`; `checkpoint` is the archive of a TensorFlow object
+    checkpoint.
     """
 
-    published: tuple[Claim, ...] = ()
+    published: tuple[Claim, ...] = ()  # official first, in the order of the tables' columns
 
     @property
     def output_stride(self) -> int:
@@ -310,41 +266,26 @@ class BackboneNetwork(Declared):
 
 
 class Backbone(Named):
-    """An ImageNet checkpoint: a backbone alone, to start a training from.
-
-    Attributes:
-        strategy: "simple", or "strong" (with AutoAugment, label smoothing and drop path).
-        data: What it was trained on, for example "ImageNet-1K".
-        source: Where it is listed, as file and line.
-    """
+    """An ImageNet checkpoint: a backbone alone, to start a training from."""
 
     kind: Literal["backbone"] = "backbone"
     network: BackboneNetwork
-    strategy: Literal["simple", "strong"]
-    data: Text
-    source: Text
+    strategy: Literal["simple", "strong"]  # strong: with AutoAugment, label smoothing and drop path
+    data: Text  # that it was trained on, for example "ImageNet-1K"
+    source: Text  # file and line where it is listed
 
 
 class DatasetDeclaration(Declared):
-    """A data set on which entries are measured.
-
-    Attributes:
-        format: Folder layout and annotation format, one of `zoo.registry.formats.FORMATS`.
-        split: For example "val".
-        images: Number of images in the split.
-        archive: Archive of the data set, where it may be downloaded without an account.
-        homepage: Where to get it otherwise.
-        table: Where upstream published numbers measured on it; None where it did not.
-    """
+    """A data set on which entries are measured."""
 
     name: Text
     title: Text
-    format: Text
-    split: Text
-    images: Positive
-    archive: RemoteFile | None = None
-    homepage: Text | None = None
-    table: PublishedTable | None = None
+    format: Text  # folder layout and annotation format, one of `zoo.registry.formats.FORMATS`
+    split: Text  # for example "val"
+    images: Positive  # in the split
+    archive: RemoteFile | None = None  # where it may be downloaded without an account
+    homepage: Text | None = None  # where to get it otherwise
+    table: PublishedTable | None = None  # where upstream published numbers measured on it
 
     @model_validator(mode="after")
     def _has_a_known_format(self) -> Self:

@@ -80,16 +80,10 @@ _RegistryLoader.add_constructor("tag:yaml.org,2002:float", _RegistryLoader.const
 
 @dataclass(frozen=True)
 class RegistryFile:
-    """One registry file, parsed but not yet checked against the schema.
+    """One registry file, parsed but not yet checked against the schema."""
 
-    Attributes:
-        label: How error messages call the file.
-        text: The file as it stands; lines are looked up in it only when there is an error to report.
-        content: The parsed mapping.
-    """
-
-    label: str
-    text: str
+    label: str  # how error messages call the file
+    text: str  # as it stands; lines are looked up in it only when there is an error to report
     content: dict[str, Any]
 
     def contains(self, path: KeyPath) -> bool:
@@ -121,18 +115,13 @@ class RegistryFile:
     def error(self, path: KeyPath, message: str) -> RegistryError:
         """Returns the error `message` about the value at `path`, with file, line and key path."""
         where = f"{self.label}:{self.line(path)}"
-        return RegistryError(
-            f"{where}: {'.'.join(map(str, path))}: {message}" if path else f"{where}: {message}"
-        )
+        return RegistryError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
 
 
 def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
-    """Parses the text of a registry file.
+    """Parses the YAML of a registry file, which error messages call `label`.
 
-    Args:
-        text: YAML.
-        label: How error messages call the file.
-        folder: Where relative paths start; None where the file must not have any.
+    Relative paths in it start at `folder`; without one, they stay as they are.
 
     Raises:
         RegistryError: The text is not YAML, a key is repeated, or there is no mapping at the top.
