@@ -39,10 +39,9 @@ _TRAIN_ID_FILES = {"labelIds": "labelTrainIds", "instanceIds": "instanceTrainIds
 
 
 class CityscapesDataset(FolderDataset):
-    """One split of Cityscapes, read from `leftImg8bit/<split>` and `gtFine/<split>`.
+    """One split of Cityscapes, from `leftImg8bit/<split>` and `gtFine/<split>`.
 
-    `load` decodes the image and makes the panoptic map from `*_instanceIds.png`. Images are called as in
-    `frankfurt_000000_000294`.
+    Images are called like `frankfurt_000000_000294`.
     """
 
     info = CITYSCAPES
@@ -81,18 +80,15 @@ class CityscapesDataset(FolderDataset):
     @property
     def official_obstacle(self) -> str | None:
         """Why the official scripts could not tell the images apart, or None where they can."""
-        for image_id in self.image_ids:
-            if not _OFFICIAL_NAME.fullmatch(image_id):
-                return (
-                    f"image {image_id}: the official scripts need names of the form <city>_<sequence>_<frame>"
-                )
+        for name in self.image_ids:
+            if not _OFFICIAL_NAME.fullmatch(name):
+                return f"image {name}: the official scripts need names of the form <city>_<sequence>_<frame>"
         # They look for predictions by `<name>*`, so no name may begin another; sorted, such names are
         # neighbours.
-        for image_id, following in pairwise(self.image_ids):
-            if following.startswith(image_id):
+        for name, following in pairwise(self.image_ids):
+            if following.startswith(name):
                 return (
-                    f"images {image_id}, {following}: the official scripts confuse names that begin with "
-                    "another"
+                    f"images {name}, {following}: the official scripts confuse names that begin with another"
                 )
         return None
 
@@ -105,7 +101,7 @@ class CityscapesDataset(FolderDataset):
         return f"gtFine/{self.split}/{self._cities[image_id]}/{image_id}_gtFine_{kind}.png"
 
     def load(self, index: int) -> Sample:
-        """Returns image `index` with its ground truth.
+        """Returns image `index` with its ground truth, made from `*_instanceIds.png`.
 
         Raises:
           DataError: a file is missing or broken, an id is not one of Cityscapes', or the two sizes differ.
@@ -149,12 +145,9 @@ class CityscapesDataset(FolderDataset):
         found = wrong_number(f"leftImg8bit/{self.split} has", total, self.expected_images)
         for kind in _MADE_BY:
             found += self._explain_missing(kind)
-        if self._without_picture:
-            which = f"{len(self._without_picture)} of {len(self._cities)} leftImg8bit/{self.split}"
-            first = self.image_name(self._without_picture[0])
-            found.append(
-                f"{which}/*{_IMAGE_SUFFIX} missing for the ground truth that is there, first: {first}"
-            )
+        if bare := self._without_picture:
+            which = f"{len(bare)} of {len(self._cities)} leftImg8bit/{self.split}/*{_IMAGE_SUFFIX} missing"
+            found.append(f"{which} for the ground truth that is there, first: {self.image_name(bare[0])}")
         if not found:
             # If one file holds train ids, all of them do.
             try:
@@ -194,11 +187,7 @@ class CityscapesDataset(FolderDataset):
 
 
 def _find_pictures(root: Path, split: str) -> dict[str, str]:
-    """Returns the city of each picture of a split, by the image's name.
-
-    Raises:
-      DataError: there is no such split, it has no images, or it is the test split.
-    """
+    """Returns the city of each picture of a split, by the image's name."""
     if split == "test":
         raise DataError(
             f"{root}: the ground truth of the test split is not public, so it cannot be scored here; use val"

@@ -30,19 +30,12 @@ _IMAGES_PER_PROCESS = 4
 
 
 class PanopticGroundTruth(NamedTuple):
-    """Panoptic ground truth in the COCO format.
+    """Panoptic ground truth in the COCO format."""
 
-    Attributes:
-      json: the file of annotations; may name more images than are evaluated.
-      folder: the folder of PNG files.
-      source: where it came from.
-      seconds: how long it took to find or make.
-    """
-
-    json: Path
-    folder: Path
-    source: str
-    seconds: float
+    json: Path  # the file of annotations; may name more images than are evaluated
+    folder: Path  # the PNG files
+    source: str  # where it came from
+    seconds: float  # how long it took to find or make
 
 
 def panoptic_ground_truth(
@@ -55,15 +48,9 @@ def panoptic_ground_truth(
 ) -> PanopticGroundTruth:
     """Returns panoptic ground truth for `image_ids`; makes it in the cache where the data have none.
 
-    It is made by the official `createPanopticImgs` on links to the files, in processes of their own, and
-    lands in the cache whole. Its name there is a digest of the files it was made from.
-
-    Args:
-      dataset: the data; its folder is only read.
-      image_ids: the images that are evaluated.
-      jobs: where the script runs.
-      processes: how many processes may make it at once.
-      patience_s: seconds after which the script is given up.
+    It is made by the official `createPanopticImgs` on links to the files, in up to `processes` processes at
+    once, and lands in the cache whole. Its name there is a digest of the files it was made from. The script
+    is given up after `patience_s` seconds.
 
     Raises:
       EvaluationError: the script failed.

@@ -66,8 +66,7 @@ def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.
 def official_truth_from_instance_ids(instance_ids: np.ndarray) -> OfficialTruth:
     """Returns the segments that the official `createPanopticImgs` makes, crowd regions included.
 
-    Args:
-      instance_ids: [H, W] uint8 or uint16, as stored in `*_instanceIds.png`, checked before.
+    `instance_ids` are as for `panoptic_from_instance_ids`, which has checked them.
     """
     present = np.flatnonzero(_present_ids(instance_ids))
     has_instance = present >= _INSTANCE_DIVISOR

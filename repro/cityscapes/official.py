@@ -38,14 +38,8 @@ class CityscapesRun(OfficialRun):
         self._link_ground_truth()
         pixel = self._threads.submit(self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds")
         # It takes longer than the other two together.
-        processes = max(1, min(self._processes, len(self._image_ids)))
-        instance = self._threads.submit(
-            self._run_script,
-            "instance",
-            {**INSTANCE_LEVEL, "processes": processes},
-            INSTANCE,
-            "instanceIds",
-        )
+        parallel = {**INSTANCE_LEVEL, "processes": self.processes}
+        instance = self._threads.submit(self._run_script, "instance", parallel, INSTANCE, "instanceIds")
         truth = self._ground_truth.result()
         panoptic = self._threads.submit(self._panoptic, truth.json, truth.folder)
         parts = {"panoptic": panoptic.result(), "pixel": pixel.result(), "instance": instance.result()}

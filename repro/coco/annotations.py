@@ -36,14 +36,7 @@ class Segment(BaseModel):
     iscrowd: bool
 
     def train_id(self, name: str) -> int:
-        """Returns the category's train id.
-
-        Args:
-          name: name of the file for error messages.
-
-        Raises:
-          DataError: the category is not one of COCO panoptic's.
-        """
+        """Returns the category's train id; a DataError about an unknown one calls the file `name`."""
         is_known = 0 <= self.category_id < CATEGORY_TO_TRAIN_ID.size
         train_id = int(CATEGORY_TO_TRAIN_ID[self.category_id]) if is_known else 0
         if train_id == 0:
@@ -94,21 +87,13 @@ _File = TypeVar("_File", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Annotation:
-    """One image's panoptic annotation.
+    """One image's panoptic annotation."""
 
-    Attributes:
-      official_id: number of the image.
-      image_file: name of the JPEG file in the split's folder.
-      png_file: name of the panoptic PNG file.
-      size: (height, width).
-      segments: in the order of the file.
-    """
-
-    official_id: int
-    image_file: str
-    png_file: str
-    size: tuple[int, int]
-    segments: list[Segment]
+    official_id: int  # number of the image
+    image_file: str  # name of the JPEG file in the split's folder
+    png_file: str  # name of the panoptic PNG file
+    size: tuple[int, int]  # height and width, pixels
+    segments: list[Segment]  # in the order of the file
 
 
 def panoptic_name(split: str) -> str:
@@ -156,10 +141,8 @@ def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dic
         elif element.file_name not in pngs:
             skipped[name] = f"annotations/{path.stem}/{element.file_name} is missing, but annotated"
         else:
-            size = (image.height, image.width)
-            found[name] = Annotation(
-                image.id, image.file_name, element.file_name, size, element.segments_info
-            )
+            size, segments = (image.height, image.width), element.segments_info
+            found[name] = Annotation(image.id, image.file_name, element.file_name, size, segments)
     for file in sorted(present - {annotation.image_file for annotation in found.values()}):
         skipped.setdefault(Path(file).stem, f"{split}/{file} has no annotation in {path.name}")
     if not found:

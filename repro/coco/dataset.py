@@ -88,11 +88,7 @@ class CocoDataset(FolderDataset):
         return Sample(image_id, image, panoptic, semantic, official=truth)
 
     def check_headers(self, index: int) -> None:
-        """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories.
-
-        Raises:
-          DataError: a file is missing, cut short, or of a wrong type or size, or a category is unknown.
-        """
+        """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories."""
         annotation = self._annotations[self.image_ids[index]]
         image_path = self.root / self.split / annotation.image_file
         png_path = self.panoptic_folder / annotation.png_file
@@ -125,8 +121,7 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
 
     Args:
       colours: [H, W, 3] uint8, a panoptic PNG: segment id = red + 256 * green + 65536 * blue.
-      annotation: the image's annotation.
-      name: name of the PNG for error messages.
+      annotation, name: the image's, and the name of the PNG for error messages.
 
     Returns:
       [H, W] int32, train id * 256 + instance; and the segments, crowds included.

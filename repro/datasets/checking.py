@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import DataError
 from zoo.files.processes import available_cores
 from zoo.files.progress import Progress
+from zoo.files.words import counted
 from zoo.repro.datasets.opening import open_dataset
 
 if TYPE_CHECKING:
@@ -39,18 +40,13 @@ def require_headers(dataset: Dataset, image_ids: Sequence[str]) -> None:
     wrong = wrong_headers(dataset, image_ids)
     if wrong:
         raise DataError(
-            f"{len(wrong)} of {len(image_ids)} images cannot be used, first: {next(iter(wrong.values()))}; "
-            "--keep-going leaves them out"
+            f"{len(wrong)} of {counted(len(image_ids), 'image')} cannot be used, first: "
+            f"{next(iter(wrong.values()))}; --keep-going leaves them out"
         )
 
 
 def usable_images(dataset: Dataset, image_ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Decodes images once, with a bar, and returns those that can be used, and why the others cannot.
-
-    Args:
-      dataset: the data set.
-      image_ids: the images to try, in order.
-    """
+    """Decodes images once, with a bar, and returns those that can be used, and why the others cannot."""
     bad = wrong_headers(dataset, image_ids)
     rest = [image_id for image_id in image_ids if image_id not in bad]
     bad |= _wrong(dataset, rest, dataset.check_contents, threads=min(4, available_cores()), bar=True)
@@ -86,25 +82,15 @@ def _wrong(
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """Whether a copy of a data set is complete and fit.
+    """Whether a copy of a data set is complete and fit."""
 
-    Attributes:
-      dataset: its name in the registry.
-      path: the folder.
-      images: how many images can be used as far as the names of files say.
-      expected_images: how many a complete copy has, or None for any number.
-      samples: how many images were decoded with their ground truth.
-      problems: what is missing or wrong, one line each.
-      official_obstacle: why the official scripts cannot score it, or None where they can.
-    """
-
-    dataset: str
+    dataset: str  # its name in the registry
     path: str
-    images: int
-    expected_images: int | None
-    samples: int
-    problems: tuple[str, ...]
-    official_obstacle: str | None
+    images: int  # how many can be used as far as the names of files say
+    expected_images: int | None  # how many a complete copy has; None for any number
+    samples: int  # how many images were decoded with their ground truth
+    problems: tuple[str, ...]  # what is missing or wrong, one line each
+    official_obstacle: str | None  # why the official scripts cannot score it; None where they can
 
     @property
     def ok(self) -> bool:
@@ -116,11 +102,13 @@ class DatasetCheck:
         return {**asdict(self), "problems": list(self.problems), "ok": self.ok}
 
     def __str__(self) -> str:
-        of = "" if self.expected_images is None else f" of {self.expected_images}"
-        lines = [f"{self.dataset}: {self.images}{of} images in {self.path}"]
+        images = counted(self.images, "image")
+        if self.expected_images is not None:
+            images = f"{self.images:,} of {counted(self.expected_images, 'image')}"
+        lines = [f"{self.dataset}: {images} in {self.path}"]
         lines += [f"  problem: {problem}" for problem in self.problems]
         if self.ok:
-            lines.append(f"  complete; {self.samples} images decoded with their ground truth")
+            lines.append(f"  complete; {counted(self.samples, 'image')} decoded with their ground truth")
         if self.official_obstacle is not None:
             lines.append(f"  no official scores: {self.official_obstacle}")
         elif self.ok:
@@ -136,9 +124,7 @@ def check_dataset(
     Looks at the names and headers of all files, and at some contents, in seconds; or at all contents.
 
     Args:
-      declared: the registry's declaration.
-      data: the folder, or None for a bundled data set.
-      fetcher: as for `open_dataset`.
+      declared, data, fetcher: as for `open_dataset`.
       full: decode all images with their ground truth, with a bar on a terminal.
 
     Raises:
@@ -152,13 +138,13 @@ def check_dataset(
         dataset = open_dataset(declared, data, fetcher, keep_going=True)
     count = min(_SAMPLES, len(dataset))
     samples = sorted({round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)})
-    names = [dataset.image_ids[index] for index in samples] if not full else list(dataset.image_ids)
+    names = list(dataset.image_ids) if full else [dataset.image_ids[index] for index in samples]
     wrong = wrong_headers(dataset, dataset.image_ids)
     _, undecodable = usable_images(dataset, [name for name in names if name not in wrong])
     wrong |= undecodable
     problems += list(wrong.values())[:_SHOWN]
     if len(wrong) > _SHOWN:
-        problems.append(f"and {len(wrong) - _SHOWN} more images")
+        problems.append(f"and {counted(len(wrong) - _SHOWN, 'more image')}")
     return DatasetCheck(
         dataset=declared.name,
         path=str(data if data is not None else getattr(dataset, "root", "")),

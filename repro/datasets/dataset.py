@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from zoo.files.words import counted
 from zoo.repro.datasets.digests import digest_of_files, file_digests
 
 if TYPE_CHECKING:
@@ -23,45 +24,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its ground truth.
+    """One image with its ground truth."""
 
-    Attributes:
-      image_id: name of the image, unique in its data set.
-      image: [H, W, 3] uint8, RGB.
-      panoptic: [H, W] int32 panoptic labels; things are numbered from 1 in each class, crowd is void.
-      semantic: [H, W] integer, train ids; void is the ignore label.
-      crowd_labels: [K] int32, labels of `panoptic` that stand for crowds; empty where crowd is void.
-      official: the ground truth as the official scripts read it, crowd regions included; None where the data
-        set's form does not hold it.
-    """
-
-    image_id: str
-    image: np.ndarray = field(repr=False)
+    image_id: str  # unique in its data set
+    image: np.ndarray = field(repr=False)  # [H, W, 3] uint8, RGB
+    # [H, W] int32 panoptic labels; things are numbered from 1 in each class, crowd is void.
     panoptic: np.ndarray = field(repr=False)
-    semantic: np.ndarray = field(repr=False)
+    semantic: np.ndarray = field(repr=False)  # [H, W] integer, train ids; void is the ignore label
+    # [K] int32, labels of `panoptic` that stand for crowds; empty where crowd is void.
     crowd_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    # As the official scripts read it, crowd regions included; None where the data do not hold it.
     official: OfficialTruth | None = None
 
 
 class Dataset(ABC):
-    """Images with ground truth in a fixed order.
-
-    Attributes:
-      info: the classes.
-      image_ids: names of the images, sorted.
-      skipped: why images that the folder or the ground truth names are left out of `image_ids`, by name.
-      expected_images: how many images a complete copy has, or None where nobody declares it.
-      official_run: the place (`<module>:<class>`) of the `zoo.repro.official.scripts.OfficialRun` that scores
-        predictions with the official scripts; empty where there are none.
-      contents: what holds the images, and a verb, for messages.
-    """
+    """Images with ground truth in a fixed order."""
 
     info: DatasetInfo
-    image_ids: tuple[str, ...]
-    skipped: Mapping[str, str]
-    expected_images: int | None
-    contents = "the copy has"
+    image_ids: tuple[str, ...]  # sorted
+    skipped: Mapping[str, str]  # why images that the folder or the ground truth names are left out, by name
+    expected_images: int | None  # how many a complete copy has; None where nobody declares it
+    contents = "the copy has"  # what holds the images, and a verb, for messages
     official_run: ClassVar[str] = ""
+    """The place (`<module>:<class>`) of the `OfficialRun` that scores predictions; empty if there is none."""
 
     @property
     def official_obstacle(self) -> str | None:
@@ -91,35 +76,25 @@ class Dataset(ABC):
         """
 
     def check_contents(self, index: int) -> None:
-        """Decodes all files of an image, those that only the official scripts read included.
-
-        Raises:
-          DataError: a file is missing, broken, or not what its name says.
-        """
+        """Decodes the same files; raises as `load` does."""
         self.load(index)
 
     def check(self) -> list[str]:
         """Returns what is missing or wrong, one line each, without reading all contents."""
         found = list(dict.fromkeys(self.skipped.values()))[:3]
         if len(self.skipped) > len(found):
-            found.append(f"and {len(self.skipped) - len(found)} more images")
+            found.append(f"and {counted(len(self.skipped) - len(found), 'more image')}")
         total = len(self) + len(self.skipped)
         return found + wrong_number(self.contents, total, self.expected_images)
 
 
 class FolderDataset(Dataset):
-    """One split of a data set in the original folders of its format; the folders are only read.
-
-    Attributes:
-      root: the data set's folder.
-      split: name of the split.
-      cache: where what is made from the data is kept; None for the default cache.
-    """
+    """One split of a data set in the original folders of its format; the folders are only read."""
 
     def __init__(
         self, root: Path, split: str, *, expected_images: int | None = None, cache: CacheOrFolder = None
     ) -> None:
-        """Lists the images.
+        """Lists the images; what is made from the data goes to `cache`, None for the default one.
 
         Raises:
           DataError: there is no such split, or it has no images with ground truth.
@@ -141,11 +116,7 @@ class FolderDataset(Dataset):
 
     @abstractmethod
     def list_images(self) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Returns the names of the images, sorted, and why others are left out, by name.
-
-        Raises:
-          DataError: there is no such split, or it has no images with ground truth.
-        """
+        """Returns the names of the images, sorted, and why others are left out; raises as `__init__` does."""
 
     @abstractmethod
     def files(self) -> Iterable[str]:
@@ -169,7 +140,7 @@ def wrong_number(where: str, found: int, expected: int | None) -> list[str]:
     if expected is None or found == expected:
         return []
     advice = "complete the copy, or --keep-going leaves out what is missing"
-    return [f"{where} {found} images, expected {expected}; {advice}"]
+    return [f"{where} {counted(found, 'image')}, expected {expected:,}; {advice}"]
 
 
 def images_in_dataset(dataset: Dataset) -> int:
@@ -182,7 +153,8 @@ def surplus(dataset: Dataset) -> list[str]:
     expected, found = dataset.expected_images, len(dataset) + len(dataset.skipped)
     if expected is None or found <= expected:
         return []
-    return [f"has {found} images, expected {expected}; remove those that are not part of the data set"]
+    advice = "remove those that are not part of the data set"
+    return [f"has {counted(found, 'image')}, expected {expected:,}; {advice}"]
 
 
 def cache_at(cache: CacheOrFolder) -> Cache:

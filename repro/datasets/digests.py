@@ -20,12 +20,7 @@ def file_digests(root: Path, names: Iterable[str], cache: Path) -> dict[str, tup
     """Returns size and SHA-256 of each file.
 
     A file whose size and time of change are as they were is not read again: what was found is kept in
-    `cache`, one file for each data set folder.
-
-    Args:
-      root: the data set's folder.
-      names: names of files relative to `root`, with forward slashes.
-      cache: folder for what was found.
+    `cache`, one file for each data set folder. Names are relative to `root`, with forward slashes.
     """
     names = list(names)
     memory = cache / (hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:32] + ".json")

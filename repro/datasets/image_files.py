@@ -35,11 +35,7 @@ class PngHeader(NamedTuple):
 
 
 def parse_png_header(data: bytes, name: str) -> PngHeader:
-    """Returns the header that a PNG begins with.
-
-    Raises:
-      DataError: it is not a PNG, or its header is damaged.
-    """
+    """Returns the header that a PNG begins with; raises a DataError if it is damaged or not a PNG's."""
     if data[:8] != PNG_SIGNATURE or len(data) < _HEADER_BYTES:
         what = "is empty" if not data else "is not a PNG file"
         raise DataError(f"{name}: {what}; download or make it again")
@@ -50,11 +46,7 @@ def parse_png_header(data: bytes, name: str) -> PngHeader:
 
 
 def read_png_header(path: Path) -> PngHeader:
-    """Returns a PNG file's header.
-
-    Raises:
-      DataError: it cannot be read, is not a PNG, or is cut short.
-    """
+    """Returns a PNG file's header; raises a DataError if it is unreadable, not a PNG, or cut short."""
     try:
         with path.open("rb") as file:
             header = parse_png_header(file.read(_HEADER_BYTES), str(path))
@@ -77,11 +69,7 @@ def require_ids(header: PngHeader, name: str, bits: tuple[int, ...] = (8, 16)) -
 
 
 def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
-    """Returns (height, width) of an image file of any format, by its header.
-
-    Raises:
-      DataError: it cannot be read, or is not an image.
-    """
+    """Returns (height, width) by the header of an image of any format; raises a DataError if it has none."""
     from PIL import Image
 
     try:
@@ -117,7 +105,6 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
       DataError: TensorFlow cannot decode it.
     """
     tf = import_tensorflow()
-
     try:
         with tf.device("/CPU:0"):
             return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
@@ -132,7 +119,6 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
       DataError: the PNG is broken, or is not a single channel of 8 or 16 bits.
     """
     tf = import_tensorflow()
-
     # Asked for 16 bits, TensorFlow would stretch an 8-bit PNG to the full range: read the depth first.
     header = parse_png_header(data, name)
     require_ids(header, name)

@@ -39,18 +39,13 @@ def open_dataset(
     """
     if data is None:
         if declared.archive is None:
+            who = needed_by or declared.name
             where = f", from {declared.homepage}" if declared.homepage else ""
-            raise DataError(
-                f"{needed_by or declared.name}: needs --data DIR, the folder of {declared.title}{where}"
-            )
+            raise DataError(f"{who}: needs --data DIR, the folder of {declared.title}{where}")
         data = fetcher.dataset(declared)
+    kind, images = format_class(declared.format), declared.images
     return open_files(
-        format_class(declared.format),
-        Path(data),
-        declared.split,
-        expected_images=declared.images,
-        cache=fetcher.cache,
-        keep_going=keep_going,
+        kind, Path(data), declared.split, expected_images=images, cache=fetcher.cache, keep_going=keep_going
     )
 
 
@@ -97,8 +92,7 @@ def find_folder(path: Path, is_root: Callable[[Path], bool], parts: Sequence[str
     Args:
       path: what the user gave.
       is_root: whether a folder is the data set's.
-      parts: names of folders in the data set's folder.
-      expected: what should be there, for the error message.
+      parts, expected: folders in it, and all that should be there, for the error message.
 
     Raises:
       DataError: there is no such folder, or more than one.

@@ -23,18 +23,13 @@ class PredictedThing(NamedTuple):
 
 
 def write_masks(
-    folder: Path,
-    image_id: str,
-    things: Sequence[PredictedThing],
-    index: np.ndarray,
-    thing_of: np.ndarray,
+    folder: Path, image_id: str, things: Sequence[PredictedThing], index: np.ndarray, thing_of: np.ndarray
 ) -> None:
     """Writes one image's things as the Cityscapes instance-level script reads them.
 
     Args:
       folder: the folder of instance predictions.
-      image_id: name of the image.
-      things: the things.
+      image_id, things: name of the image, and its things.
       index: [H, W] int32, each pixel's position among the labels of the map.
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
@@ -50,17 +45,9 @@ def write_masks(
 
 
 def write_run_lengths(
-    folder: Path,
-    image_id: str,
-    things: Sequence[PredictedThing],
-    index: np.ndarray,
-    thing_of: np.ndarray,
+    folder: Path, image_id: str, things: Sequence[PredictedThing], index: np.ndarray, thing_of: np.ndarray
 ) -> None:
-    """Writes one image's things as entries of COCO's results format, without the image's number.
-
-    Args:
-      folder, image_id, things, index, thing_of: as for `write_masks`.
-    """
+    """Does as `write_masks`, in entries of COCO's results format, without the image's number."""
     from pycocotools import mask as run_lengths
 
     columns = np.ascontiguousarray(thing_of[index].T)
@@ -82,13 +69,7 @@ WRITERS = {"masks": write_masks, "rle": write_run_lengths}
 
 
 def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Path) -> None:
-    """Writes the things of the given images to `path`, in COCO's results format.
-
-    Args:
-      folder: the folder of instance predictions.
-      official_ids: by what number the ground truth calls each image.
-      path: the file to write.
-    """
+    """Writes the things of the images in `official_ids` (name -> number) to `path`, as COCO's results."""
     entries: list[dict[str, Any]] = []
     for image_id, official_id in official_ids.items():
         found = json.loads((folder / f"{image_id}.json").read_text(encoding="utf-8"))

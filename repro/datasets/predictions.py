@@ -62,7 +62,7 @@ def write_predictions(
 
     Args:
       folder: the run's folder of predictions; made where it is not there.
-      image_id: name of the image; must not hold blanks.
+      image_id: must not hold blanks.
       panoptic: [H, W] int32, the predicted panoptic map.
       semantic: [H, W] integer, the semantic head's class of each pixel (train ids).
       instances: a score for every thing in `panoptic`.
@@ -117,10 +117,7 @@ def assemble_panoptic_json(
 ) -> Path:
     """Writes and returns `panoptic.json` with the entries of `image_ids`.
 
-    Args:
-      folder: the run's folder of predictions.
-      image_ids: the images of the run.
-      official_ids: by what number the ground truth calls each image; None where by its name.
+    `official_ids` is by what number the ground truth calls each image; None where by its name.
     """
     annotations = []
     for image_id in image_ids:

@@ -60,11 +60,6 @@ class TFRecordDataset(Dataset):
     ) -> None:
         """Reads all records once, for their names; no image is decoded.
 
-        Args:
-          paths: the files, in any order.
-          info: the classes and their encoding.
-          expected_images: how many images a complete split has, or None for any number.
-
         Raises:
           DataError: a file is cut short or holds something else.
         """
@@ -112,11 +107,7 @@ class TFRecordDataset(Dataset):
         return Sample(self.image_ids[index], image, panoptic, semantic)
 
     def check_headers(self, index: int) -> None:
-        """Looks at the image's header and the label's length.
-
-        Raises:
-          DataError: they disagree with the size that the record gives.
-        """
+        """Compares the image's header and the label's length with the size that the record gives."""
         _, example = self._example(index)
         example.label(image_size(example.value(_KEY_IMAGE), example.name))
 
@@ -140,11 +131,7 @@ def find_records(path: Path, split: str) -> list[Path]:
     """Returns the TFRecord files at `path`: the file itself, or the folder's of one split; else none."""
     if path.is_file():
         return [path]
-    for pattern in (f"{split}-*.tfrecord", f"{split}*.tfrecord"):
-        found = sorted(path.glob(pattern))
-        if found:
-            return found
-    return []
+    return sorted(path.glob(f"{split}-*.tfrecord")) or sorted(path.glob(f"{split}*.tfrecord"))
 
 
 def split_label(label: np.ndarray, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray]:
@@ -158,8 +145,7 @@ def split_label(label: np.ndarray, info: DatasetInfo) -> tuple[np.ndarray, np.nd
       info: the classes and their encoding.
 
     Returns:
-      panoptic: [H, W] int32.
-      semantic: [H, W] int32.
+      the two maps, [H, W] int32.
     """
     semantic = label // info.label_divisor
     is_crowd = np.isin(semantic, info.thing_class_ids) & (label == semantic * info.label_divisor)
@@ -167,12 +153,7 @@ def split_label(label: np.ndarray, info: DatasetInfo) -> tuple[np.ndarray, np.nd
 
 
 class _Example:
-    """A serialized `tf.train.Example`.
-
-    Attributes:
-      data: the serialized example.
-      name: what to call it in messages.
-    """
+    """A serialized `tf.train.Example`; messages call it `name`."""
 
     def __init__(self, data: bytes, name: str) -> None:
         from google.protobuf.message import DecodeError
@@ -189,11 +170,7 @@ class _Example:
         return self._first(key, self._features[key].bytes_list.value, default)
 
     def label(self, image_size: tuple[int, int]) -> np.ndarray:
-        """Returns the panoptic label, [H, W] little-endian int32, of an image of the given height and width.
-
-        Raises:
-          DataError: it, or the size that the example gives, is not that of the image.
-        """
+        """Returns the panoptic label, [H, W] little-endian int32, of an image of (height, width)."""
         height, width = (
             self._first(key, self._features[key].int64_list.value) for key in (_KEY_HEIGHT, _KEY_WIDTH)
         )

@@ -27,11 +27,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ScriptError(EvaluationError):
-    """An official script failed.
-
-    Attributes:
-      output: the end of what it printed, line by line.
-    """
+    """An official script failed; `output` is the end of what it printed, line by line."""
 
     def __init__(self, message: str, output: list[str]) -> None:
         super().__init__(message)
@@ -62,8 +58,7 @@ class Jobs:
           name: name of the job's working folder; one of an earlier run is removed.
           job: `script`, the official module; `run`, what calls it (see `zoo.repro.official.process.main`);
             and what that needs. Paths are taken relative to the working folder.
-          environment: variables to set for the script.
-          patience_s: seconds after which the script is given up.
+          environment, patience_s: variables to set, and seconds after which the script is given up.
 
         Returns:
           The working folder and the seconds that the job took.
@@ -85,10 +80,8 @@ class Jobs:
             except subprocess.TimeoutExpired:
                 signal_group(process)
                 process.wait()
-                raise ScriptError(
-                    f"{job['script']}: was ended after {patience_s:.0f} s; its output is in {log}",
-                    _last_lines(log),
-                ) from None
+                message = f"{job['script']}: was ended after {patience_s:.0f} s; its output is in {log}"
+                raise ScriptError(message, _last_lines(log)) from None
             finally:
                 with self._lock:
                     self._running.discard(process)
@@ -96,9 +89,8 @@ class Jobs:
             raise EvaluationError(f"{job['script']}: was ended because the run ended")
         if code != 0:
             lines = _last_lines(log) or ["no output"]
-            raise ScriptError(
-                f"{job['script']}: ended with code {code}: {lines[-1]}; its output is in {log}", lines
-            )
+            message = f"{job['script']}: ended with code {code}: {lines[-1]}; its output is in {log}"
+            raise ScriptError(message, lines)
         return work, time.perf_counter() - start
 
     def close(self) -> None:
@@ -134,9 +126,7 @@ def provenance(jobs: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     """Returns packages with versions, and each module's SHA-256 and whether it is as published.
 
     A module is as published where its digest is the one in the list of files that its package came with.
-
-    Args:
-      jobs: jobs that name an official module as their `script`.
+    Each job names an official module as its `script`.
     """
     packages: dict[str, str] = {}
     scripts: dict[str, Any] = {}

@@ -33,24 +33,18 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class OfficialScores:
-    """What the official scripts say.
+    """What the official scripts say."""
 
-    Attributes:
-      metrics: in percent, unrounded: `pq`, `sq`, `rq`, each also with `_things` and `_stuff`; `ap` and `ap50`
-        of the instances; `miou`, and for Cityscapes `iiou`. NaN where no class of a kind occurs. Empty where
-        the scripts could not run.
-      per_class: metric -> class name -> percent, or None where the class does not occur (for PQ the script
-        says 0 instead).
-      provenance: packages, scripts with digests, where the ground truth came from, and what had to be
-        handled; or why the scripts could not run (`skipped`), or which of them failed (`failed`) with what
-        it printed last (`output`).
-      timings: seconds of each script.
-    """
-
+    # In percent, unrounded: `pq`, `sq`, `rq`, each also with `_things` and `_stuff`; `ap` and `ap50` of the
+    # instances; `miou`, and for Cityscapes `iiou`. NaN where no class of a kind occurs. Empty where the
+    # scripts could not run.
     metrics: dict[str, float] = field(default_factory=dict)
+    # Metric -> class name -> percent, or None where the class does not occur (for PQ the script says 0).
     per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    # Packages, scripts with digests, where the ground truth came from, and what had to be handled; or why
+    # the scripts could not run (`skipped`), or which failed (`failed`) with what it printed last (`output`).
     provenance: dict[str, Any] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)  # seconds of each script
 
     def take_panoptic(self, result: Mapping[str, Any], info: DatasetInfo) -> None:
         """Takes the panoptic script's numbers, fractions by category id."""
@@ -68,11 +62,8 @@ class OfficialScores:
         """Takes mean IoU from the run's own statistics where no official script measures it (COCO).
 
         Its definition is that of COCO's panoptic API, whose converter makes semantic ground truth from the
-        panoptic annotations: crowd regions keep their category, void is left out.
-
-        Args:
-          miou: in percent; None where it was not measured.
-          iou: in percent, by class name.
+        panoptic annotations: crowd regions keep their category, void is left out. Both are in percent, `iou`
+        by class name; None stands for what was not measured.
         """
         if not self.metrics or "miou" in self.metrics or miou is None:
             return
@@ -93,8 +84,7 @@ class OfficialRun(ABC):
         image_ids: Sequence[str],
         predictions: Path,
         folder: Path,
-        *,
-        processes: int | None = None,
+        processes: int | None,
     ) -> None:
         """Starts to prepare; see `start_official`."""
         self._dataset = dataset
@@ -156,13 +146,9 @@ class OfficialRun(ABC):
         official_ids: Mapping[str, int] | None = None,
         script: Mapping[str, str] = panoptic_job.PANOPTIC_JOB,
     ) -> tuple[Path, float]:
-        """Runs a panoptic script on ground truth in the COCO format.
+        """Runs a panoptic script on ground truth in the COCO format, annotations and a folder of PNG files.
 
-        Args:
-          truth: the file of annotations; may name more images than are evaluated.
-          folder: the folder of PNG files.
-          official_ids: by what number the ground truth calls each image; None where by its name.
-          script: the copy of the script to run, and what calls it.
+        `official_ids` is by what number the ground truth calls each image; None where by its name.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         selected = self._folder / "panoptic_ground_truth.json"
@@ -189,12 +175,7 @@ class OfficialRun(ABC):
 
 
 def start_official(
-    dataset: Dataset,
-    image_ids: Sequence[str],
-    predictions: Path,
-    folder: Path,
-    *,
-    processes: int | None = None,
+    dataset: Dataset, image_ids: Sequence[str], predictions: Path, folder: Path, processes: int | None = None
 ) -> OfficialRun:
     """Starts the official scoring of a run and returns at once.
 
@@ -209,9 +190,9 @@ def start_official(
       processes: how many processes to use at once; None for one on each core.
     """
     if dataset.official_obstacle is not None:
-        return _NoOfficialRun(dataset, [], predictions, folder)
+        return _NoOfficialRun(dataset, [], predictions, folder, processes)
     run: type[OfficialRun] = load_class(dataset.official_run)
-    return run(dataset, image_ids, predictions, folder, processes=processes)
+    return run(dataset, image_ids, predictions, folder, processes)
 
 
 class _NoOfficialRun(OfficialRun):
@@ -231,11 +212,7 @@ def _select_annotations(source: Path, image_ids: Sequence[str] | Sequence[int], 
 
 
 def script_result(work: Path) -> dict[str, Any]:
-    """Returns the numbers that a script's job left in its folder.
-
-    Raises:
-      ScriptError: there are none.
-    """
+    """Returns the numbers that a script's job left in its folder; raises a ScriptError if there are none."""
     found = read_json(work / RESULT)
     if found is None:
         raise ScriptError(f"{work / RESULT}: the script left no results; see log.txt beside it", [])
