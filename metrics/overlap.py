@@ -7,6 +7,7 @@ areas and pairwise intersections give every intersection over union without a ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def _total_areas(index: np.ndarray, areas: np.ndarray, num_labels: int) -> np.nd
     return totals
 
 
-def check_maps(kind: str, dtype: type[np.integer], **maps: np.ndarray) -> None:
+def check_maps(kind: str, dtype: Any, **maps: np.ndarray) -> None:
     """Raises ValueError where maps are not 2-D, not of the dtype or one of its kind, or differ in shape."""
     for name, found in maps.items():
         if found.ndim != 2 or not (np.issubdtype(found.dtype, dtype) and found.dtype.isnative):

@@ -56,12 +56,9 @@ class ImageSegments:
     def measure(
         cls, truth: OfficialTruth, panoptic: np.ndarray, *, label_divisor: int, ignore_label: int
     ) -> ImageSegments:
-        """Counts one image.
+        """Counts one image; `panoptic` is the predicted map, [H, W] int32 of the size of the truth.
 
-        `panoptic` is the predicted map, [H, W] int32; its labels of the class `ignore_label` are void.
-
-        Raises:
-          ValueError: the two maps differ in size.
+        Its labels of the class `ignore_label` are void.
         """
         found = label_overlaps(truth.segment_map, panoptic)
         is_segment = found.gt_labels >= 0
@@ -101,9 +98,5 @@ class ImageSegments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ImageSegments:
-        """Returns what `to_arrays` described; `arrays` may hold other names too.
-
-        Raises:
-          DataError: an array is missing.
-        """
+        """Returns what `to_arrays` described, among other names; raises DataError if an array is missing."""
         return cls(**{field.name: stored_array(arrays, field.name, "segments") for field in fields(cls)})

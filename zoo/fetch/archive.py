@@ -167,11 +167,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def find_saved_model(folder: Path) -> Path:
-    """Returns the folder of the one SavedModel in a folder.
-
-    Raises:
-      ArchiveError: there is none, or more than one.
-    """
+    """Returns the folder of the one SavedModel in a folder; raises ArchiveError for none, or several."""
     found = sorted(path.parent for path in folder.rglob("saved_model.pb"))
     if len(found) != 1:
         raise ArchiveError(
@@ -182,10 +178,9 @@ def find_saved_model(folder: Path) -> Path:
 
 
 def top_folder(folder: Path) -> Path:
-    """Returns the one folder in a folder that holds every file, or the folder itself if there is none such.
+    """Returns the one folder inside a folder that holds every file, or the folder itself.
 
-    Raises:
-      ArchiveError: there are no files.
+    Raises ArchiveError where there are no files.
     """
     tops = {path.relative_to(folder).parts[0] for path in _files(folder)}
     if not tops:

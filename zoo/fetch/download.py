@@ -90,8 +90,7 @@ def download(
 def reread(location: HttpLocation, cache: Cache, name: str) -> None:
     """Reads a downloaded file of the entry `name` again, whole, if it is there.
 
-    Raises:
-      VerificationError: it was changed on disk, and is removed.
+    Raises VerificationError where it was changed on disk, and removes it.
     """
     target = download_path(location, cache)
     known = read_known(target) if target.is_file() else None

@@ -35,11 +35,7 @@ class LocalLocation:
     path: Path
 
     def file(self, cache: Cache) -> Path:
-        """Returns its path; the cache is not needed for it.
-
-        Raises:
-          DownloadError: it is not there, or is not a file.
-        """
+        """Returns its path; raises DownloadError where it is not there, or is not a file."""
         if not self.path.is_file():
             found = "a folder" if self.path.is_dir() else "nothing"
             raise DownloadError(
@@ -58,8 +54,7 @@ class PackageLocation:
     def file(self, cache: Cache) -> Path:
         """Returns the file's path; it is copied to the cache if the package is not installed as plain files.
 
-        Raises:
-          DownloadError: there is no such package or file.
+        Raises DownloadError where there is no such package or file.
         """
         import importlib.resources
 

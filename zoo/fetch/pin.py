@@ -70,11 +70,7 @@ class LockFile:
         self._cache = cache
 
     def entries(self) -> dict[str, LockedFile]:
-        """Returns all recorded files by URL.
-
-        Raises:
-          VerificationError: the file is damaged; the line is named.
-        """
+        """Returns all recorded files by URL; raises a VerificationError that names a damaged line."""
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:

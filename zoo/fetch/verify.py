@@ -65,11 +65,7 @@ class Digester:
 
 
 def digest_file(path: Path) -> Digests:
-    """Returns length and digests of a file, read whole.
-
-    Raises:
-      DownloadError: it cannot be read.
-    """
+    """Returns length and digests of a file, read whole; raises DownloadError where it cannot be read."""
     digester = Digester()
     try:
         with path.open("rb") as stream:

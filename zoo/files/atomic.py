@@ -47,11 +47,7 @@ def write_atomically(
 
 @contextmanager
 def writing(path: Path, remedy: str = GIVE_OUT) -> Iterator[None]:
-    """Makes a failure to write `path` an error of one line that names it.
-
-    Raises:
-      ZooError: the file or folder cannot be written.
-    """
+    """Turns a failure to write the file or folder `path` into a ZooError of one line that names it."""
     try:
         yield
     except OSError as error:

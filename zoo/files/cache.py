@@ -100,11 +100,7 @@ class Cache:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link (never what it points to), or a folder; nothing if it is not there.
-
-    Raises:
-      ZooError: it cannot be removed.
-    """
+    """Removes a file, a folder, or a link itself, if it is there; raises ZooError where that fails."""
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -101,11 +101,7 @@ class PruneReport:
 
 
 def entries(cache: Cache, kinds: Collection[str] | None = None) -> list[CacheEntry]:
-    """Returns what the cache holds, by kind and name; None means every kind.
-
-    Raises:
-      UsageError: there is no such kind.
-    """
+    """Returns what the cache holds, of all kinds by default; raises UsageError for an unknown kind."""
     chosen = set(KINDS if kinds is None else kinds)
     if unknown := sorted(chosen - set(KINDS)):
         raise UsageError(f"the cache has no part {unknown[0]!r}; expected one of {', '.join(KINDS)}")

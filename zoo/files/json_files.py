@@ -19,11 +19,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: Any, *, remedy: str = GIVE_OUT) -> None:
-    """Writes `value` for good and atomically; see `write_atomically`.
-
-    Raises:
-      TypeError: `value` is not made of JSON values.
-      ValueError: it holds NaN or an infinity.
-      ZooError: the file cannot be written.
-    """
+    """Writes `value` for good, by `write_atomically`; raises ValueError for NaN and infinities."""
     write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n", remedy=remedy)

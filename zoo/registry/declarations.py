@@ -82,12 +82,9 @@ class Declarations:
         return row.entry()
 
     def _add(self, new: _Declaration) -> None:
-        sections: tuple[Section, ...] = (new.section,)
-        if new.section in ("entries", "backbones"):
-            sections = ("entries", "backbones")
-        for section in sections:
-            old = self._by_section[section].get(new.name)
-            if old is not None:
+        shared: tuple[Section, ...] = ("entries", "backbones")
+        for section in shared if new.section in shared else (new.section,):
+            if old := self._by_section[section].get(new.name):
                 first = f"{old.file.label}:{old.file.line(old.path)}"
                 raise new.file.error(new.path, f"expected a new name, found one that is defined in {first}")
         self._by_section[new.section][new.name] = new
@@ -104,9 +101,8 @@ class Declarations:
             return model.model_validate({**merged, "name": declaration.name})
         except ValidationError as error:
             # A misspelled key explains a missing one, not the other way round.
-            details = sorted(
-                error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden"
-            )
+            details = error.errors(include_url=False)
+            details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
             more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
             path, message = explain_error(model, details[0])
             raise self._error(declaration, path, message + more) from None
@@ -149,22 +145,19 @@ def _check_layout(file: RegistryFile) -> None:
     known = ("version", *SECTIONS)
     for key in file.content:
         if key not in known:
-            message = (
-                f"expected one of the keys {', '.join(known)}, found {key!r}{did_you_mean(str(key), known)}"
-            )
-            raise file.error((key,), message)
+            hint = did_you_mean(str(key), known)
+            raise file.error((key,), f"expected one of the keys {', '.join(known)}, found {key!r}{hint}")
     if file.content.get("version", 1) != 1:
         raise file.error(("version",), f"expected 1, found {describe_value(file.content['version'])}")
     for section in SECTIONS:
         declared = file.content.get(section, {})
         if not isinstance(declared, dict):
             raise file.error((section,), f"expected a mapping of names, found {describe_value(declared)}")
-        is_full = section in ("entries", "backbones")
+        pattern, form = _PLAIN_NAME, "a name without '/' and spaces"
+        if section in ("entries", "backbones"):
+            pattern, form = _FULL_NAME, "a name like 'cityscapes/resnet50_os32'"
         for name, body in declared.items():
-            if not isinstance(name, str) or not (_FULL_NAME if is_full else _PLAIN_NAME).fullmatch(name):
-                form = (
-                    "a name like 'cityscapes/resnet50_os32'" if is_full else "a name without '/' and spaces"
-                )
+            if not isinstance(name, str) or not pattern.fullmatch(name):
                 raise file.error((section, name), f"expected {form}, found {name!r}")
             if not isinstance(body, dict):
                 raise file.error((section, name), f"expected a mapping, found {describe_value(body)}")

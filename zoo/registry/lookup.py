@@ -55,11 +55,7 @@ class Registry:
         raise UnknownNameError(f"no entry {name!r}{self._hint(name)}")
 
     def find(self, name: str) -> Entry | Backbone:
-        """Returns what `resolve` does, and ImageNet backbones too, by their full name.
-
-        Raises:
-            UnknownNameError: Nothing matches, or several entries do.
-        """
+        """Returns what `resolve` does, and ImageNet backbones too, by their full name."""
         named = {backbone.name: backbone for backbone in self.backbones}
         return named.get(name) or self.resolve(name)
 
@@ -79,9 +75,6 @@ class Registry:
         """Returns what `resolve_all` does, and ImageNet backbones too.
 
         A glob that matches an entry stands for entries alone: only `imagenet/*` and its like mean backbones.
-
-        Raises:
-            UnknownNameError: As in `resolve_all`.
         """
         return each_once(
             patterns,
@@ -122,8 +115,7 @@ class Registry:
     def select_backbones(self, patterns: Iterable[str] = ()) -> list[Backbone]:
         """Returns the ImageNet backbones that match any of the patterns (none: all), in the registry's order.
 
-        Raises:
-            UnknownNameError: A name or a glob that matches none.
+        Raises UnknownNameError for a name or a glob that matches none.
         """
 
         def matching(pattern: str) -> list[Backbone]:
@@ -139,11 +131,7 @@ class Registry:
         return [backbone for backbone in self.backbones if backbone in wanted or not wanted]
 
     def dataset(self, name: str) -> DatasetDeclaration:
-        """Returns the data set called `name`.
-
-        Raises:
-            UnknownNameError: There is none.
-        """
+        """Returns the data set called `name`; raises UnknownNameError where there is none."""
         named = {dataset.name: dataset for dataset in self.datasets}
         if name not in named:
             raise UnknownNameError(

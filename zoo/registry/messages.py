@@ -19,13 +19,10 @@ _EXPECTED = {
     "string_too_short": "text",
     "int_type": "an integer",
     "bool_type": "true or false",
-    "float_type": "a number",
-    "float_parsing": "a number",
+    **dict.fromkeys(("float_type", "float_parsing", "decimal_type", "decimal_parsing"), "a number"),
     "finite_number": "a finite number",
     "list_type": "a list",
     "dict_type": "a mapping",
-    "decimal_type": "a number",
-    "decimal_parsing": "a number",
     "greater_than": "more than {gt}",
     "greater_than_equal": "{ge} or more",
     "less_than": "less than {lt}",
@@ -40,11 +37,8 @@ def describe_value(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):
-        return (
-            f"a mapping with {', '.join(map(str, value))}"
-            if 0 < len(value) <= 3
-            else f"a mapping of {len(value)}"
-        )
+        is_short = 0 < len(value) <= 3
+        return f"a mapping with {', '.join(map(str, value))}" if is_short else f"a mapping of {len(value)}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(describe_value, value))}]" if len(value) <= 4 else f"a list of {len(value)}"
     if isinstance(value, bool):

@@ -66,9 +66,8 @@ def _load(text: str) -> Any:
 
 def _values_in(node: yaml.Node, counted: dict[int, int]) -> int:
     if id(node) not in counted:
-        if isinstance(node, yaml.ScalarNode):
-            parts: list[yaml.Node] = []
-        else:
+        parts: list[yaml.Node] = []
+        if not isinstance(node, yaml.ScalarNode):
             parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         counted[id(node)] = 1  # an alias inside its own anchor
         counted[id(node)] = 1 + sum(_values_in(part, counted) for part in parts)
@@ -134,9 +133,8 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
         reason = ", ".join(" ".join(part.split()) for part in (error.problem, error.context) if part)
         raise RegistryError(f"{label}:{line}: expected YAML, found a fault: {reason}") from None
     except yaml.YAMLError as error:
-        raise RegistryError(
-            f"{label}:1: expected YAML, found a fault: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise RegistryError(f"{label}:1: expected YAML, found a fault: {reason}") from None
     except RecursionError:
         raise RegistryError(f"{label}:1: expected YAML, found values nested too deeply") from None
     if not isinstance(content, dict):
@@ -151,22 +149,16 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
 
 
 def read(path: str | os.PathLike[str]) -> RegistryFile:
-    """Reads a registry file of the user.
-
-    Raises:
-        RegistryError: The file cannot be read, or see `parse`.
-    """
+    """Reads a registry file of the user; raises RegistryError where it cannot be read, or as `parse` does."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise RegistryError(
-            f"{file}: expected a registry file, found none to read: {error.strerror}"
-        ) from None
+        message = f"expected a registry file, found none to read: {error.strerror}"
+        raise RegistryError(f"{file}: {message}") from None
     except UnicodeDecodeError as error:
-        raise RegistryError(
-            f"{file}: expected UTF-8 text, found {error.reason} at byte {error.start}"
-        ) from None
+        message = f"expected UTF-8 text, found {error.reason} at byte {error.start}"
+        raise RegistryError(f"{file}: {message}") from None
     return parse(text, str(file), Path(os.path.abspath(file)).parent)
 
 
