@@ -107,7 +107,7 @@ class Rules:
 
     joins_stuff: bool  # whether segments of one stuff class of the ground truth are one segment
     outside_union: PixelsOfPredictions  # pixels that are left out of every union
-    excuses: PixelsOfPredictions  # pixels that, where more than half, keep it from being a false positive
+    excuses: PixelsOfPredictions  # pixels that, where more than half, excuse one without a match
 
 
 INTERNAL = Rules(joins_stuff=True, outside_union=on_void_or_crowd, excuses=on_void_or_crowd)

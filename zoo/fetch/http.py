@@ -143,7 +143,7 @@ class HttpTransport:
         adapters: list[Any] = list(self._session.adapters.values())
         for adapter in adapters:
             for connections in (adapter.poolmanager, *adapter.proxy_manager.values()):
-                for key in connections.pools.keys():  # noqa: SIM118 - not a mapping
+                for key in connections.pools.keys():  # noqa: SIM118 - it refuses iteration
                     connections.pools[key].close()
         self._session.close()
 
