@@ -26,9 +26,7 @@ COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference"
 INTERVAL = "95 % interval"
 _NUMBERS = ("Published", "Measured", "Difference", INTERVAL)
 # Digits after the point of a metric that nothing was published of, as the published tables have them.
-_DECIMALS = {
-    (e, metric): {"official": 1, "internal": 2}[e] for e in EVALUATORS for metric in HEADLINE_METRICS
-}
+_DECIMALS = {(e, metric): 1 if e == "official" else 2 for e in EVALUATORS for metric in HEADLINE_METRICS}
 
 
 def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -77,11 +75,8 @@ def numbers_in_print(row: Mapping[str, Any], decimals: int) -> dict[str, str]:
 
     What was measured has one digit more than what was published, so that a near miss can be seen.
     """
-    forms = {
-        "published": f".{decimals}f",
-        "measured": f".{decimals + 1}f",
-        "difference": f"+.{decimals + 1}f",
-    }
+    more = decimals + 1
+    forms = {"published": f".{decimals}f", "measured": f".{more}f", "difference": f"+.{more}f"}
     numbers = {key: "" if row[key] is None else format(row[key], form) for key, form in forms.items()}
     return {**numbers, "interval": " to ".join(f"{end:.{decimals}f}" for end in row.get("interval") or ())}
 
@@ -113,11 +108,10 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def markdown(records: Iterable[Mapping[str, Any]]) -> str:
     """Returns the rows as a Markdown table whose columns line up, and below it the reasons of verdicts."""
     records = list(records)
-    rows = claim_rows(records)
-    columns = columns_of(records)
+    table = aligned_text(columns_of(records), claim_rows(records), _NUMBERS)
     reasons = _reasons(records)
     notes = ["", *(f"- {reason}" for reason in reasons)] if reasons else []
-    return "\n".join([aligned_text(columns, rows, _NUMBERS), *notes]) + "\n"
+    return "\n".join([table, *notes]) + "\n"
 
 
 def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -147,20 +141,13 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     settings and start.
     """
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*(name.lower() for name in COLUMNS), "low", "high", "reason", "settings", "started"])
+    header = [*(name.lower() for name in COLUMNS), "low", "high", "reason", "settings", "started"]
+    writer = csv.DictWriter(buffer, header, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
     for row in _rows_with_runs(records):
+        low, high = row.get("interval") or ("", "")
         published = numbers_in_print(row, row["decimals"])["published"]
-        values = (
-            row["entry"],
-            row["metric"],
-            row["evaluator"],
-            published,
-            row["measured"],
-            row["difference"],
-        )
-        about = (row["verdict"], *(row.get("interval") or ("", "")), row.get("reason"))
-        writer.writerow([*values, *about, row["settings"], row["started"]])
+        writer.writerow({**row, "published": published, "low": low, "high": high})
     return buffer.getvalue()
 
 
@@ -185,7 +172,6 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
     colours = {MATCH: "green", WITHIN: "yellow", MISMATCH: "bold red", NOT_JUDGED: "dim"}
     # Runs of one entry are named by what tells them apart.
     one_entry = records[0]["entry"] if len({record["entry"] for record in records}) == 1 else None
-    reasons = _reasons(records)
     header = ["Run" if one_entry else "Entry", *columns_of(records)[1:]]
     first = 1 if len(records) == 1 else 0
     rows: list[list[Any]] = [
@@ -200,5 +186,5 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
         whole=header[1:],
         leave_out_first=("Evaluator", "Difference", INTERVAL),
         title=None if one_entry is None else Text(one_entry),
-        caption=Text("\n".join([*reasons, LEGEND])),
+        caption=Text("\n".join([*_reasons(records), LEGEND])),
     )

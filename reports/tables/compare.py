@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
 
 from zoo.errors import DataError
 from zoo.reports.runs import ChangedCondition, Run, changed_conditions, finite_or_none
 from zoo.reports.tables.markdown_table import compact_text
+from zoo.reports.tables.terminal import fitted_table
 from zoo.repro.records.claim_words import EVALUATORS, metric_title
 from zoo.repro.records.statistics import image_quality
-
-if TYPE_CHECKING:
-    import numpy as np
-    from rich.console import Console
 
 # What is compared per class, in percentage points.
 _CLASS_METRICS = ("pq", "iou", "ap")
@@ -83,26 +84,18 @@ class ImageChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that changed from one run to another.
-
-    Attributes:
-      before: the first run.
-      after: the second one.
-      threshold: percentage points by which a metric may fall.
-      conditions: what the runs were measured with, where it differs.
-      metrics: (evaluator, metric) -> change.
-      classes: (evaluator, metric, class) -> change.
-      images: one for each image, those that moved most first; None where the statistics of the images are not
-        beside both records.
-    """
+    """All that changed from one run to another; a metric may fall by `threshold` percentage points."""
 
     before: Run
     after: Run
     threshold: float
     conditions: list[ChangedCondition]
     metrics: dict[tuple[str, str], ValueChange]
+    """By evaluator and metric."""
     classes: dict[tuple[str, str, str], ValueChange]
+    """By evaluator, metric and class."""
     images: list[ImageChange] | None
+    """Those that moved most first; None where the statistics of the images are not beside both records."""
 
     @property
     def fallen(self) -> list[tuple[str, str]]:
@@ -122,12 +115,7 @@ class Comparison:
 
 
 def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparison:
-    """Compares two runs.
-
-    Args:
-      before: the run to compare with.
-      after: the run that may have changed.
-      threshold: percentage points by which a metric may fall.
+    """Compares two runs, of which a metric may fall by `threshold` percentage points.
 
     Raises:
       DataError: the runs are of different entries, data or images, or statistics of an image are damaged.
@@ -169,10 +157,8 @@ def _check_comparable(before: Run, after: Run) -> None:
         raise DataError(f"{where} {counts[0]} and {counts[1]} images; run both with the same --limit")
     names = [set(run.image_ids()) for run in (before, after)]
     if all(names) and names[0] != names[1]:
-        other = sorted(names[0] ^ names[1])
-        raise DataError(
-            f"{where} other images, {other[0]} is in one of them only; run both on the same images"
-        )
+        other = f"other images, {min(names[0] ^ names[1])} is in one of them only"
+        raise DataError(f"{where} {other}; run both on the same images")
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, ValueChange]]:
@@ -227,16 +213,16 @@ def to_json(found: Comparison) -> dict[str, Any]:
     }
 
 
+_NUMBERS = ("A", "B", "Change")
+
+
 @dataclass(frozen=True)
 class _Table:
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
-
-
-# The columns that hold numbers, where the table has such rows.
-_NUMBERS = ("A", "B", "Change")
+    numbers: tuple[str, ...] = _NUMBERS
 
 
 def _tables(found: Comparison, top: int) -> Iterator[_Table]:
@@ -246,6 +232,7 @@ def _tables(found: Comparison, top: int) -> Iterator[_Table]:
         ("What", "A", "B"),
         found.conditions,
         "" if found.conditions else "Nothing: same settings, versions, device and checkpoint.",
+        numbers=(),
     )
     fallen = set(found.fallen)
     yield _Table(
@@ -293,22 +280,14 @@ def markdown(found: Comparison, top: int) -> str:
     for table in _tables(found, top):
         blocks.append(f"## {table.title}")
         if table.rows:
-            blocks.append(compact_text(table.header, table.rows, _numbers_of(table)))
+            blocks.append(compact_text(table.header, table.rows, table.numbers))
         if table.note:
             blocks.append(table.note)
     return "\n\n".join(blocks) + "\n"
 
 
-def _numbers_of(table: _Table) -> tuple[str, ...]:
-    return _NUMBERS if "Change" in table.header else ()
-
-
 def write_terminal(found: Comparison, top: int, console: Console) -> None:
     """Prints the comparison for a person, with the `top` classes and images that moved most."""
-    from rich.text import Text
-
-    from zoo.reports.tables.terminal import fitted_table
-
     console.print(Text(found.before.entry, style="bold"))
     for line in _heading(found):
         console.print(Text(line), soft_wrap=True)
@@ -319,7 +298,6 @@ def write_terminal(found: Comparison, top: int, console: Console) -> None:
             rows = [
                 [Text(cell, "bold red" if row[-1] == "fell" else "") for cell in row] for row in table.rows
             ]
-            leave_out = ("Segments", "A")
-            console.print(fitted_table(table.header, rows, _numbers_of(table), leave_out_first=leave_out))
+            console.print(fitted_table(table.header, rows, table.numbers, leave_out_first=("Segments", "A")))
         if table.note:
             console.print(Text(table.note))

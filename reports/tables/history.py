@@ -11,26 +11,21 @@ from zoo.errors import DataError, UsageError
 from zoo.reports.runs import ChangedCondition, Run, by_entry, changed_conditions
 from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, MISMATCH, metric_title
 
-# The source changes from one nightly run to the next; marks for it would hide those that tell something.
-_NOT_MARKED = "zoo's code"
-
 
 @dataclass(frozen=True)
 class Point:
-    """One run in a history.
-
-    Attributes:
-      run: the record.
-      changes: what it was measured with that differs from the run before.
-    """
+    """One run in a history, and what it was measured with that differs from the run before."""
 
     run: Run
     changes: tuple[ChangedCondition, ...]
 
     @property
     def marked_changes(self) -> tuple[ChangedCondition, ...]:
-        """The changes that a picture marks: all but the program's own source."""
-        return tuple(change for change in self.changes if change.name != _NOT_MARKED)
+        """The changes that a picture marks: all but the program's own source.
+
+        That changes from one nightly run to the next; marks for it would hide those that tell something.
+        """
+        return tuple(change for change in self.changes if change.name != "zoo's code")
 
     @property
     def time(self) -> str:
@@ -55,9 +50,8 @@ class Point:
 
 def tally(claims: Iterable[Mapping[str, Any]]) -> str:
     """Returns how many claims have which verdict: `3 match, 1 mismatch`."""
-    return ", ".join(
-        f"{number} {verdict}" for verdict, number in Counter(claim["verdict"] for claim in claims).items()
-    )
+    counts = Counter(claim["verdict"] for claim in claims)
+    return ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
 
 
 def history(runs: Iterable[Run]) -> list[Point]:

@@ -14,17 +14,13 @@ _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 
 @dataclass(frozen=True)
 class Column:
-    """A column to be written.
-
-    Attributes:
-      title: the header's cell.
-      is_centered: whether the rule asks for centered cells; the source text is aligned to the left anyway.
-      extra_width: characters by which the rule and the rows are wider than the widest cell.
-    """
+    """A column to be written."""
 
     title: str
     is_centered: bool = False
+    """Whether the rule asks for centered cells; the source text is aligned to the left anyway."""
     extra_width: int = 0
+    """Characters by which the rule and the rows are wider than the widest cell."""
 
 
 def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
@@ -48,10 +44,7 @@ def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
 def aligned_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str]) -> str:
     """Returns a table with bars on both sides, whose columns line up; no newline at its end.
 
-    Args:
-      header: titles of the columns.
-      rows: cells of the rows.
-      numbers: titles of the columns that are aligned to the right.
+    The columns that `numbers` names are aligned to the right.
     """
     texts = [_escaped(row) for row in (header, *rows)]
     # A rule of two dashes and a colon is the shortest there is.
@@ -83,12 +76,7 @@ def _escaped(cells: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Row:
-    """A row that was read.
-
-    Attributes:
-      line: its line in the file, from 1.
-      cells: without the spaces around them.
-    """
+    """A row that was read: its line, from 1, and its cells without the spaces around them."""
 
     line: int
     cells: tuple[str, ...]
@@ -96,13 +84,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was read.
-
-    Attributes:
-      heading: text of the last heading before it; empty where there is none.
-      header: its first row.
-      rows: all below the rule.
-    """
+    """A table that was read, with the text of the last heading before it; empty where there is none."""
 
     heading: str
     header: Row
@@ -134,13 +116,13 @@ def _tables(lines: Sequence[str]) -> Iterator[Table]:
         elif found := _HEADING.fullmatch(line):
             heading = found[1]
         elif _starts_a_table(lines, at):
-            rows = []
-            end = at + 2
-            while end < len(lines) and _BAR.search(lines[end]):
-                rows.append(Row(end + 1, _cells(lines[end])))
-                end += 1
-            yield Table(heading, Row(at + 1, _cells(line)), tuple(rows))
-            at = end
+            header, rows = Row(at + 1, _cells(line)), []
+            # The rule is left out.
+            at += 2
+            while at < len(lines) and _BAR.search(lines[at]):
+                rows.append(Row(at + 1, _cells(lines[at])))
+                at += 1
+            yield Table(heading, header, tuple(rows))
             continue
         at += 1
 

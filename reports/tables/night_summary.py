@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
 
 from zoo.errors import DataError
 from zoo.files.words import counted, readable_size
@@ -14,16 +17,11 @@ from zoo.reports.tables.claim_table import claim_rows, markdown
 from zoo.reports.tables.compare import Comparison, compare_runs, to_json
 from zoo.reports.tables.history import tally
 from zoo.reports.tables.markdown_table import compact_text
+from zoo.reports.tables.terminal import fitted_table
 from zoo.repro.records.claim_words import MISMATCH, metric_title
 from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, unjudged
-from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED, last_record
+from zoo.repro.records.night_folder import FAILED, MISSED, NOT_RUN, RESULTS, UNFINISHED, Night, last_record
 from zoo.repro.records.record import read_record
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, unjudged
-from zoo.repro.records.night_folder import Night
 
 COLUMNS = ("Entry", "Result", "Claims", "Since the last night", "Time", "Peak memory")
 
@@ -31,12 +29,10 @@ EntryRow = Mapping[str, Any]
 
 
 def summarize(night: Night, threshold: float, *, strict: bool = False) -> dict[str, Any]:
-    """Returns everything about a night as one JSON object.
+    """Returns everything about a night, finished or not, as one JSON object.
 
-    Args:
-      night: the night, finished or not.
-      threshold: percentage points by which a metric may fall since an entry's last record.
-      strict: whether claims that were not judged have an exit code of their own.
+    Since an entry's last record, a metric may fall by `threshold` percentage points. `strict`: claims that
+    were not judged have an exit code of their own.
     """
     rows = []
     for entry, outcome in night.outcomes.items():
@@ -58,13 +54,7 @@ def summarize(night: Night, threshold: float, *, strict: bool = False) -> dict[s
 
 
 def change_since_last(folder: Path, entry: str, record: Path, threshold: float) -> dict[str, Any]:
-    """Compares an entry's record with its newest one of the nights before.
-
-    Args:
-      folder: the night's folder.
-      entry: full name.
-      record: the entry's record of this night.
-      threshold: percentage points by which a metric may fall.
+    """Compares an entry's record with its newest one of the nights before that in `folder`.
 
     Returns:
       As JSON values: `night`, the earlier one, or None where there is none; `not_comparable`, why not, or
@@ -136,10 +126,6 @@ def summary_markdown(summary: EntryRow, night: Night) -> str:
 
 def print_summary(summary: EntryRow, console: Console) -> None:
     """Prints the summary for a person."""
-    from rich.text import Text
-
-    from zoo.reports.tables.terminal import fitted_table
-
     colours = {FAILED: "bold red", MISSED: "bold red", UNFINISHED: "yellow"}
     rows = []
     for row in summary["entries"]:
@@ -247,6 +233,6 @@ def _value(value: float | None) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

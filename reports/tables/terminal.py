@@ -74,14 +74,9 @@ def fitted_table(
     whole: Collection[str] | None = None,
     **options: Any,
 ) -> FittedTable:
-    """Returns a table of texts.
+    """Returns a table of texts, which are shown as they are, without markup.
 
-    Args:
-      header: titles of the columns.
-      rows: the cells; text is shown as it is, without markup.
-      numbers: titles of the columns that are aligned to the right.
-      whole: titles of the columns that stay on one line; None for those of numbers.
-      options: of `FittedTable`.
+    Columns titled in `numbers` are aligned to the right; those in `whole`, else these, stay on one line.
     """
     table = FittedTable(header_style="bold", **options)
     whole = numbers if whole is None else whole
