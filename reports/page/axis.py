@@ -6,13 +6,7 @@ import math
 
 
 def round_ticks(low: float, high: float, most: int) -> dict[float, str]:
-    """Returns rising round numbers that enclose two values, and how each is written.
-
-    Args:
-      low: the lower value.
-      high: the higher one, above `low`.
-      most: how many steps the span between the values may have at most.
-    """
+    """Returns round numbers that enclose two values in at most `most` steps, each with its text."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= most)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))

@@ -33,30 +33,20 @@ def class_bars(run: Run) -> Markup | None:
         # The official file says 0 for a class that does not occur, and leaves it out of every mean.
         if value == 0 and name in internal and internal[name] is None:
             official[name] = None
-    columns = {key: [(e, values[e, key]) for e in EVALUATORS if values[e, key]] for key in _BARS}
-    shown = {key: column for key, column in columns.items() if column}
-    names = [
-        name for name in run.class_names if any(column.get(name) is not None for column in values.values())
-    ]
+    shown = [key for key in _BARS if any(values[evaluator, key] for evaluator in EVALUATORS)]
+    occurring = {name for column in values.values() for name, value in column.items() if value is not None}
+    names, things = [name for name in run.class_names if name in occurring], run.thing_names
     if not names:
         return None
     titles = [tag("th", metric_title(key), " %", scope="col", class_="bars") for key in shown]
     head = tag("thead", tag("tr", tag("th", "Class", scope="col"), titles))
-    groups = {
-        "Things": [name for name in names if name in run.thing_names],
-        "Stuff": [name for name in names if name not in run.thing_names],
-    }
     bodies = []
-    for title, members in groups.items():
+    for title, is_thing in (("Things", True), ("Stuff", False)):
         first = tag("th", title, scope="rowgroup", colspan=1 + len(shown))
-        rows = [
-            tag(
-                "tr",
-                tag("th", name, scope="row"),
-                [tag("td", [_bar(e, name, bars) for e, bars in column]) for column in shown.values()],
-            )
-            for name in members
-        ]
+        rows = []
+        for name in (name for name in names if (name in things) == is_thing):
+            cells = [tag("td", [_bar(e, name, values[e, key]) for e in EVALUATORS]) for key in shown]
+            rows.append(tag("tr", tag("th", name, scope="row"), cells))
         bodies += [tag("tbody", tag("tr", first, class_="group"), rows)] if rows else []
     return tag("table", tag("caption", "Values per class, in percent"), head, bodies, class_="classes")
 
@@ -80,20 +70,15 @@ def total_confusion(run: Run) -> np.ndarray | None:
     """
     total: np.ndarray | None = None
     for _, arrays in run.images():
-        confusion = arrays.get("miou/confusion")
-        if confusion is not None:
-            total = confusion.copy() if total is None else total + confusion
+        if "miou/confusion" in arrays:
+            total = arrays["miou/confusion"] + (0 if total is None else total)
     return total
 
 
 def confusion_svg(names: Sequence[str], confusion: np.ndarray) -> Markup:
-    """Returns the confusion matrix of the classes that occur, each row as shares of its pixels.
+    """Returns the confusion matrix [C, C] of the classes that occur, each row as shares of its pixels.
 
     A class that is in no ground truth is shown where it is given a share of another class that is drawn.
-
-    Args:
-      names: the classes, by train id.
-      confusion: [C, C], pixels by ground truth (row) and prediction (column).
     """
     shares = _shares(confusion)
     occurs = np.flatnonzero((confusion.sum(axis=1) > 0) | (shares >= _LEAST_SHARE).any(axis=0))

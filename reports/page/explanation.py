@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-
 from zoo.errors import DataError
 from zoo.reports.explain.step_tables import STEP_COLUMNS, headline, step_rows
 from zoo.reports.explain.steps import explain
 from zoo.reports.explain.waterfall import Waterfall
-from zoo.reports.page.elements import details, note, part, scroll, table
+from zoo.reports.page.elements import data_uri, details, note, part, scroll, table
 from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.page.waterfall_svg import draw
 from zoo.reports.runs import Run
@@ -21,29 +19,26 @@ def explanation_part(run: Run, anchor: str) -> Markup | None:
     """
     if not run.folder.images.is_dir():
         return None
-    title = "From the internal to the official number"
+    title, anchor = "From the internal to the official number", f"{anchor}-explanation"
     try:
         explanation = explain(run.path)
     except DataError as error:
-        return part(title, f"{anchor}-explanation", note(f"Not explained: {error}"))
+        return part(title, anchor, note(f"Not explained: {error}"))
     # As an image, so that its style and its names stay its own.
     picture = tag(
         "img",
-        src=f"data:image/svg+xml;base64,{base64.b64encode(draw(explanation).encode()).decode()}",
+        src=data_uri("image/svg+xml", draw(explanation).encode()),
         alt="; ".join(headline(explanation, waterfall) for waterfall in explanation.waterfalls),
         class_="waterfall",
     )
     tables = join(map(_step_table, explanation.waterfalls))
+    scrolled = scroll(tables, f"Rules in which the evaluators of {run.title} differ")
     return part(
         title,
-        f"{anchor}-explanation",
+        anchor,
         note("One rule after another is changed to that of the official scripts."),
-        scroll(picture, f"From the internal to the official number of {run.title}"),
-        details(
-            "The rules in words",
-            f" for {run.title}",
-            scroll(tables, f"Rules in which the evaluators of {run.title} differ"),
-        ),
+        scroll(picture, f"{title} of {run.title}"),
+        details("The rules in words", f" for {run.title}", scrolled),
     )
 
 

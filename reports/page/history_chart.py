@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from textwrap import wrap
 
 from zoo.files.words import counted
 from zoo.reports.page.axis import round_ticks
-from zoo.reports.page.elements import drawing
+from zoo.reports.page.elements import drawing, svg_file
 from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.tables.history import Point, describe_changes, moments, published_value, shown_metrics
 from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, MISMATCH, metric_title
@@ -21,12 +20,13 @@ _LINE_HEIGHT, _NOTE_LETTERS, _LETTER_PX = 18, 95, 7
 # A band spans at least so many percentage points: on a finer scale, noise would look like a change.
 _LEAST_SPAN = 0.2
 
+_Placed = list[tuple[float, Point]]
+
 
 def history_svg(points: Sequence[Point]) -> Markup:
     """Returns the metrics of one history over time as SVG, whose classes the page styles.
 
-    Args:
-      points: at least one run, the oldest first; runs without a date are left out.
+    Runs without a date are left out.
     """
     parts, label, height = _drawing(points, [])
     return drawing(parts, _WIDTH, height, label, "history")
@@ -45,37 +45,27 @@ def history_picture(histories: Sequence[Sequence[Point]]) -> Markup:
         groups.append(tag("g", name, parts, transform=f"translate(0 {top})"))
         labels.append(label)
         top += height + _GAP
-    return tag(
-        "svg",
-        tag("title", "; ".join(labels)),
-        tag("style", Markup(theme_css())),
-        tag("rect", width=_WIDTH, height=top, class_="chart-background"),
-        groups,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {top}",
-        width=_WIDTH,
-        height=top,
-        class_="chart history",
-    )
+    head = [tag("title", "; ".join(labels)), tag("style", Markup(theme_css()))]
+    background = tag("rect", width=_WIDTH, height=top, class_="chart-background")
+    return svg_file([*head, background, *groups], _WIDTH, top, class_="chart history")
 
 
 def _drawing(points: Sequence[Point], notes: Sequence[str]) -> tuple[Markup, str, int]:
     """Returns the drawing of one history, what it shows in words, and its height."""
-    dated = [point for point in points if point.run.when is not None]
-    times = [_seconds(point.run.when) for point in dated]
+    placed = _placed(points)
+    dated = [point for _, point in placed]
     measured = {metric for _, metric in shown_metrics(dated)}
     metrics = [metric for metric in HEADLINE_METRICS if metric in measured]
     bottom = _TOP + len(metrics) * (_BAND + _GAP)
-    marked = [_x(time, times) for point, time in zip(dated, times, strict=True) if point.marked_changes]
     height = bottom + 26 + (_LINE_HEIGHT * (len(notes) + 1) if notes else 0)
     parts = (
-        _marks(marked, bottom - _GAP),
-        *(_band(metric, dated, times, _TOP + i * (_BAND + _GAP) + 4) for i, metric in enumerate(metrics)),
-        _dates(dated, times, bottom),
+        _marks([x for x, point in placed if point.marked_changes], bottom - _GAP),
+        *(_band(metric, placed, _TOP + i * (_BAND + _GAP) + 4) for i, metric in enumerate(metrics)),
+        _dates(placed, bottom),
         _legend(),
         *(
-            tag("text", note, x=_LEFT, y=bottom + 26 + _LINE_HEIGHT * (i + 1), class_="chart-note")
-            for i, note in enumerate(notes)
+            tag("text", note, x=_LEFT, y=bottom + 26 + _LINE_HEIGHT * i, class_="chart-note")
+            for i, note in enumerate(notes, start=1)
         ),
     )
     entry = points[0].run.entry if points else ""
@@ -98,17 +88,19 @@ def theme_css() -> str:
     return resources.files("zoo.reports.page").joinpath("theme.css").read_text(encoding="utf-8")
 
 
-def _seconds(time: datetime | None) -> float:
-    return time.timestamp() if time is not None else 0.0
+def _placed(points: Iterable[Point]) -> _Placed:
+    """Returns the points that have a date, each after its place on the time axis."""
+    dated = [(when.timestamp(), point) for point in points if (when := point.run.when) is not None]
+    first, last = (dated[0][0], dated[-1][0]) if dated else (0.0, 0.0)
+    width = _WIDTH - _LEFT - _RIGHT - 24
+    return [
+        (_LEFT + 12 + width * ((time - first) / (last - first) if last > first else 0.5), point)
+        for time, point in dated
+    ]
 
 
-def _x(time: float, times: Sequence[float]) -> float:
-    first, last = times[0], times[-1]
-    share = (time - first) / (last - first) if last > first else 0.5
-    return _LEFT + 12 + (_WIDTH - _LEFT - _RIGHT - 24) * share
-
-
-def _band(metric: str, points: Sequence[Point], times: Sequence[float], top: float) -> Markup:
+def _band(metric: str, placed: _Placed, top: float) -> Markup:
+    points = [point for _, point in placed]
     published = {evaluator: published_value(points, evaluator, metric) for evaluator in EVALUATORS}
     measured = (point.run.value(evaluator, metric) for evaluator in EVALUATORS for point in points)
     values = [value for value in (*measured, *published.values()) if value is not None]
@@ -127,25 +119,20 @@ def _band(metric: str, points: Sequence[Point], times: Sequence[float], top: flo
         for tick, words in ticks.items()
     ]
     title = tag("text", metric_title(metric), x=10, y=top + 4, class_="chart-title")
-    lines = [_line(evaluator, metric, points, times, y, published[evaluator]) for evaluator in EVALUATORS]
+    lines = [_line(evaluator, metric, placed, y, published[evaluator]) for evaluator in EVALUATORS]
     return tag("g", grid, title, lines)
 
 
 def _line(
-    evaluator: str,
-    metric: str,
-    points: Sequence[Point],
-    times: Sequence[float],
-    y: Callable[[float], float],
-    published: float | None,
+    evaluator: str, metric: str, placed: _Placed, y: Callable[[float], float], published: float | None
 ) -> Markup:
     parts = []
     if published is not None:
         class_, height = f"chart-published {evaluator}", y(published)
         parts.append(tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=height, y2=height, class_=class_))
     found = [
-        (_x(time, times), y(value), value, point)
-        for point, time in zip(points, times, strict=True)
+        (x, y(value), value, point)
+        for x, point in placed
         if (value := point.run.value(evaluator, metric)) is not None
     ]
     path = " ".join(f"{'ML'[i > 0]}{x:.1f} {height:.1f}" for i, (x, height, _, _) in enumerate(found))
@@ -165,25 +152,21 @@ def _line(
 
 
 def _marks(positions: Sequence[float], bottom: float) -> Markup:
-    return tag(
-        "g",
-        [
-            (
-                tag("line", x1=x, x2=x, y1=_TOP - 4, y2=bottom, class_="chart-change"),
-                tag("text", number, x=x, y=_TOP - 7, class_="chart-change-number", text_anchor="middle"),
-            )
-            for number, x in enumerate(positions, start=1)
-        ],
-    )
+    marks = []
+    for number, x in enumerate(positions, start=1):
+        marks.append(tag("line", x1=x, x2=x, y1=_TOP - 4, y2=bottom, class_="chart-change"))
+        options = {"class_": "chart-change-number", "text_anchor": "middle"}
+        marks.append(tag("text", number, x=x, y=_TOP - 7, **options))
+    return tag("g", marks)
 
 
-def _dates(points: Sequence[Point], times: Sequence[float], bottom: float) -> Markup:
+def _dates(placed: _Placed, bottom: float) -> Markup:
     """Returns dates, with times where dates are equal, under the axis, as many as have room."""
     parts, free_from = [], -math.inf
-    for words, time in zip(moments(point.run for point in points), times, strict=True):
+    for words, (x, _) in zip(moments(point.run for _, point in placed), placed, strict=True):
         width = _LETTER_PX * len(words)
         # The whole label stays within the drawing.
-        middle = min(max(_x(time, times), width / 2), _WIDTH - width / 2)
+        middle = min(max(x, width / 2), _WIDTH - width / 2)
         if middle - width / 2 >= free_from:
             parts.append(tag("text", words, x=middle, y=bottom + 4, text_anchor="middle"))
             free_from = middle + width / 2 + _LETTER_PX

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError
 from zoo.files.words import counted
 from zoo.reports.page.charts import class_bars, confusion_svg, largest_confusions, total_confusion
-from zoo.reports.page.elements import TALL_ROWS, breakable, details, items, note, part, scroll, table
+from zoo.reports.page.elements import (
+    TALL_ROWS,
+    breakable,
+    data_uri,
+    details,
+    items,
+    note,
+    part,
+    scroll,
+    scrolled_table,
+)
 from zoo.reports.page.explanation import explanation_part
 from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
 from zoo.reports.page.markup import Markup, join, tag
@@ -24,19 +32,12 @@ from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_t
 _TITLE = "Panoptic-DeepLab: published and measured"
 # The page may use what is in it, and nothing else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_PICTURE_TITLES = {
-    "input": "Input",
-    "ground_truth": "Ground truth",
-    "prediction": "Prediction",
-    "difference": "Difference",
-}
 # What a difference picture shows, by colour.
 _DIFFERENCES = {
     "another class": "#d55e00",
     "right class, wrong segment": "#0072b2",
     "not scored": "#969696",
 }
-_MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
 def page(runs: Iterable[Run]) -> str:
@@ -53,11 +54,7 @@ def page(runs: Iterable[Run]) -> str:
     found = histories(runs)
     sections = {_anchor(points, found): points for points in found}
     newest = {anchor: points[-1].run for anchor, points in sections.items()}
-    pictures = {
-        anchor: picture
-        for anchor, points in sections.items()
-        if (picture := _overview_picture(_pictured(points))) is not None
-    }
+    pictures = {anchor: _overview_picture(_pictured(points)) for anchor, points in sections.items()}
     style = theme_css() + resources.files("zoo.reports.page").joinpath("page.css").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -85,18 +82,13 @@ def page(runs: Iterable[Run]) -> str:
 
 def _header(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     by_time = sorted(runs, key=lambda run: run.started)
-    times = moments([by_time[0], by_time[-1]])
-    span = " to ".join(dict.fromkeys(times))
+    span = " to ".join(dict.fromkeys(moments([by_time[0], by_time[-1]])))
     models = len({run.entry for run in runs})
     facts = f"{counted(models, 'model')}, {counted(len(runs), 'run')}, measured {span} (UTC)"
-    is_one_each = models == len(newest)
-    links = [
-        tag(
-            "li",
-            tag("a", breakable(run.entry), "" if is_one_each else f", {run.settings}", href=f"#{anchor}"),
-        )
-        for anchor, run in newest.items()
-    ]
+    links = []
+    for anchor, run in newest.items():
+        settings = None if models == len(newest) else f", {run.settings}"
+        links.append(tag("li", tag("a", breakable(run.entry), settings, href=f"#{anchor}")))
     return tag(
         "header",
         tag("h1", _TITLE),
@@ -147,38 +139,35 @@ def _cards(run: Run) -> Markup:
         f"{computed / seconds:.1f} images/s" if seconds and computed else None,
         run.record.get("device", {}).get("kind"),
     ]
-    return join(
-        (
-            tag("p", " · ".join(str(fact) for fact in facts if fact), class_="facts"),
-            tag("dl", cards, class_="cards"),
-        )
-    )
+    words = " · ".join(str(fact) for fact in facts if fact)
+    return join((tag("p", words, class_="facts"), tag("dl", cards, class_="cards")))
 
 
 def _drawn(run: Run) -> list[Mapping[str, Any]]:
     """Returns what the record says of the pictures whose files are there."""
-    return [
-        p
-        for p in run.record.get("pictures", ())
-        if all((run.path.parent / name).is_file() for name in p["files"].values())
-    ]
+    pictures, folder = run.record.get("pictures", ()), run.path.parent
+    return [p for p in pictures if all((folder / name).is_file() for name in p["files"].values())]
 
 
 def _overview_picture(run: Run) -> Markup | None:
     """Returns the prediction for the median image, for the overview."""
-    picture = next((p for p in _drawn(run) if p["rank"] == "median" and "prediction" in p["files"]), None)
-    if picture is None:
-        return None
-    alt = f"Prediction for {picture['image_id']}, overview of {run.title}"
-    image = _image(run, picture, "prediction", alt)
-    words = f"Prediction for the median image, PQ {picture['pq']:.1f}"
-    return tag("figure", image, tag("figcaption", words))
+    for picture in _drawn(run):
+        if picture["rank"] == "median" and "prediction" in picture["files"]:
+            alt = f"Prediction for {picture['image_id']}, overview of {run.title}"
+            words = f"Prediction for the median image, PQ {picture['pq']:.1f}"
+            return tag("figure", _image(run, picture, "prediction", alt), tag("figcaption", words))
+    return None
 
 
 def _image(run: Run, picture: Mapping[str, Any], kind: str, alt: str) -> Markup:
     """Returns one of the pictures that were drawn of an image, its data included."""
+    path = run.path.parent / picture["files"][kind]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     height, width = picture["size"]
-    uri = _data_uri(run.path.parent / picture["files"][kind])
+    uri = data_uri("image/png" if path.suffix == ".png" else "image/jpeg", data)
     return tag("img", src=uri, alt=alt, width=width, height=height, decoding="async")
 
 
@@ -186,24 +175,21 @@ def _pictures(run: Run, anchor: str) -> Markup | None:
     pictures = _drawn(run)
     if not pictures:
         return None
-    classes = {name: colour for picture in pictures for name, colour in picture["classes"].items()}
-    order = {name: i for i, name in enumerate(run.class_names)}
-    by_train_id = sorted(classes.items(), key=lambda item: order.get(item[0], len(order)))
+    colours = {name: colour for picture in pictures for name, colour in picture["classes"].items()}
+    by_train_id = {name: colours[name] for name in (*run.class_names, *colours) if name in colours}
     return part(
         "Best, median and worst image",
         f"{anchor}-pictures",
         note("By the internal PQ of each image alone. Instances of one class differ in shade."),
         [_picture_row(run, picture) for picture in pictures],
-        _legend(_DIFFERENCES.items(), "Colours of the differences", "legend differences"),
+        _legend(_DIFFERENCES, "Colours of the differences", "legend differences"),
         _legend(by_train_id, "Colours of the classes", "legend"),
         class_="pictures",
     )
 
 
-def _legend(colours: Iterable[tuple[str, str]], label: str, class_: str) -> Markup:
-    swatches = (
-        (tag("span", class_="swatch", style=f"background:{colour}"), name) for name, colour in colours
-    )
+def _legend(colours: Mapping[str, str], label: str, class_: str) -> Markup:
+    swatches = [(tag("span", class_="swatch", style=f"background:{colours[it]}"), it) for it in colours]
     return items(swatches, label, class_)
 
 
@@ -211,7 +197,7 @@ def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
     wrong_class, wrong_segment = f"{picture['wrong_class']:.1f} %", f"{picture['wrong_segment']:.1f} %"
     figures = []
     for kind in picture["files"]:
-        title = _PICTURE_TITLES.get(kind, kind)
+        title = kind.replace("_", " ").capitalize()
         alt = f"{title} of {picture['image_id']}, the {picture['rank']} image"
         if kind == "difference":
             alt += (
@@ -280,37 +266,16 @@ def _history(points: Sequence[Point], anchor: str) -> Markup:
         f"{anchor}-history",
         scroll(history_svg(points), f"Metrics of {name} over time"),
         items(notes, "Changes marked in the drawing", "changes") if notes else None,
-        scroll(
-            table(caption, columns, rows[::-1], "history-table"),
-            f"All runs of {name}",
-            tall=len(points) > TALL_ROWS,
-        ),
+        scrolled_table(f"All runs of {name}", caption, columns, rows[::-1], "history-table"),
     )
 
 
 def _provenance(run: Run) -> Markup:
-    rows = [
-        tag("tr", tag("th", name, scope="row"), tag("td", value))
-        for name, value in {"started": run.started, **conditions(run.record)}.items()
-    ]
-    title = "Settings, versions and digests"
-    return details(
-        title,
-        f" of {run.title}",
-        scroll(
-            tag("table", tag("caption", "What was measured with what"), tag("tbody", rows)),
-            f"{title} of {run.title}",
-        ),
-        "provenance",
-    )
-
-
-def _data_uri(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(data).decode()}"
+    measured_with = {"started": run.started, **conditions(run.record)}
+    rows = [tag("tr", tag("th", it, scope="row"), tag("td", value)) for it, value in measured_with.items()]
+    found = tag("table", tag("caption", "What was measured with what"), tag("tbody", rows))
+    title, about = "Settings, versions and digests", f" of {run.title}"
+    return details(title, about, scroll(found, title + about), "provenance")
 
 
 def _anchor(points: Sequence[Point], found: Sequence[Sequence[Point]]) -> str:

@@ -18,13 +18,10 @@ _VOID_ELEMENTS = frozenset({"br", "img", "link", "meta", "wbr"})
 
 
 def tag(element: str, /, *content: Any, **attributes: Any) -> Markup:
-    """Returns one element.
+    """Returns one element; its content is text (escaped), markup, or iterables of these, None is left out.
 
-    Args:
-      element: its name.
-      content: text (escaped), markup, or iterables of these; None is left out.
-      attributes: an underscore at the end is dropped (`class_`), others become hyphens (`aria_label`); None
-        and False leave the attribute out, True gives one without a value. Numbers are written short.
+    Of attributes, an underscore at the end is dropped (`class_`), others become hyphens (`aria_label`); None
+    and False leave the attribute out, True gives one without a value. Numbers are written short.
     """
     words = [element]
     for key, value in attributes.items():

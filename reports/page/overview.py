@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from zoo.reports.page.elements import TALL_ROWS, breakable, items, note, scroll, table
+from zoo.reports.page.elements import breakable, items, note, scrolled_table
 from zoo.reports.page.markup import Markup, tag
 from zoo.reports.runs import Run
 from zoo.reports.tables.claim_table import INTERVAL, measured_rows, numbers_in_print
 from zoo.reports.tables.history import moments
-from zoo.repro.records.claim_words import (
-    HEADLINE_METRICS,
-    MATCH,
-    MISMATCH,
-    NOT_JUDGED,
-    WITHIN,
-    metric_title,
-)
+from zoo.repro.records.claim_words import HEADLINE_METRICS, MATCH, MISMATCH, NOT_JUDGED, WITHIN, metric_title
 
 _SIGNS = {MATCH: "✓", WITHIN: "≈", MISMATCH: "✕", NOT_JUDGED: "○"}
 _WIDE = "number wide"
 
 
-def overview(runs: Sequence[Run], newest: Mapping[str, Run], pictures: Mapping[str, Markup]) -> Markup:
+def overview(runs: Sequence[Run], newest: Mapping[str, Run], pictures: Mapping[str, Markup | None]) -> Markup:
     """Returns a row for each run, and the claims of the newest run of each entry and settings.
 
-    Args:
-      runs: all runs.
-      newest: the anchor of each section of the page, and the run that it shows.
-      pictures: by anchor, what is shown beside the claims.
+    `newest` has the run that each section of the page shows, by its anchor, and `pictures` what is shown
+    beside its claims.
     """
     reasons = [
         f"{claim['verdict']}: {claim['reason']}"
@@ -66,9 +56,9 @@ def _tally(runs: Iterable[Run], classes: str, label: str) -> Markup:
 def _runs_table(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     """Returns a table with one row for each run, in the order of the sections, the newest first."""
     section = {run.title: anchor for anchor, run in newest.items()}
-    order = {title: position for position, title in enumerate(section)}
+    order = list(section)
     newest_first = sorted(runs, key=lambda run: run.started, reverse=True)
-    shown = sorted(newest_first, key=lambda run: order[run.title])
+    shown = sorted(newest_first, key=lambda run: order.index(run.title))
     official = tag("small", "official")
     columns = [
         ("Run", None),
@@ -78,7 +68,7 @@ def _runs_table(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     ]
     rows = []
     for run, started in zip(shown, moments(shown), strict=True):
-        values = [run.value("official", metric) for metric in HEADLINE_METRICS]
+        values = (run.value("official", metric) for metric in HEADLINE_METRICS)
         name = (
             tag("a", breakable(run.entry), href=f"#{section[run.title]}"),
             tag("small", run.settings, class_="settings"),
@@ -86,13 +76,18 @@ def _runs_table(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
         )
         numbers = ["" if value is None else f"{value:.2f}" for value in values]
         rows.append([name, started, *numbers, _tally([run], "tally", f"Verdicts of {run.title}, {started}")])
-    found = table("All runs and their settings; values in percent", columns, rows, "runs")
-    return scroll(found, "Table of all runs", tall=len(runs) > TALL_ROWS)
+    caption = "All runs and their settings; values in percent"
+    return scrolled_table("Table of all runs", caption, columns, rows, "runs")
 
 
 def _summary(anchor: str, run: Run, picture: Markup | None) -> Markup:
+    rows = []
+    for row in measured_rows(run.record):
+        # Where nothing was published, a digit after the point is enough for the interval, two for the number.
+        decimals = 1 if row["published"] is None else int(row["decimals"])
+        rows.append({**row, **numbers_in_print(row, decimals)})
     # What was measured though nothing was published comes last.
-    rows = sorted(map(_shown, measured_rows(run.record)), key=lambda row: row["verdict"] is None)
+    rows.sort(key=lambda row: row["verdict"] is None)
     has_interval = any(row["interval"] for row in rows)
     columns = [
         ("Metric", None),
@@ -120,15 +115,9 @@ def _summary(anchor: str, run: Run, picture: Markup | None) -> Markup:
             ]
         )
     name = tag("a", breakable(run.entry), href=f"#{anchor}")
-    found = table((name, tag("small", run.settings, class_="settings")), columns, cells, "claims")
-    return tag("div", scroll(found, f"Table of all claims: {run.title}"), picture, class_="summary")
-
-
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row of `measured_rows` with its numbers as the page shows them."""
-    # Where nothing was published, a digit after the point is enough for the interval, two for the number.
-    decimals = 1 if row["published"] is None else int(row["decimals"])
-    return {**row, **numbers_in_print(row, decimals)}
+    caption = name, tag("small", run.settings, class_="settings")
+    found = scrolled_table(f"Table of all claims: {run.title}", caption, columns, cells, "claims")
+    return tag("div", found, picture, class_="summary")
 
 
 def _chip(verdict: str, words: str | None = None) -> Markup:

@@ -11,6 +11,7 @@ from zoo.reports.explain.step_tables import points
 from zoo.reports.explain.steps import Explanation
 from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.page.axis import round_ticks
+from zoo.reports.page.elements import svg_file
 from zoo.reports.page.markup import Markup, tag
 
 _WIDTH_PX = 760
@@ -38,25 +39,18 @@ text { font: 13px system-ui, sans-serif; fill: #1a1a1a; }
 
 def draw(explanation: Explanation) -> str:
     """Returns the waterfalls of all metrics as one SVG document, each with an axis of its own."""
-    top, panels = 10, []
-    for waterfall in explanation.waterfalls:
-        panels.append(_panel(waterfall, top))
-        top += _TITLE_PX + _ROW_PX * (len(waterfall.steps) + 2) + _AXIS_PX + _GAP_PX
     title = f"{explanation.entry}, {explanation.counted_images}: from the internal to the official number"
-    drawing = tag(
-        "svg",
+    drawn = [
         tag("title", title, id="title"),
         tag("desc", _describe(explanation), id="description"),
         tag("style", Markup(_STYLE)),
-        panels,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH_PX} {top}",
-        width=_WIDTH_PX,
-        height=top,
-        role="img",
-        aria_labelledby="title description",
-    )
-    return f"{drawing}\n"
+    ]
+    top = 10
+    for waterfall in explanation.waterfalls:
+        drawn += _panel(waterfall, top)
+        top += _TITLE_PX + _ROW_PX * (len(waterfall.steps) + 2) + _AXIS_PX + _GAP_PX
+    names = {"role": "img", "aria_labelledby": "title description"}
+    return svg_file(drawn, _WIDTH_PX, top, **names) + "\n"
 
 
 def _describe(explanation: Explanation) -> str:
@@ -70,7 +64,7 @@ def _describe(explanation: Explanation) -> str:
     return " ".join(sentences)
 
 
-def _panel(waterfall: Waterfall, top: int) -> list[Markup | list[Markup]]:
+def _panel(waterfall: Waterfall, top: int) -> list[Markup]:
     values = [waterfall.internal, *(step.value for step in waterfall.steps), waterfall.official]
     ticks = round_ticks(min(values), max(*values, min(values) + _LEAST_SPAN), most=5)
     low, high = min(ticks), max(ticks)
@@ -84,11 +78,11 @@ def _panel(waterfall: Waterfall, top: int) -> list[Markup | list[Markup]]:
     )
     first = top + _TITLE_PX
     bottom = first + _ROW_PX * len(values)
-    drawn: list[Markup | list[Markup]] = [tag("text", title, class_="title", x=12, y=top + 18)]
+    drawn = [tag("text", title, class_="title", x=12, y=top + 18)]
     for tick, words in ticks.items():
         drawn.append(tag("line", class_="grid", x1=x(tick), x2=x(tick), y1=first, y2=bottom))
         drawn.append(tag("text", words, class_="small", x=x(tick), y=bottom + 16, text_anchor="middle"))
-    drawn.append(_end(first, "internal", waterfall.internal, x))
+    drawn += _end(first, "internal", waterfall.internal, x)
     before = waterfall.internal
     for row, step in enumerate(waterfall.steps, start=1):
         y = first + _ROW_PX * row
@@ -104,7 +98,7 @@ def _panel(waterfall: Waterfall, top: int) -> list[Markup | list[Markup]]:
         drawn.append(_number(points(step.worth), y, class_))
         before = step.value
     y = first + _ROW_PX * (len(values) - 1)
-    return [*drawn, _link(y, x(before)), _end(y, "official", waterfall.official, x)]
+    return [*drawn, _link(y, x(before)), *_end(y, "official", waterfall.official, x)]
 
 
 def _end(y: int, name: str, value: float, x: Callable[[float], float]) -> list[Markup]:
