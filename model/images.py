@@ -62,7 +62,7 @@ def check_images(images: Any, input_shape: tuple[int | None, ...], name: str, *r
     )
 
 
-def checked_image(image: Any, caller: str = "predict_panoptic", *, whole_numbers: bool = False) -> np.ndarray:
+def checked_image(image: Any, caller: str = "predict", *, whole_numbers: bool = False) -> np.ndarray:
     """Returns one image as an array.
 
     Warns where all values of a floating-point image lie in 0..1: it is black, or of another range.

@@ -13,7 +13,7 @@ from zoo.model.images import check_images
 from zoo.model.inference import aspp_window, at_size
 from zoo.model.layers import resize_bilinear, scale_size
 
-Maps = dict[str, tf.Tensor]
+TensorMaps = dict[str, tf.Tensor]
 
 
 class MultiScaleNetwork:
@@ -49,7 +49,7 @@ class MultiScaleNetwork:
         images = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
         self._average = tf.function(self._average_passes, input_signature=[images], autograph=False)
 
-    def __call__(self, images: tf.Tensor | np.ndarray) -> Maps:
+    def __call__(self, images: tf.Tensor | np.ndarray) -> TensorMaps:
         """Returns the averaged maps of a batch.
 
         Args:
@@ -65,8 +65,8 @@ class MultiScaleNetwork:
         check_images(images, self.network.input_shape, self.network.name)
         return self._average(tf.cast(images, tf.float32))
 
-    def _average_passes(self, images: tf.Tensor) -> Maps:
-        total: Maps = {}
+    def _average_passes(self, images: tf.Tensor) -> TensorMaps:
+        total: TensorMaps = {}
         for network in self._scaled_networks:
             for mirrored in (False, True) if self.flip else (False,):
                 # One pass after the other, so that the memory of one is free before the next begins.
@@ -77,7 +77,7 @@ class MultiScaleNetwork:
         passes = len(self._scaled_networks) * (2 if self.flip else 1)
         return {name: values / passes for name, values in total.items()}
 
-    def _predict(self, network: keras.Model, images: tf.Tensor, mirrored: bool) -> Maps:
+    def _predict(self, network: keras.Model, images: tf.Tensor, mirrored: bool) -> TensorMaps:
         images = resize_bilinear(images, network.input_shape[1:3])
         if mirrored:
             maps = _mirror(network(tf.reverse(images, [2]), training=False))
@@ -86,13 +86,13 @@ class MultiScaleNetwork:
         return _at_size_of_images(maps, self._size)
 
 
-def _mirror(maps: Maps) -> Maps:
+def _mirror(maps: TensorMaps) -> TensorMaps:
     """Mirrors maps left to right; an offset along x then points the other way."""
     mirrored = {name: tf.reverse(values, [2]) for name, values in maps.items()}
     return {**mirrored, "offset_map": mirrored["offset_map"] * (1.0, -1.0)}
 
 
-def _at_size_of_images(maps: Maps, size: tuple[int, int]) -> Maps:
+def _at_size_of_images(maps: TensorMaps, size: tuple[int, int]) -> TensorMaps:
     """Resizes maps to `size`, then turns logits into probabilities; offsets become px of `size`."""
     height, width = maps["offset_map"].shape[1:3]
     px_per_position = ((size[0] - 1) / (height - 1), (size[1] - 1) / (width - 1))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from zoo.registry.dataset_info import DatasetInfo
+
 if TYPE_CHECKING:
     from zoo.model.postprocess.result import ImagePrediction
-    from zoo.registry.dataset_info import DatasetInfo
+
+Maps: TypeAlias = dict[str, np.ndarray]
+"""What a network gives for one image, by name; see `Network.maps`."""
 
 
 @dataclass(frozen=True)

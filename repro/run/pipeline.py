@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from zoo.fetch.fetcher import Fetched
-    from zoo.network.network import Maps
+    from zoo.model.prediction import Maps
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.run_folder import RunFolder

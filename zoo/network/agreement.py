@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from zoo.fetch.fetcher import Fetcher
-    from zoo.registry import Entry, Registry
+from zoo.fetch.fetcher import Fetcher
+from zoo.registry import Entry, Registry
 
 TOLERANCE = 1e-3
 """The largest difference of a map, in its standard deviations, that counts as rounding.
@@ -25,12 +23,7 @@ BUNDLED_DATASET = "minicity"
 
 @dataclass(frozen=True)
 class MapAgreement:
-    """How far one of the network's maps differs.
-
-    Attributes:
-      max_difference: largest absolute difference.
-      standard_deviation: of the SavedModel's map.
-    """
+    """How far one of the network's maps differs, and the standard deviation of the SavedModel's map."""
 
     max_difference: float
     standard_deviation: float
@@ -48,21 +41,18 @@ class AgreementReport:
     """How far a built network and a SavedModel agree on one image.
 
     Attributes:
-      name: the entry.
-      image: the image's name.
       image_size: (height, width) in px.
       saved_model: the SavedModel's folder.
       maps: by name, at stride 4.
-      equal_semantic: share of pixels with equal class, 0..1.
-      equal_panoptic: share of pixels with equal panoptic label.
+      equal_semantic, equal_panoptic: share of pixels with equal class or panoptic label, 0..1.
       equal_segments: share of pixels in matched segments, whatever the instance numbers: each segment of one
         map is matched with at most one of the other, of the same class, by the most shared pixels.
     """
 
-    name: str
+    entry: str
     image: str
     image_size: tuple[int, int]
-    saved_model: Path
+    saved_model: str
     maps: dict[str, MapAgreement]
     equal_semantic: float
     equal_panoptic: float
@@ -76,23 +66,12 @@ class AgreementReport:
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
         maps = {name: {**asdict(each), "relative": each.relative} for name, each in self.maps.items()}
-        return {
-            "entry": self.name,
-            "image": self.image,
-            "image_size": list(self.image_size),
-            "saved_model": str(self.saved_model),
-            "maps": maps,
-            "equal_semantic": self.equal_semantic,
-            "equal_panoptic": self.equal_panoptic,
-            "equal_segments": self.equal_segments,
-            "tolerance": TOLERANCE,
-            "agrees": self.ok,
-        }
+        return {**asdict(self), "maps": maps, "tolerance": TOLERANCE, "agrees": self.ok}
 
     def __str__(self) -> str:
         verdict = "agrees with" if self.ok else "DIFFERS from"
         lines = [
-            f"{self.name}: {verdict} its SavedModel on {self.image} "
+            f"{self.entry}: {verdict} its SavedModel on {self.image} "
             f"({self.image_size[0]} x {self.image_size[1]} px)"
         ]
         lines += [
@@ -124,7 +103,6 @@ def compare_with_saved_model(
       UsageError: the image is larger than the crop.
       ZooError: something could not be fetched, verified or restored.
     """
-    from zoo.fetch.fetcher import Fetcher
     from zoo.model.preprocess import MEAN_PIXEL
     from zoo.network.loading import load_entry
     from zoo.network.network import Network
@@ -146,10 +124,10 @@ def compare_with_saved_model(
         maps[key] = MapAgreement(float(np.abs(cut - values).max()), float(values.std(dtype=np.float64)))
     ours, theirs = network.predict(image), saved_model.predict(image)
     return AgreementReport(
-        name=entry.name,
+        entry=entry.name,
         image=name,
         image_size=(height, width),
-        saved_model=runtime.folder,
+        saved_model=str(runtime.folder),
         maps=maps,
         equal_semantic=float(np.mean(ours.semantic == theirs.semantic)),
         equal_panoptic=float(np.mean(ours.panoptic == theirs.panoptic)),
@@ -158,13 +136,7 @@ def compare_with_saved_model(
 
 
 def equal_segments(first: np.ndarray, second: np.ndarray, label_divisor: int) -> float:
-    """Returns the share of pixels in matched segments; see `AgreementReport.equal_segments`.
-
-    Args:
-      first: [H, W] int32, class * label_divisor + instance number.
-      second: the same.
-      label_divisor: of the labels.
-    """
+    """Returns the share of pixels in matched segments of two maps [H, W] int32; see `AgreementReport`."""
     both = first.ravel().astype(np.int64) << 32 | second.ravel().astype(np.int64)
     pairs, counts = np.unique(both, return_counts=True)
     taken_first: set[int] = set()
@@ -184,12 +156,11 @@ def _image(
     entry: Entry, registry: Registry, image_file: Path | None, fetcher: Fetcher
 ) -> tuple[str, np.ndarray]:
     from zoo.repro.datasets.image_files import decode_image, read_bytes
+    from zoo.repro.datasets.opening import open_dataset
 
     if image_file is not None:
         name, image = str(image_file), decode_image(read_bytes(image_file), str(image_file))
     else:
-        from zoo.repro.datasets.opening import open_dataset
-
         dataset = open_dataset(registry.dataset(BUNDLED_DATASET), None, fetcher)
         name = f"{dataset.image_ids[0]} of {BUNDLED_DATASET}"
         image = dataset.load(0).image

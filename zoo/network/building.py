@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
+from zoo.registry.network_options import BackboneOptions, BatchNormOptions
+from zoo.registry.schema import Backbone, Entry
 
 if TYPE_CHECKING:
     import keras
-
-    from zoo.registry import Backbone, Entry
 
 BACKBONE_INPUT_SIZE = (225, 225)
 """(height, width) in px of a backbone's images where none is asked for: about ImageNet's, one past 7 * 32."""
@@ -22,7 +22,7 @@ BACKBONE_OUTPUT_STRIDE = 32
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class LoadOptions:
     """What a caller may choose about a network; see `zoo.load`."""
 
     input_size: tuple[int, int] | None = None
@@ -33,12 +33,8 @@ class NetworkOptions:
     flip: bool = False
     device: str | None = None
 
-    def checked(self, entry: Entry | Backbone) -> NetworkOptions:
-        """Returns the options with the input size as two integers.
-
-        Raises:
-          UsageError: the input size is not two whole numbers of at least 2.
-        """
+    def checked(self, entry: Entry | Backbone) -> LoadOptions:
+        """Returns the options with the input size as two integers of at least 2, or raises a `UsageError`."""
         if self.input_size is None:
             return self
         try:
@@ -58,14 +54,11 @@ class NetworkOptions:
 
 
 def build_keras_model(
-    entry: Entry | Backbone, options: NetworkOptions, *, random_values: bool = True
+    entry: Entry | Backbone, options: LoadOptions, *, random_values: bool = True
 ) -> keras.Model:
-    """Builds the Keras network of an entry.
+    """Builds the Keras network of an entry with the input size, precision and output stride of `options`.
 
-    Args:
-      entry: of the registry.
-      options: input size, precision and output stride are read.
-      random_values: False for kernels of zeros: cheaper, where a checkpoint follows.
+    `random_values=False` makes kernels of zeros: cheaper, where a checkpoint follows.
 
     Raises:
       UsageError: a precision, input size or output stride that cannot be built.
@@ -91,8 +84,6 @@ def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
     Raises:
       UsageError: an output stride that is not 8, 16 or 32.
     """
-    from zoo.registry.network_options import BackboneOptions, BatchNormOptions
-
     if output_stride not in (8, 16, 32):
         raise UsageError(f"{backbone.name}: output_stride: expected 8, 16 or 32, found {output_stride}")
     architecture = backbone.network.backbone

@@ -12,14 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EntrySummary:
-    """The size of a network as built and as declared.
-
-    Attributes:
-      name: the entry.
-      summary: the network's stages.
-      declared_parameters: what the registry declares, or None.
-      declared_multiply_adds: what the registry declares, or None.
-    """
+    """The size of a network as built, and as the registry declares it or None."""
 
     name: str
     summary: Summary

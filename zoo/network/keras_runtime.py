@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,15 +15,12 @@ from zoo.model.images import check_images, checked_image
 from zoo.model.inference import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
+from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction
+from zoo.model.prediction import Maps
 from zoo.model.preprocess import entry_resized_size, network_input, padded_size
 from zoo.network.devices import describe
-
-if TYPE_CHECKING:
-    from zoo.model.postprocess.options import PostprocessOptions
-    from zoo.registry import Backbone, Entry
-
-Maps = dict[str, np.ndarray]
+from zoo.registry import Backbone, Entry
 
 _KEPT_SIZES = 4
 """So many runtimes of other sizes, scales or mirroring are kept, with their compiled graphs."""
@@ -34,11 +31,7 @@ class KerasRuntime:
 
     A graph is compiled at the first image. The network's variables are read at every call.
 
-    Attributes:
-      keras_model: the network, folded or not.
-      input_shape: (None, height, width, 3).
-      replicas: images that `maps` runs at once.
-      device: kind, replicas and names of the devices; empty where TensorFlow chooses.
+    `input_shape`, `replicas` and `device` are those of `Network`.
     """
 
     def __init__(
@@ -53,10 +46,9 @@ class KerasRuntime:
         """Prepares a network of `zoo.model.build`; nothing is compiled yet.
 
         Args:
-          keras_model: see the class.
-          entry: of the registry: how its evaluation resizes images.
-          scales: factors of the image size whose maps are averaged.
-          flip: whether to average with the maps of the mirrored image too.
+          keras_model: folded or not.
+          entry: its evaluation says how images are resized.
+          scales, flip: the factors of the image size, and the mirroring, whose maps are averaged.
           strategy: the `tf.distribute.Strategy` in whose scope the network was made; None outside of one.
         """
         self.keras_model = keras_model

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from zoo.errors import UsageError
+from zoo.errors import CheckpointError, UsageError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.network.building import NetworkOptions, build_keras_model
+from zoo.network.building import LoadOptions, build_keras_model
 from zoo.network.network import Network
-from zoo.network.restoring import CheckpointFile, find_backbone_weights, find_checkpoint_of
-from zoo.registry import Registry, load_registry
+from zoo.registry.dataset_info import DatasetInfo
+from zoo.registry.lookup import Registry, load_registry
+from zoo.registry.schema import Backbone, Entry, RemoteFile
 
 if TYPE_CHECKING:
-    from zoo.fetch.fetcher import Fetched
-    from zoo.registry import Backbone, Entry
-    from zoo.registry.dataset_info import DatasetInfo
+    import keras
 
-    RegistryLike = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    from zoo.fetch.fetcher import Fetched
+    from zoo.model.checkpoint import Receipt
+
+RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+ARCHITECTURE = (
+    "name",
+    "use_squeeze_and_excite",
+    "stem_width_multiplier",
+    "backbone_width_multiplier",
+    "backbone_layer_multiplier",
+    "use_sac_beyond_stride",
+)
+"""The settings that decide an encoder's variables."""
+
+
+class CheckpointFile(NamedTuple):
+    """A checkpoint on disk: whose it is, its path without `.index`, and the SHA-256 of its archive."""
+
+    owner: str
+    prefix: Path
+    sha256: str | None = None
+
+    def restore_into(self, model: keras.Model, part: str = "") -> Receipt:
+        """Restores a Keras network, or only the part whose keys start with `part`, such as "encoder/".
+
+        Raises:
+          CheckpointError: the checkpoint does not restore all of that, or is corrupt.
+        """
+        from zoo.model.backbones.residual import switches_of_strided_blocks
+        from zoo.model.checkpoint import restore, variables
+
+        may_lack = switches_of_strided_blocks(variables(model)) if part else ()
+        try:
+            receipt = restore(model, str(self.prefix), part=part, may_lack=may_lack)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.owner}: {error}") from error
+        return dataclasses.replace(receipt, archive_sha256=self.sha256)
 
 
 def load(
@@ -63,8 +101,9 @@ def load(
       CheckpointError: the checkpoint does not restore the whole network, or is corrupt.
       ZooError: it could not be fetched or verified.
     """
-    entry = _registry(registry).find(name)
-    chosen = NetworkOptions(input_size, **options).checked(entry)
+    declared = _registry(registry)
+    entry = declared.find(name)
+    chosen = LoadOptions(input_size, **options).checked(entry)
     if source == "saved_model":
         return _load_saved_model(entry, [*(["checkpoint"] if checkpoint else []), *chosen.chosen()])
     if source != "checkpoint":
@@ -83,7 +122,7 @@ def load_entry(
       ZooError: as `load`.
     """
     found = CheckpointFile(entry.name, checkpoint.path, checkpoint.sha256)
-    return _restored(entry, found, NetworkOptions(**options), classes)
+    return _restored(entry, found, LoadOptions(**options), classes)
 
 
 def build(
@@ -114,13 +153,59 @@ def build(
     """
     declared = _registry(registry)
     entry = declared.find(name)
-    options = NetworkOptions(input_size, precision, output_stride=output_stride).checked(entry)
-    weights = None if backbone_weights is None else find_backbone_weights(entry, backbone_weights, declared)
+    options = LoadOptions(input_size, precision, output_stride=output_stride).checked(entry)
+    weights = None if backbone_weights is None else _find_backbone_weights(entry, backbone_weights, declared)
     model = build_keras_model(entry, options)
     from zoo.network.keras_runtime import KerasRuntime
 
     receipt = weights.restore_into(model, "encoder/") if weights else None
     return Network(entry, KerasRuntime(model, entry), backbone_receipt=receipt)
+
+
+def find_checkpoint_of(
+    entry: Entry | Backbone, chosen: str | os.PathLike[str] | None = None
+) -> CheckpointFile:
+    """Returns an entry's own checkpoint, fetched and verified, or the one `chosen` as for `load`."""
+    from zoo.fetch.archive import find_checkpoint
+    from zoo.fetch.fetcher import Fetcher
+
+    if chosen is not None and "://" in os.fspath(chosen):
+        entry = entry.model_copy(update={"checkpoint": RemoteFile(url=os.fspath(chosen))})
+        chosen = None
+    if chosen is None:
+        fetched = Fetcher().checkpoint(entry)
+        return CheckpointFile(entry.name, fetched.path, fetched.sha256)
+    path = Path(chosen)
+    prefix = path.with_name(path.name.removesuffix(".index"))
+    if prefix.with_name(f"{prefix.name}.index").is_file():
+        return CheckpointFile(entry.name, prefix)
+    if path.is_dir():
+        return CheckpointFile(entry.name, find_checkpoint(path))
+    if path.is_file():
+        return CheckpointFile(entry.name, *Fetcher().own_checkpoint(path))
+    raise CheckpointError(
+        f"{entry.name}: no checkpoint {chosen}: expected {path.name}.index beside its data files, "
+        "a folder with one checkpoint, or an archive of one"
+    )
+
+
+def _find_backbone_weights(
+    entry: Entry | Backbone, weights: str | os.PathLike[str], registry: Registry
+) -> CheckpointFile:
+    """Returns the checkpoint that `backbone_weights` means: of an ImageNet backbone by name, or a file."""
+    text = os.fspath(weights)
+    is_file = "://" in text or os.path.lexists(text) or os.path.lexists(f"{text}.index")
+    if is_file and all(text != backbone.name for backbone in registry.backbones):
+        return find_checkpoint_of(entry, weights)
+    backbone = registry.find(text)
+    for name in ARCHITECTURE:
+        expected, found = (getattr(each.network.backbone, name) for each in (entry, backbone))
+        if expected != found:
+            raise UsageError(
+                f"{entry.name}: backbone_weights {backbone.name}: {name}: expected {expected}, "
+                f"found {found}; choose the backbone of this network"
+            )
+    return find_checkpoint_of(backbone)
 
 
 def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
@@ -141,9 +226,10 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
 def _restored(
     entry: Entry | Backbone,
     checkpoint: CheckpointFile,
-    options: NetworkOptions,
+    options: LoadOptions,
     classes: DatasetInfo | None = None,
 ) -> Network:
+    import_tensorflow()
     from zoo.model.folding import fold_batch_norm
     from zoo.network.devices import strategy_for
     from zoo.network.keras_runtime import KerasRuntime

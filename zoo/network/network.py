@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from zoo.model.checkpoint import Receipt
     from zoo.model.postprocess.options import PostprocessOptions
     from zoo.model.postprocess.result import ImagePrediction
-    from zoo.model.prediction import Prediction
+    from zoo.model.prediction import Maps, Prediction
     from zoo.network.keras_runtime import KerasRuntime
     from zoo.network.saved_model import SavedModelRuntime
     from zoo.registry import Backbone, Entry
     from zoo.registry.dataset_info import DatasetInfo
 
-    Maps = dict[str, np.ndarray]
     Runtime = KerasRuntime | SavedModelRuntime
 
 
@@ -190,13 +189,13 @@ def classes_of(entry: Entry) -> DatasetInfo:
     classes = known.get(entry.evaluation.dataset)
     if classes is None:
         raise UsageError(
-            f"{entry.name}: predict_panoptic: expected the classes of {' or '.join(known)}, found "
+            f"{entry.name}: predict: expected the classes of {' or '.join(known)}, found "
             f"{entry.evaluation.dataset}, which is not supported yet; `network(images)` gives its maps"
         )
     outputs = entry.network.semantic_head.output_channels
     if outputs != classes.num_classes:
         raise UsageError(
-            f"{entry.name}: predict_panoptic: expected {classes.num_classes} classes, as "
+            f"{entry.name}: predict: expected {classes.num_classes} classes, as "
             f"{entry.evaluation.dataset} has, found {outputs} output_channels of the semantic head"
         )
     return classes

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from zoo.errors import ArchiveError, UsageError
 from zoo.files.tensorflow import import_tensorflow
 from zoo.model.images import checked_image
-
-if TYPE_CHECKING:
-    from zoo.model.postprocess.options import PostprocessOptions
-    from zoo.model.postprocess.result import ImagePrediction
-    from zoo.registry import Entry
+from zoo.model.postprocess.instances import Instances
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.postprocess.result import ImagePrediction
+from zoo.model.prediction import Maps
+from zoo.registry import Entry
 
 # fmt: off
 OUTPUTS = (
@@ -43,11 +44,7 @@ class SavedModelRuntime:
     maps, unchanged. `outputs(image)` has everything, at full size. Predictions come from the SavedModel's own
     merge, which may number instances otherwise than the built network's.
 
-    Attributes:
-      folder: the unpacked SavedModel.
-      input_shape: (None, height, width, 3), of the largest images that are not scaled down.
-      replicas: 1, as one image is run at once.
-      device: empty, as TensorFlow chooses.
+    `input_shape`, `replicas` and `device` are those of `Network`, of the largest images not scaled down.
     """
 
     def __init__(self, entry: Entry, folder: Path) -> None:
@@ -66,7 +63,7 @@ class SavedModelRuntime:
         self._function = _serving_function(entry, folder, self._loaded)
         ((self._argument, _),) = self._function.structured_input_signature[1].items()
 
-    def outputs(self, image: Any) -> dict[str, np.ndarray]:
+    def outputs(self, image: Any) -> Maps:
         """Returns everything that the SavedModel gives for one image, without the dimension of a batch.
 
         Args:
@@ -86,7 +83,7 @@ class SavedModelRuntime:
         found = self._function(**{self._argument: tf.constant(self.checked(image, self._entry.name))})
         return {name: _without_batch(name, found[name].numpy()) for name in OUTPUTS}
 
-    def __call__(self, images: Any) -> dict[str, np.ndarray]:
+    def __call__(self, images: Any) -> Maps:
         """Returns maps of a batch as a built network does, one image after the other.
 
         Args:
@@ -99,14 +96,14 @@ class SavedModelRuntime:
         if array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape or array.dtype.kind in "OSU":
             raise UsageError(
                 f"{self._entry.name}: expected RGB images [batch, height, width, 3], found "
-                f"{array.dtype.name} {list(array.shape)}; predict_panoptic takes one image"
+                f"{array.dtype.name} {list(array.shape)}; predict takes one image"
             )
         crop = self._entry.evaluation.crop_size
         size: tuple[int, int] = array.shape[1:3]
         if size[0] > crop[0] or size[1] > crop[1]:
             raise UsageError(
                 f"{self._entry.name}: expected images of at most {crop[0]} x {crop[1]} pixels, found "
-                f"{size[0]} x {size[1]}, which the SavedModel would scale down, as its predict_panoptic does"
+                f"{size[0]} x {size[1]}, which the SavedModel would scale down, as its predict does"
             )
         if any((side - 1) % MAP_STRIDE for side in crop):
             raise UsageError(
@@ -118,7 +115,7 @@ class SavedModelRuntime:
 
     @property
     def keras_model(self) -> NoReturn:
-        """A SavedModel has none."""
+        """Raises a `UsageError`: a SavedModel has none."""
         raise UsageError(
             f"{self._entry.name}: a SavedModel has no Keras model; load the network with "
             'source="checkpoint" for its layers and variables'
@@ -137,17 +134,14 @@ class SavedModelRuntime:
             )
         return self
 
-    def maps(self, images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    def maps(self, images: Sequence[np.ndarray]) -> list[Maps]:
         """Returns all outputs for each raw image."""
         return [self.outputs(image) for image in images]
 
     def postprocess(
-        self, maps: dict[str, np.ndarray], raw_size: tuple[int, int], options: PostprocessOptions
+        self, maps: Maps, raw_size: tuple[int, int], options: PostprocessOptions
     ) -> ImagePrediction:
         """Returns what was merged inside the SavedModel, with the score of each instance."""
-        from zoo.model.postprocess.instances import Instances
-        from zoo.model.postprocess.result import ImagePrediction
-
         panoptic = maps["panoptic_pred"].astype(np.int32)
         labels, first, areas = np.unique(panoptic, return_index=True, return_counts=True)
         is_thing = np.isin(labels // options.label_divisor, options.thing_class_ids)
@@ -169,7 +163,10 @@ class SavedModelRuntime:
 
 def _load(entry: Entry, folder: Path) -> Any:
     tf = import_tensorflow()
-    hub = _import_hub()
+    with warnings.catch_warnings():
+        # It asks for its version through a part of setuptools that says it is deprecated.
+        warnings.simplefilter("ignore")
+        import tensorflow_hub as hub
     try:
         return hub.load(str(folder))
     except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
@@ -185,17 +182,6 @@ def _load(entry: Entry, folder: Path) -> Any:
             f"{entry.name}: {folder}: expected a SavedModel that TensorFlow {tf.__version__} can load, "
             f"found {message[:300]}"
         ) from error
-
-
-def _import_hub() -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        # It asks for its version through a part of setuptools that says it is deprecated.
-        warnings.simplefilter("ignore")
-        import tensorflow_hub
-
-    return tensorflow_hub
 
 
 def _serving_function(entry: Entry, folder: Path, loaded: Any) -> Any:
@@ -228,7 +214,7 @@ def _without_batch(name: str, values: np.ndarray) -> np.ndarray:
     return values[0] if values.ndim == dimensions + 1 else values
 
 
-def _stride_4_maps(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, np.ndarray]:
+def _stride_4_maps(found: Maps, size: tuple[int, int]) -> Maps:
     """Takes every fourth pixel of an image's part of the maps; offsets become px of these."""
     height, width = (math.ceil(side / MAP_STRIDE) for side in size)
     maps = {

@@ -265,7 +265,7 @@ def test_classes_that_are_not_known_are_said_so(small: Any) -> None:
     entry = load_registry().resolve("coco/resnet50_os32")
     evaluation = entry.evaluation.model_copy(update={"dataset": "ade20k_panoptic"})
     entry = entry.model_copy(update={"evaluation": evaluation})
-    with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
+    with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict: expected the classes of"):
         classes_of(entry)
-    with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict_panoptic: expected the classes of"):
+    with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict: expected the classes of"):
         Network(entry, KerasRuntime(small.keras_model, entry)).predict(np.zeros((33, 33, 3), np.uint8))
