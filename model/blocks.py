@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 
 from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish
-
-if TYPE_CHECKING:
-    from zoo.registry.network_options import BatchNormOptions
+from zoo.registry.network_options import BatchNormOptions
 
 Features: TypeAlias = keras.KerasTensor
 
@@ -35,18 +33,14 @@ ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
 class Style:
     """Settings shared by all layers of one network.
 
-    Attributes:
-      batch_norm: epsilon and momentum of every batch normalisation.
-      precision: a key of `PRECISIONS`; what the dense convolutions of the deep encoder and of ASPP compute
-        in. What follows or precedes them, and every depthwise convolution, is built `in_float32`.
-      kernel_initializer: first values of convolution kernels.
-      zeros: first values of kernels that start as zeros.
+    `precision`, a key of `PRECISIONS`, is what the dense convolutions of the deep encoder and of ASPP compute
+    in. What follows or precedes them, and every depthwise convolution, is built `in_float32`.
     """
 
     batch_norm: BatchNormOptions
     precision: str = "float32"
     kernel_initializer: str | keras.initializers.Initializer = "he_normal"
-    zeros: str | keras.initializers.Initializer = "zeros"
+    zeros: str | keras.initializers.Initializer = "zeros"  # first values of kernels that start as zeros
 
     @property
     def policy(self) -> str:

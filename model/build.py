@@ -6,7 +6,6 @@ Up-sampling, arg-max and grouping belong to `zoo.model.postprocess`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import keras
 
@@ -17,9 +16,7 @@ from zoo.model.decoders.panoptic_deeplab import panoptic_deeplab, published_aspp
 from zoo.model.images import ImageNetwork
 from zoo.model.layers import NormalizeImage
 from zoo.model.memory import SharedZeros
-
-if TYPE_CHECKING:
-    from zoo.registry.network_options import EncoderOptions, NetworkOptions
+from zoo.registry.network_options import EncoderOptions, NetworkOptions
 
 BACKBONES: dict[str, Callable[..., dict[str, Features]]] = {
     **dict.fromkeys(mobilenet_v3.VARIANTS, mobilenet_v3.mobilenet_v3),

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,15 +32,14 @@ _AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"
 _READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)  # A file cut off is an IndexError.
 _LARGE_BYTES = 1 << 20
 """TensorFlow reads larger tensors into memory that it never gives back."""
-_OTHER_ENCODER_PREFIX = "backbone/_encoder/"  # Written by another trainer of the same encoders.
+_OTHER_ENCODER = re.compile("^backbone/_encoder/")  # Written by another trainer of the same encoders.
 
 
 def variables(network: Any) -> dict[str, keras.Variable]:
     """Returns the network's variables by checkpoint key, without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
 
     Args:
-      network: what `zoo.load` or `zoo.build` returns, or a Keras model of
-        `zoo.model.build`; not folded.
+      network: what `zoo.load` or `zoo.build` returns, or a Keras model of `zoo.model.build`; not folded.
 
     Returns:
       For instance `encoder/_blocks/0/_conv/kernel` -> the kernel of layer `encoder.blocks.0.conv`.
@@ -109,9 +109,7 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything as plain JSON values."""
-        different = [
-            {"key": d.key, "expected": list(d.expected), "found": list(d.found)} for d in self.different_shape
-        ]
+        different = [each._asdict() for each in self.different_shape]
         return {**dataclasses.asdict(self), "different_shape": different, "ok": self.ok}
 
     def __str__(self) -> str:
@@ -218,31 +216,18 @@ def _compare(
             )
         else:
             restored.append(key)
+    receipt = Receipt(prefix, tuple(restored), tuple(missing), different_shape=tuple(different))
     others = [key for key in sorted(stored_names) if key not in expected]
-    kinds = {key: _kind(key) for key in others}
-    apart: dict[str, Any] = {
-        kind: tuple(k for k in others if kinds[k] == kind) for kind in set(kinds.values())
-    }
-    receipt = Receipt(
-        prefix=prefix,
-        restored=tuple(restored),
-        missing=tuple(missing),
-        different_shape=tuple(different),
-        **apart,
-    )
-    return receipt, stored_names
+    kinds = set(map(_kind, others))
+    apart: dict[str, Any] = {kind: tuple(key for key in others if _kind(key) == kind) for kind in kinds}
+    return dataclasses.replace(receipt, **apart), stored_names
 
 
 def _keys(stored_names: Iterable[str]) -> dict[str, str]:
     """Returns key -> name as stored, with the encoder under `encoder/` whichever trainer wrote it."""
     keys = {name.removesuffix(_SUFFIX): name for name in stored_names if name != _OBJECT_GRAPH}
     if not any(key.startswith("encoder/") for key in keys):
-        keys = {
-            f"encoder/{key.removeprefix(_OTHER_ENCODER_PREFIX)}"
-            if key.startswith(_OTHER_ENCODER_PREFIX)
-            else key: name
-            for key, name in keys.items()
-        }
+        keys = {_OTHER_ENCODER.sub("encoder/", key): name for key, name in keys.items()}
     return keys
 
 

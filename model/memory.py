@@ -54,12 +54,9 @@ def give_up_values(variable: keras.Variable) -> None:
 def take_values(variable: keras.Variable, values: np.ndarray, *, copy: bool = True) -> None:
     """Assigns a float32 variable, whose values may have been given up.
 
-    Args:
-      variable: what to assign.
-      values: of its shape.
-      copy: whether to copy them into memory apart: what TensorFlow allocates itself is never given back, and
-        its bookkeeping takes a few percent more. Otherwise the variable takes over the array, which must come
-        from TensorFlow or `zeros_apart`.
+    A copy goes into memory apart: what TensorFlow allocates itself is never given back, and its bookkeeping
+    takes a few percent more. With `copy=False` the variable takes over the array, which must come from
+    TensorFlow or `zeros_apart`.
     """
     assert values.shape == tuple(variable.shape), (values.shape, variable.shape)
     if _is_mirrored(variable):

@@ -10,12 +10,11 @@ Source: google-research/deeplab2, `data/preprocessing/input_preprocessing.py` an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from zoo.registry.schema import EvaluationOptions
+from zoo.registry.schema import EvaluationOptions
 
 MEAN_PIXEL = 127.5
 """The value that images are padded with: normalisation turns it into zero."""
@@ -50,11 +49,8 @@ def entry_resized_size(
 ) -> tuple[int, int]:
     """Returns the (height, width) to which an entry's evaluation resizes an image before padding.
 
-    Args:
-      raw_size: (height, width) of the image.
-      evaluation: of the entry.
-      input_size: (height, width) of the network's input, None for the published crop. Another size takes the
-        place of the published bounds: images that the entry resizes are resized to fit it.
+    A network's `input_size` (height, width) other than the published crop takes the place of the published
+    bounds: images that the entry resizes are resized to fit it.
     """
     if input_size in (None, evaluation.crop_size):
         bounds = evaluation.crop_size, evaluation.min_resize_value, evaluation.max_resize_value

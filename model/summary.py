@@ -6,15 +6,12 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import keras
 
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.build import build_encoder, build_network
-
-if TYPE_CHECKING:
-    from zoo.registry.network_options import EncoderOptions, NetworkOptions
+from zoo.registry.network_options import EncoderOptions, NetworkOptions
 
 # After the encoder: the first part of a layer's name, or the first two for ASPP -> stage.
 _STAGES = {
@@ -33,33 +30,20 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a network.
+    """A part of a network."""
 
-    Attributes:
-      name: `res1` to `res5` for what leads to that end point of the encoder, else the decoder's or head's.
-      output_size: (height, width) of its output, in px of that map.
-      output_channels: channels of its output.
-      parameters: values in its variables.
-      multiply_adds: of its convolutions, for one image; see `multiply_adds`.
-    """
-
-    name: str
-    output_size: tuple[int, int]
+    name: str  # `res1` to `res5` for what leads to that end point of the encoder, else the decoder or head
+    output_size: tuple[int, int]  # (height, width), in px of that map
     output_channels: int
-    parameters: int
-    multiply_adds: int
+    parameters: int  # values in its variables
+    multiply_adds: int  # of its convolutions, for one image; see `multiply_adds`
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The stages of a network, in the order of computation.
+    """The stages of a network, in the order of computation; together they are the whole network."""
 
-    Attributes:
-      input_size: (height, width) in px.
-      stages: the parts; together they are the whole network.
-    """
-
-    input_size: tuple[int, int]
+    input_size: tuple[int, int]  # (height, width) in px
     stages: tuple[Stage, ...]
 
     @property
@@ -74,22 +58,16 @@ class Summary:
 
 
 def summarize_network(options: NetworkOptions, input_size: tuple[int, int]) -> Summary:
-    """Returns the stages of a Panoptic-DeepLab network.
-
-    Args:
-      options: hyper-parameters, as for `zoo.model.build.build_network`.
-      input_size: (height, width) of images in px.
+    """Returns the stages of a Panoptic-DeepLab network for images of `input_size` (height, width) in px.
 
     Raises:
       UsageError: as `build_network`.
     """
-
     return _summarize(options, input_size, build_network)
 
 
 def summarize_encoder(options: EncoderOptions, input_size: tuple[int, int]) -> Summary:
     """Returns the stages of an encoder alone, like `summarize_network`."""
-
     return _summarize(options, input_size, build_encoder)
 
 

@@ -6,7 +6,7 @@ stride 2, 4, 8, 16 and 32; once `output_stride` is reached, atrous rates replace
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import keras
 
@@ -20,31 +20,19 @@ from zoo.model.blocks import (
     make_divisible,
     squeeze_and_excite,
 )
-
-if TYPE_CHECKING:
-    from zoo.registry.network_options import BackboneOptions
+from zoo.registry.network_options import BackboneOptions
 
 
 class PaperRow(NamedTuple):
-    """A row of the paper's table.
+    """A row of the paper's table."""
 
-    Attributes:
-      kernel_size: of the depthwise convolution, or of the only one.
-      expansion: channels inside the block, relative to those at its input; None for a plain convolution.
-      channels: at the output.
-      squeeze_excite: whether the block has a squeeze-and-excite gate.
-      activation: of all but the block's last convolution.
-      strides: 1 or 2.
-      endpoint: name of the level that ends here.
-    """
-
-    kernel_size: int
-    expansion: float | None
-    channels: int
+    kernel_size: int  # of the depthwise convolution, or of the only one
+    expansion: float | None  # channels inside the block per channel at its input; None: a plain convolution
+    channels: int  # at the output
     squeeze_excite: bool
-    activation: Activation
+    activation: Activation  # of all but the block's last convolution
     strides: int
-    endpoint: str | None = None
+    endpoint: str | None = None  # name of the level that ends here
 
 
 SMALL = (  # Table 2 of the paper.

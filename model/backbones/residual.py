@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import keras
 
 from zoo.errors import UsageError
 from zoo.model.backbones.switchable_atrous import switchable_conv_bn
 from zoo.model.blocks import Features, Kernel, Style, conv_bn
-
-if TYPE_CHECKING:
-    from zoo.registry.network_options import BackboneOptions
+from zoo.registry.network_options import BackboneOptions
 
 ROOT = "encoder"
 
@@ -67,17 +65,13 @@ def stem_inception(images: Features, width: float, style: Style) -> Features:
 class Variant(NamedTuple):
     """A residual network at all multipliers 1.
 
-    Attributes:
-      stem: builds the layers before the first stage.
-      blocks: number of residual blocks in the stages 2 to 5; the layer multiplier scales it.
-      blocks_at_stride_2: number of blocks in stage 1, which is not scaled; 0 for no such stage.
-      wide: basic blocks of two 3 x 3 convolutions in all stages but the last, and bottlenecks there that are
-        twice as wide inside; else bottlenecks of 1 x 1, 3 x 3, 1 x 1 everywhere.
+    A wide one has basic blocks of two 3 x 3 convolutions in all stages but the last, and bottlenecks there
+    that are twice as wide inside; any other has bottlenecks of 1 x 1, 3 x 3, 1 x 1 everywhere.
     """
 
     stem: Callable[[Features, float, Style], Features]
-    blocks: tuple[int, int, int, int]
-    blocks_at_stride_2: int
+    blocks: tuple[int, int, int, int]  # blocks in the stages 2 to 5; the layer multiplier scales them
+    blocks_at_stride_2: int  # blocks in stage 1, which are not scaled; 0 for no such stage
     wide: bool
 
 
@@ -160,21 +154,13 @@ def _stage(
 
 
 class Block(NamedTuple):
-    """One residual block.
+    """One residual block."""
 
-    Attributes:
-      name: of its place in the network.
-      channels: at the output.
-      kernel: of its first 3 x 3 convolution; the shortcut has its stride.
-      second_kernel: of a second 3 x 3 convolution.
-      convolution: builds a 3 x 3 convolution with batch normalisation.
-    """
-
-    name: str
-    channels: int
-    kernel: Kernel
-    second_kernel: Kernel
-    convolution: Callable[..., Features]
+    name: str  # of its place in the network
+    channels: int  # at the output
+    kernel: Kernel  # of its first 3 x 3 convolution; the shortcut has its stride
+    second_kernel: Kernel  # of a second 3 x 3 convolution
+    convolution: Callable[..., Features]  # builds a 3 x 3 convolution with batch normalisation
 
 
 def basic(features: Features, block: Block, style: Style) -> Features:

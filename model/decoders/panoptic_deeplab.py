@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import keras
 
 from zoo.model.blocks import CONVOLUTIONS, Features, Kernel, Style, conv_bn
 from zoo.model.layers import ResizeLike, WindowAverage, scale_size
-
-if TYPE_CHECKING:
-    from zoo.registry.network_options import DecoderOptions, HeadOptions, NetworkOptions
+from zoo.registry.network_options import DecoderOptions, HeadOptions, NetworkOptions
 
 Size = tuple[int, int]
 
@@ -22,17 +19,9 @@ Size = tuple[int, int]
 def panoptic_deeplab(
     endpoints: Mapping[str, Features], options: NetworkOptions, window: Size, style: Style
 ) -> dict[str, Features]:
-    """Builds decoders and heads on an encoder's end points.
+    """Builds decoders and heads on an encoder's end points `res1`, `res2`, ..., as `build_network` describes.
 
-    Args:
-      endpoints: `res1`, `res2`, ... by name.
-      options: hyper-parameters.
-      window: (height, width) of the pooling window of ASPP in px of the last level.
-      style: batch normalisation and precision.
-
-    Returns:
-      The maps `semantic_logits`, `center_heatmap` and `offset_map`, as `zoo.model.build.build_network` has
-      them.
+    `window` is the (height, width) of the pooling window of ASPP in px of the last level.
     """
     semantic = _decoder(endpoints, options.semantic_decoder, window, style, "semantic_decoder")
     semantic_logits = _head(semantic, options.semantic_head, style, "semantic")

@@ -23,33 +23,20 @@ _NO_CELL = np.int64(-1)
 
 
 class Things(NamedTuple):
-    """The thing pixels of an image, and the instance of each.
+    """The thing pixels of an image, and the instance of each."""
 
-    Attributes:
-      semantic: [H, W] uint8 classes.
-      thing_index: [256] int64, position of a class among the thing classes, -1 for stuff.
-      instance: [H, W] int32, 1 + index of the pixel's center at thing pixels, 0 where there is no center.
-    """
-
-    semantic: np.ndarray
-    thing_index: np.ndarray
-    instance: np.ndarray
+    semantic: np.ndarray  # [H, W] uint8 classes
+    thing_index: np.ndarray  # [256] int64, position of a class among the thing classes, -1 for stuff
+    instance: np.ndarray  # [H, W] int32, 1 + index of a thing pixel's center, 0 where there is no center
 
 
 class Centers(NamedTuple):
-    """Instance centers, and for each cell of `CELL_PX` pixels those that can be nearest to a point in it.
+    """Instance centers, and for each cell of `CELL_PX` pixels those that can be nearest to a point in it."""
 
-    Attributes:
-      positions: [N, 2] float32, (y, x).
-      first: [cells + 1] int64: cell i has the centers `items[first[i]:first[i + 1]]`.
-      items: int32 indices of centers.
-      cell_columns: number of cells across.
-    """
-
-    positions: np.ndarray
-    first: np.ndarray
-    items: np.ndarray
-    cell_columns: int
+    positions: np.ndarray  # [N, 2] float32, (y, x)
+    first: np.ndarray  # [cells + 1] int64: cell i has the centers `items[first[i]:first[i + 1]]`
+    items: np.ndarray  # int32 indices of centers
+    cell_columns: int  # number of cells across
 
     @classmethod
     def of(cls, centers: np.ndarray, size: tuple[int, int]) -> Centers:
@@ -61,11 +48,7 @@ class Centers(NamedTuple):
 
 
 def find_centers(center_heatmap: Any, options: PostprocessOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Finds instance centers: local maxima of the heatmap above the threshold.
-
-    Args:
-      center_heatmap: [H, W] or [H, W, 1] float32, at full resolution.
-      options: threshold, window and number of centers.
+    """Finds instance centers: local maxima above the threshold of a heatmap [H, W] or [H, W, 1] float32.
 
     Returns:
       centers [N, 2] int32, (y, x), row by row, and their heatmap values [N] float32.
@@ -169,12 +152,8 @@ def candidate_cells(
     """Returns for each cell the centers that can be nearest to a point in it, in their order.
 
     A center is left out only where another is nearer to the whole cell by more than float32 rounding, so the
-    search among the candidates gives the same index as the search among all, ties included.
-
-    Args:
-      centers: [N, 2] float32, (y, x).
-      rows: cells down, the margin of `CELL_MARGIN` cells on both sides included.
-      columns: cells across, likewise.
+    search among the candidates gives the same index as the search among all, ties included. `rows` and
+    `columns` of cells include a margin of `CELL_MARGIN` cells on both sides.
 
     Returns:
       `first` and `items` of `Centers`.

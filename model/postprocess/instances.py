@@ -12,40 +12,25 @@ from zoo.model.postprocess.merging import NEVER
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """The thing segments of a panoptic map, in the order in which they first appear, row by row.
+    """The thing segments of a panoptic map, in the order in which they first appear, row by row."""
 
-    Attributes:
-      labels: [M] int32, `class * label_divisor + number`.
-      areas: [M] int64, pixels.
-      semantic_probability: [M] float32, mean softmax probability of the segment's class over its pixels.
-      instance_score: [M] float32, mean center heatmap value over its pixels.
-      score: [M] float32, the product: DeepLab2's `combined_instance_scores`.
-    """
-
-    labels: np.ndarray
-    areas: np.ndarray
-    semantic_probability: np.ndarray
-    instance_score: np.ndarray
-    score: np.ndarray
+    labels: np.ndarray  # [M] int32, `class * label_divisor + number`
+    areas: np.ndarray  # [M] int64, pixels
+    semantic_probability: np.ndarray  # [M] float32, mean softmax probability of its class over its pixels
+    instance_score: np.ndarray  # [M] float32, mean center heatmap value over its pixels
+    score: np.ndarray  # [M] float32, the product: DeepLab2's `combined_instance_scores`
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 class InstanceSums(NamedTuple):
-    """Sums over the thing pixels of each instance; [N + 1] each, or [workers, N + 1] where threads add.
+    """Sums over the thing pixels of each instance; [N + 1] each, or [workers, N + 1] where threads add."""
 
-    Attributes:
-      label_class: [N + 1] int32, class of each instance, -1 for a class that has no probability.
-      area: int64, pixels.
-      first_pixel: int64, the smallest flat position.
-      probability: float64, sum of the probabilities of `label_class`.
-    """
-
-    label_class: np.ndarray
-    area: np.ndarray
-    first_pixel: np.ndarray
-    probability: np.ndarray
+    label_class: np.ndarray  # [N + 1] int32, class of each instance, -1 for a class that has no probability
+    area: np.ndarray  # int64, pixels
+    first_pixel: np.ndarray  # int64, the smallest flat position
+    probability: np.ndarray  # float64, sum of the probabilities of `label_class`
 
     @classmethod
     def zeros(cls, label_class: np.ndarray, workers: int) -> InstanceSums:
@@ -68,13 +53,8 @@ def instances_from_sums(
 ) -> Instances:
     """Joins the sums of instances into segments; instances that share a label are one segment.
 
-    Labels are shared only where a class has more instances than the label divisor can number.
-
-    Args:
-      sums: the totals.
-      instance_labels: [N + 1] panoptic labels.
-      instance_scores: [N + 1] center heatmap values.
-      is_thing_label: [N + 1] bool, whether the label belongs to a thing class.
+    Labels are shared only where a class has more instances than the label divisor can number. All arrays are
+    [N + 1]: panoptic labels, center heatmap values, and whether the label belongs to a thing class.
     """
     present = np.flatnonzero((sums.area > 0) & is_thing_label)
     labels, segment = np.unique(instance_labels[present], return_inverse=True)

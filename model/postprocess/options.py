@@ -4,40 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from zoo.registry.dataset_info import DatasetInfo
-    from zoo.registry.schema import EvaluationOptions
+from zoo.registry.dataset_info import DatasetInfo
+from zoo.registry.schema import EvaluationOptions
 
 MAX_CLASSES = 256
 
 
 @dataclass(frozen=True)
 class PostprocessOptions:
-    """What post-processing needs to know of the data set and the evaluation.
+    """What post-processing needs to know of the data set and the evaluation."""
 
-    Attributes:
-      thing_class_ids: train ids of the classes with instances.
-      label_divisor: panoptic label = class * label_divisor + instance number.
-      void_label: class of pixels without a class.
-      center_score_threshold: a center's heatmap value is larger than this.
-      nms_kernel: side of the window of non-maximum suppression, in pixels of the full resolution.
-      keep_k_centers: at most this many centers; all where not positive.
-      stuff_area_limit: stuff classes of at most this many pixels become void; 0 keeps all.
-    """
-
-    thing_class_ids: tuple[int, ...]
-    label_divisor: int
-    void_label: int
-    center_score_threshold: float = 0.1
-    nms_kernel: int = 7
-    keep_k_centers: int = 400
-    stuff_area_limit: int = 2048
+    thing_class_ids: tuple[int, ...]  # train ids of the classes with instances
+    label_divisor: int  # panoptic label = class * label_divisor + instance number
+    void_label: int  # class of pixels without a class
+    center_score_threshold: float = 0.1  # a center's heatmap value is larger than this
+    nms_kernel: int = 7  # side of the window of non-maximum suppression, in pixels of the full resolution
+    keep_k_centers: int = 400  # at most this many centers; all where not positive
+    stuff_area_limit: int = 2048  # stuff classes of at most this many pixels become void; 0 keeps all
 
     def __post_init__(self) -> None:
         things = tuple(sorted({int(label) for label in self.thing_class_ids}))

@@ -17,43 +17,25 @@ from zoo.model.postprocess.threads import for_rows, workers_for
 
 @dataclass(frozen=True, eq=False)
 class ImagePrediction:
-    """The prediction for an image, at the size of that image.
+    """The prediction for an image, at the size of that image."""
 
-    Attributes:
-      panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff).
-      semantic: [H, W] uint8, class of the largest probability.
-      instances: the things in `panoptic` with their scores.
-    """
-
-    panoptic: np.ndarray = field(repr=False)
-    semantic: np.ndarray = field(repr=False)
-    instances: Instances
+    panoptic: np.ndarray = field(repr=False)  # [H, W] int32, class * label_divisor + number (0 for stuff)
+    semantic: np.ndarray = field(repr=False)  # [H, W] uint8, class of the largest probability
+    instances: Instances  # the things in `panoptic` with their scores
 
 
 @dataclass(eq=False)
 class PanopticResult:
-    """The maps of one image.
-
-    Attributes:
-      panoptic: [H, W] int32, class * label_divisor + instance number (0 for stuff).
-      semantic: [H, W] uint8, class of the largest probability.
-      instance: [H, W] int32, 1 + index of the pixel's center at thing pixels, 0 elsewhere.
-      centers: [N, 2] int32, (y, x).
-      center_scores: [N] float32, heatmap values.
-      options: as given.
-      instance_labels: [N + 1] int32, panoptic label of each value of `instance`.
-      num_classes: classes that have a probability.
-      scorer: adds up probabilities.
-    """
+    """The maps of one image; `panoptic` and `semantic` as in `ImagePrediction`."""
 
     panoptic: np.ndarray = field(repr=False)
     semantic: np.ndarray = field(repr=False)
-    instance: np.ndarray = field(repr=False)
-    centers: np.ndarray
-    center_scores: np.ndarray
+    instance: np.ndarray = field(repr=False)  # [H, W] int32, 1 + index of a thing pixel's center, 0 elsewhere
+    centers: np.ndarray  # [N, 2] int32, (y, x)
+    center_scores: np.ndarray  # [N] float32, heatmap values
     options: PostprocessOptions = field(repr=False)
-    instance_labels: np.ndarray = field(repr=False)
-    num_classes: int = field(repr=False)
+    instance_labels: np.ndarray = field(repr=False)  # [N + 1] int32, panoptic label of each `instance`
+    num_classes: int = field(repr=False)  # classes that have a probability
     scorer: Scorer = field(repr=False)
 
     @cached_property
@@ -64,8 +46,7 @@ class PanopticResult:
     def instances(self, valid_size: Size | None = None) -> Instances:
         """Scores the thing segments, as DeepLab2's `combined_instance_scores` does.
 
-        Args:
-          valid_size: (height, width) of the image without padding: only this top-left region counts.
+        Only the top-left region of `valid_size` (height, width) counts: the image without padding.
         """
         size = self._valid(valid_size or self.semantic.shape)
         return self._scored(self.semantic, self.instance, size, size)
@@ -73,11 +54,8 @@ class PanopticResult:
     def restored(self, valid_size: Size, raw_size: Size) -> ImagePrediction:
         """Undoes padding and resizing, and scores the thing segments at the raw image's size.
 
-        Label maps are resized to the nearest pixel, probabilities bilinearly, corners aligned.
-
-        Args:
-          valid_size: (height, width) of the resized image, without padding.
-          raw_size: (height, width) of the raw image.
+        Label maps are resized to the nearest pixel, probabilities bilinearly, corners aligned: from
+        `valid_size`, the (height, width) of the resized image without padding, to `raw_size`.
         """
         height, width = valid_size = self._valid(valid_size)
         if valid_size == raw_size:

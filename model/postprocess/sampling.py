@@ -8,31 +8,19 @@ import numpy as np
 
 
 class Phases(NamedTuple):
-    """The targets of one axis, grouped by source index and numbered within each group by phase.
+    """The targets of one axis, grouped by source index and numbered within each group by phase."""
 
-    Attributes:
-      weight: [phases, source] float32, weight of the right source of the target of that phase.
-      first: [source] int64, first target.
-      num_targets: [source] int64.
-    """
-
-    weight: np.ndarray
-    first: np.ndarray
-    num_targets: np.ndarray
+    weight: np.ndarray  # [phases, source] float32, weight of the right source of the target of that phase
+    first: np.ndarray  # [source] int64, first target
+    num_targets: np.ndarray  # [source] int64
 
 
 class Sampling(NamedTuple):
-    """Bilinear sampling of one axis, in the float32 steps of TensorFlow's resize.
+    """Bilinear sampling of one axis, in the float32 steps of TensorFlow's resize."""
 
-    Attributes:
-      low: [target] int64, source index on the left.
-      high: [target] int64, source index on the right.
-      weight: [target] float32, weight of the right one.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    weight: np.ndarray
+    low: np.ndarray  # [target] int64, source index on the left
+    high: np.ndarray  # [target] int64, source index on the right
+    weight: np.ndarray  # [target] float32, weight of the right one
 
     @classmethod
     def of(cls, source: int, target: int) -> Sampling:

@@ -91,14 +91,9 @@ def _add_pixel(things: Things, sums: InstanceSums, y: int, x: int) -> int:  # pr
 def _exponentials(
     logits: Upsampled, y: int, columns: np.ndarray, exponentials: np.ndarray, total: np.ndarray
 ) -> None:  # pragma: no cover - compiled
-    """Takes the parts of the softmax at some columns of row `y`.
+    """Takes the parts of the softmax at columns [n] of row `y`, at the size of the network's input.
 
-    Args:
-      logits: up-sampled to the size of the network's input.
-      y: the row.
-      columns: [n].
-      exponentials: [C, n or more], takes exp(logit - largest logit).
-      total: [n or more], takes their sums over classes.
+    `exponentials` [C, n or more] takes exp(logit - largest logit), `total` [n or more] the sums over classes.
     """
     n = columns.size
     largest = np.full(n, -np.inf, np.float32)
@@ -168,18 +163,12 @@ class HeldRows(NamedTuple):
     """The softmax of the two source rows around a raw row; neighbouring raw rows mostly share them.
 
     A source row is held in the part `y & 1`.
-
-    Attributes:
-      y: [2] int64, the rows that are held, -1 for none.
-      slot: [2, w] int32, position of each needed pixel in the arrays below.
-      exponentials: [2, C, w] float32, as `_exponentials` makes them.
-      total: [2, w] float32, likewise.
     """
 
-    y: np.ndarray
-    slot: np.ndarray
-    exponentials: np.ndarray
-    total: np.ndarray
+    y: np.ndarray  # [2] int64, the rows that are held, -1 for none
+    slot: np.ndarray  # [2, w] int32, position of each needed pixel in the arrays below
+    exponentials: np.ndarray  # [2, C, w] float32, as `_exponentials` makes them
+    total: np.ndarray  # [2, w] float32, likewise
 
 
 @compiled

@@ -38,17 +38,11 @@ def float32_view(tensor: Any) -> np.ndarray:
 
 
 class Upsampled(NamedTuple):
-    """Maps that are up-sampled where they are read.
+    """Maps that are up-sampled where they are read."""
 
-    Attributes:
-      planes: [h, C, w + 1] float32.
-      grid: where the pixels of the result lie in the planes.
-      height_first: whether to interpolate down, then across; else across, then down.
-    """
-
-    planes: np.ndarray
-    grid: Grid
-    height_first: bool
+    planes: np.ndarray  # [h, C, w + 1] float32
+    grid: Grid  # where the pixels of the result lie in the planes
+    height_first: bool  # whether to interpolate down, then across; else across, then down
 
     @classmethod
     def of(cls, maps: np.ndarray, grid: Grid, factors: np.ndarray | None = None) -> Upsampled:
