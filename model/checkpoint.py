@@ -73,34 +73,22 @@ class ShapeDifference(NamedTuple):
 class Receipt:
     """What was restored from a checkpoint. Keys are without the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
 
-    Attributes:
-      prefix: the checkpoint's path, without `.index`.
-      restored: keys read into the network.
-      missing: keys the network has and the checkpoint lacks.
-      unused: keys the checkpoint has and the network lacks, other than those below.
-      optimizer: optimizer slots and settings.
-      moving_averages: averages of variables, kept by some optimizers.
-      counters: steps and saves.
-      different_shape: variables in both, of different shape.
-      initial: keys the checkpoint may lack, and lacks; these variables keep their initial values.
-      sha256: over key, type, shape and the bytes' own SHA-256 of every restored variable, in the order of
-        keys; None if nothing was read.
-      bytes: sum over the restored variables.
-      archive_sha256: digest of the archive that the checkpoint came in, where there is one.
+    `sha256` is over key, type, shape and the bytes' own SHA-256 of every restored variable, in the order of
+    keys; None if nothing was read.
     """
 
-    prefix: str
-    restored: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
-    optimizer: tuple[str, ...] = ()
-    moving_averages: tuple[str, ...] = ()
-    counters: tuple[str, ...] = ()
+    prefix: str  # the checkpoint's path, without `.index`
+    restored: tuple[str, ...] = ()  # keys read into the network
+    missing: tuple[str, ...] = ()  # keys the network has and the checkpoint lacks
+    unused: tuple[str, ...] = ()  # keys the checkpoint has and the network lacks, other than the next three
+    optimizer: tuple[str, ...] = ()  # optimizer slots and settings
+    moving_averages: tuple[str, ...] = ()  # averages of variables, kept by some optimizers
+    counters: tuple[str, ...] = ()  # steps and saves
     different_shape: tuple[ShapeDifference, ...] = ()
-    initial: tuple[str, ...] = ()
+    initial: tuple[str, ...] = ()  # keys the checkpoint may lack, and lacks: they keep their initial values
     sha256: str | None = None
-    bytes: int = 0
-    archive_sha256: str | None = None
+    bytes: int = 0  # sum over the restored variables
+    archive_sha256: str | None = None  # of the archive that the checkpoint came in, where there is one
 
     @property
     def ok(self) -> bool:

@@ -32,11 +32,8 @@ class ImageNetwork(keras.Model):
 def check_images(images: Any, input_shape: tuple[int | None, ...], name: str, *remedies: str) -> None:
     """Checks that images are a batch of a network's input size, as far as their shape is known.
 
-    Args:
-      images: an array or a tensor, symbolic or not, alone in a structure or by itself.
-      input_shape: (None, height, width, 3) of the network.
-      name: what the message calls the network.
-      remedies: what else the message proposes.
+    They may be an array or a tensor, symbolic or not, alone in a structure or by itself. The message calls
+    the network `name`, and proposes the `remedies` too.
 
     Raises:
       UsageError: they are not, or not of numbers.

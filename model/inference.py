@@ -13,12 +13,9 @@ from zoo.model.layers import WindowAverage
 
 
 def at_size(network: keras.Model, input_size: tuple[int, int], aspp_window: tuple[int, int]) -> keras.Model:
-    """Returns `network` for images of another size, with the same variables.
+    """Returns `network`, folded or not, for images of another size (height, width), with the same variables.
 
-    Args:
-      network: of `zoo.model.build`, folded or not.
-      input_size: (height, width) of images in px.
-      aspp_window: (height, width) of the pooling window in px of the last level.
+    `aspp_window` is the (height, width) of the pooling window in px of the last level.
     """
 
     def share(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -19,12 +19,8 @@ TensorMaps = dict[str, tf.Tensor]
 class MultiScaleNetwork:
     """Averages a network's predictions over scaled and mirrored images.
 
-    Every pass shares the network's variables; the pooling window of ASPP is scaled with the images.
-
-    Attributes:
-      network: the network of scale 1.
-      scales: factors of the image size; corner pixels stay on corner pixels.
-      flip: whether each scale is run on the mirrored images as well.
+    Every pass shares the network's variables; the pooling window of ASPP is scaled with the images, whose
+    corner pixels stay on corner pixels. With `flip` each scale is run on the mirrored images as well.
 
     Source: multi-scale evaluation of google-research/deeplab2, `model/deeplab.py`.
     """

@@ -20,19 +20,14 @@ Maps: TypeAlias = dict[str, np.ndarray]
 class PredictedInstance:
     """One instance of a panoptic map.
 
-    Attributes:
-      label: its value in the map, `class_id * label_divisor + number`.
-      class_id: train id of its class.
-      class_name: name of its class.
-      area_px: number of its pixels.
-      score: mean probability of its class times the heatmap value of its center: 0 to about 1, as a heatmap
-        is not bounded.
+    Its score is the mean probability of its class times the heatmap value of its center: 0 to about 1, as a
+    heatmap is not bounded.
     """
 
-    label: int
-    class_id: int
+    label: int  # its value in the map, `class_id * label_divisor + number`
+    class_id: int  # train id of its class
     class_name: str
-    area_px: int
+    area_px: int  # number of its pixels
     score: float
 
 

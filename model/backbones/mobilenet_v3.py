@@ -78,16 +78,11 @@ _FLOAT32_UP_TO_STRIDE = 8
 
 
 def mobilenet_v3(images: Features, backbone: BackboneOptions, style: Style) -> dict[str, Features]:
-    """Builds the encoder on normalised images.
+    """Returns the end points `res1` ... `res5` of the encoder on images [B, H, W, 3] of values -1..1.
 
-    Args:
-      images: [B, H, W, 3], values -1..1.
-      backbone: its settings. `low_level_endpoints` says which output of an inverted bottleneck ends a
-        level: `block_output`, or `depthwise_output`, the wider features after its depthwise convolution.
-      style: batch normalisation and precision.
-
-    Returns:
-      The end points `res1` ... `res5`. `res5`, a plain convolution, is the same for both kinds.
+    `low_level_endpoints` says which output of an inverted bottleneck ends a level: `block_output`, or
+    `depthwise_output`, the wider features after its depthwise convolution. `res5`, a plain convolution, is
+    the same for both kinds.
     """
     endpoints = {}
     features, stride, atrous_rate = images, 1, 1

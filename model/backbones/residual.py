@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -25,7 +26,6 @@ ROOT = "encoder"
 _FLOAT32_UP_TO_STRIDE = 4
 """Shallow levels compute in float32 whatever the precision: their errors reach the decoders directly."""
 
-
 _SWITCH_OF_STRIDED_BLOCK = re.compile(r"/_block1/_conv[12]_bn_act/_conv/_switch/")
 
 
@@ -38,17 +38,9 @@ def switches_of_strided_blocks(keys: Iterable[str]) -> set[str]:
     return {key for key in keys if _SWITCH_OF_STRIDED_BLOCK.search(key)}
 
 
-# --- stems ------------------------------------------------------------------------------------------------
-
-
-def stem_7x7(images: Features, width: float, style: Style) -> Features:
-    """Appends a convolution of 7 x 7 (He et al. 2016, table 1); the first block's stride replaces pooling."""
-    return conv_bn(images, round(64 * width), Kernel(7, 2), style, f"{ROOT}.stem", "relu")
-
-
-def stem_3x3(images: Features, width: float, style: Style) -> Features:
-    """Appends a 3 x 3 convolution, as the wide networks start."""
-    return conv_bn(images, round(64 * width), Kernel(3, 2), style, f"{ROOT}.stem", "relu")
+def plain_stem(kernel_size: int, images: Features, width: float, style: Style) -> Features:
+    """Appends one convolution; the first block's stride replaces the pooling of He et al. 2016, table 1."""
+    return conv_bn(images, round(64 * width), Kernel(kernel_size, 2), style, f"{ROOT}.stem", "relu")
 
 
 def stem_inception(images: Features, width: float, style: Style) -> Features:
@@ -57,9 +49,6 @@ def stem_inception(images: Features, width: float, style: Style) -> Features:
     features = conv_bn(images, narrow, Kernel(3, 2), style, f"{ROOT}.stem.conv1_bn_act", "relu")
     features = conv_bn(features, narrow, Kernel(3), style, f"{ROOT}.stem.conv2_bn_act", "relu")
     return conv_bn(features, wide, Kernel(3), style, f"{ROOT}.stem.conv3_bn", "relu")
-
-
-# --- variants ---------------------------------------------------------------------------------------------
 
 
 class Variant(NamedTuple):
@@ -77,29 +66,23 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     # He et al., Deep Residual Learning for Image Recognition (CVPR 2016), table 1.
-    "resnet50": Variant(stem_7x7, (3, 4, 6, 3), 0, wide=False),
+    "resnet50": Variant(partial(plain_stem, 7), (3, 4, 6, 3), 0, wide=False),
     # The same with the stem of Inception-v4.
     "resnet50_beta": Variant(stem_inception, (3, 4, 6, 3), 0, wide=False),
     # After Wu et al., Wider or Deeper (2019), as Chen et al. 2020 (below) take it for their baseline.
-    "wide_resnet41": Variant(stem_3x3, (3, 6, 3, 3), 3, wide=True),
+    "wide_resnet41": Variant(partial(plain_stem, 3), (3, 6, 3, 3), 3, wide=True),
     # Chen et al., Scaling Wide Residual Networks for Panoptic Segmentation (2020): SWideRNet-SAC-(1, 1, l)
     # has the width multipliers 1 and 1, and the layer multiplier l.
-    "swidernet": Variant(stem_3x3, (3, 6, 3, 3), 3, wide=True),
+    "swidernet": Variant(partial(plain_stem, 3), (3, 6, 3, 3), 3, wide=True),
 }
 """Name of a backbone -> its variant. Strides are taken by the first 3 x 3 convolution of a stage."""
 
 
 def residual(images: Features, backbone: BackboneOptions, style: Style) -> dict[str, Features]:
-    """Builds the encoder on normalised images.
+    """Returns the end points `res1` ... `res5`, activated, of the encoder on images [B, H, W, 3] of -1..1.
 
-    Args:
-      images: [B, H, W, 3], values -1..1.
-      backbone: its settings. If `use_sac_beyond_stride` is positive, switchable atrous convolution replaces
-        the 3 x 3 convolutions of the stages of that stride and beyond, before atrous rates replace strides.
-      style: batch normalisation and precision.
-
-    Returns:
-      The end points `res1` ... `res5`, after their activation.
+    If `use_sac_beyond_stride` is positive, switchable atrous convolution replaces the 3 x 3 convolutions of
+    the stages of that stride and beyond, before atrous rates replace strides.
 
     Raises:
       UsageError: squeeze-and-excite, which no published network of this family has.
@@ -148,9 +131,6 @@ def _stage(
         else:
             features = bottleneck(features, block, base_channels, 2 * base_channels, style)
     return features
-
-
-# --- blocks -----------------------------------------------------------------------------------------------
 
 
 class Block(NamedTuple):

@@ -19,8 +19,6 @@ from zoo.model.postprocess.merging import BUCKET_COUNTS
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.upsampling import MAX_CHANNELS_HEIGHT_FIRST
 
-__all__ = ["postprocess_graph", "postprocess_graph_full_resolution", "upsample", "upsample_offsets"]
-
 _NEVER = tf.int32.max
 
 
@@ -53,11 +51,7 @@ def postprocess_graph_full_resolution(
     offset_map: tf.Tensor,
     options: PostprocessOptions,
 ) -> dict[str, tf.Tensor]:
-    """Merges maps at full resolution: [B, H, W, C], [B, H, W, 1] or [B, H, W], and [B, H, W, 2], float32.
-
-    Returns:
-      The same maps as `postprocess_graph`.
-    """
+    """Merges maps [B, H, W, C], [B, H, W, 1] or [B, H, W], and [B, H, W, 2] like `postprocess_graph`."""
     _, height, width, num_classes = semantic_probabilities.shape
     semantic = tf.argmax(semantic_probabilities, axis=-1, output_type=tf.int32)
     heatmap = tf.reshape(center_heatmap, [-1, height, width, 1])

@@ -49,8 +49,7 @@ def hash_map_order(keys: np.ndarray) -> np.ndarray:
     map that grows inserts its list again by the same rule. So the list has the buckets from the last one
     touched to the first, each with its keys from the last inserted to the first.
 
-    Args:
-      keys: [n] distinct non-negative ints, in the order of insertion.
+    `keys` are [n] distinct non-negative ints, in the order of insertion.
     """
     ordered = np.asarray(keys, np.int64)[:0]
     for buckets in BUCKET_COUNTS:

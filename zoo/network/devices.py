@@ -8,17 +8,11 @@ from zoo.errors import EvaluationError, UsageError
 
 
 def kind_of_device(device: str) -> str:
-    """Returns `cpu`, `gpu` or `tpu`; a TPU is not looked for, because that takes time.
-
-    Raises:
-      UsageError: see `strategy_for`.
-      EvaluationError: see `strategy_for`.
-    """
+    """Returns `cpu`, `gpu` or `tpu`, or raises as `strategy_for`; a TPU is not looked for: that is slow."""
     kind, which = parse_device(device)
     if kind == "tpu":
         return kind
-    name = _logical_devices(device, kind, which)[0]
-    return name.split(":")[-2].lower()
+    return _logical_devices(device, kind, which)[0].split(":")[-2].lower()
 
 
 def strategy_for(device: str) -> Any:
