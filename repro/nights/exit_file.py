@@ -14,18 +14,11 @@ EXIT_FILE = "ZOO_EXIT_FILE"
 
 
 def write_exit_file(message: str, exit_code: int, error: BaseException | None = None) -> None:
-    """Writes `message`, `exit_code`, `images_done` and `images`, if the caller asked for it.
-
-    Args:
-      message: why the command failed, one line.
-      exit_code: the command's exit code.
-      error: what was raised; an `InterruptedRunError` holds how many images are done.
-    """
+    """Writes why the command failed, its exit code, and how many images an interrupted run has done."""
     path = os.environ.get(EXIT_FILE)
     if not path:
         return
-    note = {"message": message, "exit_code": exit_code}
     progress = {name: getattr(error, name, None) for name in ("images_done", "images")}
     # Without the file the caller still has the exit code and the output.
     with suppress(ZooError):
-        write_json(Path(path), {**note, **progress})
+        write_json(Path(path), {"message": message, "exit_code": exit_code, **progress})

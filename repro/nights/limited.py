@@ -37,24 +37,15 @@ _GRACE_S = 60.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended.
+    """How a process ended."""
 
-    Attributes:
-      exit_code: its exit code, or the negative number of the signal that ended it.
-      limit: the limit that it exceeded, as in "ended after 5 minutes", or None.
-      duration_s: seconds from its start to its end.
-      peak_memory_bytes: the most memory that it and the processes it started held at one time; memory that
-        processes share counts in each of them.
-      note: its exit file, see `zoo.repro.nights.exit_file`; empty where it left none.
-      last_line: the last line that it printed.
-    """
-
-    exit_code: int
-    limit: str | None
+    exit_code: int  # or the negative number of the signal that ended it
+    limit: str | None  # the limit that it exceeded, as in "ended after 5 minutes"
     duration_s: float
+    # Of it and the processes it started, at one time; memory that they share counts in each of them.
     peak_memory_bytes: int
-    note: Mapping[str, Any] = field(default_factory=dict)
-    last_line: str = ""
+    note: Mapping[str, Any] = field(default_factory=dict)  # its exit file; empty where it left none
+    last_line: str = ""  # the last line that it printed
 
     @property
     def error(self) -> str:

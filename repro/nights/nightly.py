@@ -59,31 +59,18 @@ _PAGE_NIGHTS = 60
 
 @dataclass(frozen=True)
 class NightSettings:
-    """What a user may choose about a night.
+    """What a user may choose about a night."""
 
-    Attributes:
-      data: data set -> its folder, for those that are not bundled.
-      fetch: whether checkpoints and data sets that are not on disk may be downloaded.
-      timeout_s: seconds that an entry may take.
-      memory_bytes: memory that an entry's processes may hold together.
-      limit: evaluate only the first `limit` images of each data set.
-      device: see `zoo.network.devices.strategy_for`.
-      threshold: percentage points by which a metric may fall since an entry's last record.
-      strict: whether claims that were not judged have an exit code of their own.
-      date: the night's date, as `2026-11-25`; None for today's, UTC.
-      registry_files: the user's registry files.
-    """
-
-    data: Mapping[str, Path] = field(default_factory=dict)
-    fetch: bool = False
-    timeout_s: float | None = None
-    memory_bytes: int | None = None
-    limit: int | None = None
-    device: str = "auto"
-    threshold: float = 0.1
-    strict: bool = False
-    date: str | None = None
-    registry_files: tuple[Path, ...] = ()
+    data: Mapping[str, Path] = field(default_factory=dict)  # data set -> its folder, if it is not bundled
+    fetch: bool = False  # whether checkpoints and data sets that are not on disk may be downloaded
+    timeout_s: float | None = None  # how long an entry may take
+    memory_bytes: int | None = None  # what an entry's processes may hold together
+    limit: int | None = None  # evaluate only the first images of each data set
+    device: str = "auto"  # see `zoo.network.devices.strategy_for`
+    threshold: float = 0.1  # percentage points by which a metric may fall since an entry's last record
+    strict: bool = False  # whether claims that were not judged have an exit code of their own
+    date: str | None = None  # as `2026-11-25`; None for today's, UTC
+    registry_files: tuple[Path, ...] = ()  # the user's own
 
 
 def run_night(registry: Registry, names: Sequence[str], out: Path, settings: NightSettings) -> dict[str, Any]:
@@ -91,13 +78,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
 
     A night that was stopped resumes with the entries that have no record yet, and resumes their unfinished
     runs. Records and summary are in `out/<date>`; run folders are in `out/work`, where the next night's
-    replace them.
-
-    Args:
-      registry: where entries and data sets are declared.
-      names: entries or globs; none for all entries.
-      out: the folder of all nights.
-      settings: what the user chose.
+    replace them. Names are of entries, or globs; none stand for all entries.
 
     Raises:
       InterruptedRunError: stopped by the user; the summary so far is written.
@@ -235,12 +216,9 @@ class _NightRun:
         write_json(night.folder / "summary.json", summary)
         known = {entry.name for entry in self.registry.entries}
         records = [night.record_path(name) for name in night.measured() if name in known]
-        texts = {
-            "summary.md": summary_markdown(summary, night),
-            "measured.md": measured_tables(self.registry, map(open_run, records)),
-        }
-        for name, text in texts.items():
-            write_atomically(night.folder / name, text)
+        measured = measured_tables(self.registry, map(open_run, records))
+        write_atomically(night.folder / "summary.md", summary_markdown(summary, night))
+        write_atomically(night.folder / "measured.md", measured)
         return summary
 
     def _write_page(self) -> None:
@@ -252,14 +230,13 @@ class _NightRun:
         records = [path for path in (*records, *map(self._made, entries)) if path.exists()]
         if not entries:
             return
-        page = night.folder / "report.html"
         try:
             text = html.page(find_runs(records))
         except ZooError as error:
             # A damaged record of an earlier night is no reason to lose this one.
             say(f"no page of the night: {error}")
-            return
-        write_atomically(page, text)
+        else:
+            write_atomically(night.folder / "report.html", text)
 
 
 def _judged(record: Mapping[str, Any]) -> str:

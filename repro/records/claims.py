@@ -27,9 +27,8 @@ def judge(measured: float | Decimal, published: Decimal | str, decimals: int, to
     """Returns the verdict on one number, both in percent.
 
     Args:
-      measured: the measured value, unrounded.
-      published: the value as printed.
-      decimals: digits after the point of the printed value.
+      measured: unrounded.
+      published, decimals: the value as printed, and its digits after the point.
       tolerance: percentage points by which the measured value may leave the interval that the printed
         value stands for, as declared by the entry.
 
@@ -53,17 +52,11 @@ def judge(measured: float | Decimal, published: Decimal | str, decimals: int, to
 
 @dataclass(frozen=True)
 class PrintedInterval:
-    """The values that print as one published number.
+    """The values that print as one published number."""
 
-    Attributes:
-      low: half a unit of the last printed digit below the number, in percent.
-      high: half a unit above it.
-      closed: whether both ends belong to it. Printing rounds half-way values to the even digit, so they do
-        where the last printed digit is even.
-    """
-
-    low: Decimal
-    high: Decimal
+    low: Decimal  # half a unit of the last printed digit below the number, in percent
+    high: Decimal  # half a unit above it
+    # Whether both ends belong to it: printing rounds half-way values to the even digit.
     closed: bool
 
     def __contains__(self, value: Decimal) -> bool:

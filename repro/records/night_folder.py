@@ -27,44 +27,26 @@ _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d*))?")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one entry.
+    """What became of one entry."""
 
-    Attributes:
-      entry: full name.
-      result: one of `RESULTS`; `not judged` where no claim was judged.
-      reason: the error, or why it was not run; None where it was measured.
-      wanted: whether the night fails if it is not run: it was named, or was measured in an earlier night.
-      duration_s: seconds of the process that ended last.
-      peak_memory_bytes: the most memory of its processes at one time.
-      begun_with: digest of the software and options of an unfinished run.
-    """
-
-    entry: str
-    result: str
-    reason: str | None = None
-    wanted: bool = True
-    duration_s: float | None = None
-    peak_memory_bytes: int | None = None
-    begun_with: str | None = None
+    entry: str  # full name
+    result: str  # one of `RESULTS`; `not judged` where no claim was judged
+    reason: str | None = None  # the error, or why it was not run; None where it was measured
+    wanted: bool = True  # whether the night fails if it is not run: it was named, or measured before
+    duration_s: float | None = None  # of the process that ended last
+    peak_memory_bytes: int | None = None  # the most that its processes held at one time
+    begun_with: str | None = None  # digest of the software and options of an unfinished run
 
 
 @dataclass
 class Night:
-    """One night.
+    """One night."""
 
-    Attributes:
-      folder: where its files are; the name is its date, with a number from the second night of a date on.
-      settings: the options that change what is measured.
-      outcomes: by entry, in the order in which they run.
-      started: when it began, ISO 8601, UTC.
-      finished: when the last entry ended; None until then.
-    """
-
-    folder: Path
-    settings: Mapping[str, Any]
-    outcomes: dict[str, Outcome]
-    started: str
-    finished: str | None = None
+    folder: Path  # where its files are; named by date, with a number from the second night of a date on
+    settings: Mapping[str, Any]  # the options that change what is measured
+    outcomes: dict[str, Outcome]  # by entry, in the order in which they run
+    started: str  # ISO 8601, UTC
+    finished: str | None = None  # when the last entry ended; None until then
 
     def record_path(self, entry: str) -> Path:
         """Returns where an entry's run record is, or will be."""
@@ -96,11 +78,7 @@ def record_path(folder: Path, entry: str) -> Path:
 
 
 def check_date(text: str | None) -> str:
-    """Returns a date as `2026-11-25`; today's in UTC for None.
-
-    Raises:
-      UsageError: it is not a date.
-    """
+    """Returns a date as `2026-11-25`; today's in UTC for None. Raises a UsageError where it is not a date."""
     if text is None:
         return utc_now()[:10]
     try:
@@ -137,11 +115,8 @@ def nights_before(folder: Path) -> Iterator[Path]:
 
 def last_record(folder: Path, entry: str) -> Path | None:
     """Returns the newest record of an entry in the nights before one, None where there is none."""
-    for night in nights_before(folder):
-        path = record_path(night, entry)
-        if path.exists():
-            return path
-    return None
+    records = (record_path(night, entry) for night in nights_before(folder))
+    return next((path for path in records if path.exists()), None)
 
 
 def _key(folder: Path) -> tuple[str, int]:

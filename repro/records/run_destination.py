@@ -83,10 +83,6 @@ class RunDestination:
 
         Numbers of a finished run are never reused: asking again measures again.
 
-        Args:
-          identity: what the run is made of.
-          restart: whether to discard an unfinished run in any case.
-
         Raises:
           EvaluationError: see `check`.
           ZooError: a folder cannot be written.
@@ -104,8 +100,7 @@ class RunDestination:
     def finish(self) -> Path | None:
         """Replaces the last results by the run whose record is written.
 
-        Returns:
-          where the last results are kept if they are of something else, else None.
+        Returns where the last results are kept if they are of something else, else None.
         """
         root, kept = self.finished.root, None
         with writing(root):

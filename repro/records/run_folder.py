@@ -14,6 +14,7 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.files.atomic import write_atomically, writing
 from zoo.files.json_files import read_json, write_json
+from zoo.files.words import counted
 from zoo.repro.records.statistics import check_statistics
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
@@ -41,11 +42,7 @@ class RunFolder:
         return read_json(self.root / "run.json")
 
     def create(self, identity: Mapping[str, Any]) -> None:
-        """Prepares the folder for a run of `identity`; a run of it that was begun stays.
-
-        Raises:
-          ZooError: it cannot be written.
-        """
+        """Prepares the folder for a run of `identity`; a run of it that was begun stays."""
         with writing(self.images):
             self.images.mkdir(parents=True, exist_ok=True)
         if self.identity() is None:
@@ -116,15 +113,12 @@ class RunFolder:
         return sorted(found - set(record.get("skipped", ())))[: int(record["images"])]
 
     def all_images_of(self, record: Mapping[str, Any]) -> list[str]:
-        """Returns what `images_of` does.
-
-        Raises:
-          DataError: the folder holds statistics of fewer images.
-        """
+        """Returns what `images_of` does; raises a DataError where statistics of some images are missing."""
         found = self.images_of(record)
         if len(found) < record["images"]:
+            images = counted(record["images"], "image")
             raise DataError(
-                f"{self.images}: expected the statistics of {record['images']} images, found {len(found)}; "
+                f"{self.images}: expected the statistics of {images}, found {len(found):,}; "
                 f"`zoo reproduce {record['entry']}` makes them again"
             )
         return found
@@ -135,11 +129,7 @@ class RunFolder:
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """Returns the folder of a finished run, given it or the record in it.
-
-    Raises:
-      DataError: the run's statistics are not beside the record.
-    """
+    """Returns the folder of a finished run, given it or the record in it, if statistics are there too."""
     folder = RunFolder(path if path.is_dir() else path.parent)
     if not folder.images.is_dir():
         raise DataError(

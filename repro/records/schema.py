@@ -25,7 +25,8 @@ from typing_extensions import Self
 
 from zoo.errors import DataError
 from zoo.registry.messages import describe_value, explain_error
-from zoo.registry.network_options import wrong_key
+from zoo.registry.network_options import Positive, wrong_key
+from zoo.registry.schema import Evaluator
 
 SCHEMA_VERSION = 1
 MEASURE_AGAIN = "`zoo reproduce` measures again"
@@ -40,10 +41,8 @@ def _time_with_zone(text: str) -> str:
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 NumberOrNone = Number | None
 Whole = Annotated[int, Strict(), Field(ge=0)]
-Positive = Annotated[int, Strict(), Field(ge=1)]
 String = Annotated[str, Strict()]
 Time = Annotated[String, AfterValidator(_time_with_zone)]
-Evaluator = Literal["official", "internal"]
 PerClass = dict[str, dict[str, NumberOrNone]]
 Interval = tuple[Number, Number]
 # A file of the run's own folder, of a kind that a page can show.

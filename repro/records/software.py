@@ -36,11 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def code_digest(package: str = "zoo") -> str:
-    """Returns a digest of the source that can change a number, so that changed code never resumes a run.
-
-    Args:
-      package: the package whose subpackages are read.
-    """
+    """Returns a digest of the source that can change a number, so that changed code never resumes a run."""
     digest = hashlib.sha256()
     for name in _MEASURING_CODE:
         spec = find_spec(f"{package}.{name}")

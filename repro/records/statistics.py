@@ -29,14 +29,10 @@ _ARRAYS = ("pq/tp", "pq/num_classes", "miou/confusion", "ap/thing_class_ids")
 
 
 def check_statistics(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Checks that one image's statistics hold what reports read.
-
-    Raises:
-      DataError: an array is missing.
-    """
-    missing = [name for name in _ARRAYS if name not in arrays]
-    if missing:
-        raise DataError(
-            f"{path}: not the statistics of an image: expected an array {missing[0]!r}, found none; "
-            "run the entry again with --restart"
-        )
+    """Raises a DataError where one image's statistics lack an array that reports read."""
+    for name in _ARRAYS:
+        if name not in arrays:
+            raise DataError(
+                f"{path}: not the statistics of an image: expected an array {name!r}, found none; "
+                "run the entry again with --restart"
+            )

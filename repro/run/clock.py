@@ -8,17 +8,12 @@ from zoo.files.words import utc_now
 
 
 class Clock:
-    """Measures the parts of a run.
-
-    Attributes:
-      started: when the run began, ISO 8601, UTC.
-      laps: seconds of each part that has ended.
-    """
+    """Measures the parts of a run."""
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
         self.started = utc_now()
-        self.laps: dict[str, float] = {}
+        self.laps: dict[str, float] = {}  # seconds of each part that has ended
 
     def lap(self, name: str) -> None:
         """Ends a part: what was done since the last one ended."""

@@ -130,14 +130,7 @@ def _moved(
 
 
 def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInfo, all_images: int) -> str:
-    """Summarises an interrupted run: the internal metrics so far, and intervals for all images.
-
-    Args:
-      folder: the run's folder.
-      image_ids: the images that were evaluated, at least one.
-      info: the data set's classes.
-      all_images: how many images the data set has.
-    """
+    """Summarises an interrupted run: the internal metrics over `image_ids`, and intervals for all images."""
     scores = InternalScores(info)
     for arrays in folder.read_statistics(image_ids):
         scores.add(arrays)

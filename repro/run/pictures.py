@@ -43,8 +43,7 @@ _DARKEST_GREY = 190
 def choose_images(qualities: Mapping[str, float]) -> dict[str, str]:
     """Returns rank -> image of the best, the median and the worst image; each image once.
 
-    Args:
-      qualities: PQ by image; images of NaN are left out. Among equal ones the name decides.
+    `qualities` is PQ by image; images of NaN are left out. Among equal ones the name decides.
     """
     ranked = sorted((quality, name) for name, quality in qualities.items() if math.isfinite(quality))
     if not ranked:
@@ -64,9 +63,8 @@ def write_pictures(
     """Writes `pictures/` of a run and returns their part of the run record.
 
     Args:
-      dataset: the images and their ground truth.
+      dataset, folder: the ground truth of the images, and the run's folder with the predictions.
       qualities: PQ of each image of the run, in percent.
-      folder: the run's folder, with the predictions.
 
     Returns:
       one object for each image: `image_id`, `rank`, `pq`, `size` (height and width of the original,
@@ -155,12 +153,7 @@ def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.nda
 def compare_maps(
     sample: Sample, predicted: np.ndarray, info: DatasetInfo
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """Returns what is wrong at each pixel, and which predicted segment matches which true one.
-
-    Args:
-      sample: the image's ground truth.
-      predicted: [H, W] int32 panoptic labels.
-      info: the classes and their encoding.
+    """Returns what is wrong at each pixel of a panoptic map, and which segment of it matches which true one.
 
     Returns:
       [H, W] int8: 0 where the prediction is right; 1 where the class is another one; 2 where the class is
@@ -262,10 +255,8 @@ def _borders(labels: np.ndarray, is_thing: np.ndarray) -> np.ndarray:
 def _difference_png(wrong: np.ndarray, greys: np.ndarray) -> bytes:
     ramp = np.linspace(_DARKEST_GREY, 255, _NUM_GREYS).round().astype(np.uint8)
     colours = np.concatenate([np.repeat(ramp[:, None], 3, 1), [_WRONG_CLASS, _WRONG_SEGMENT, _NOT_SCORED]])
-    # -1, 1 and 2 find the last three colours.
-    special = {1: _NUM_GREYS, 2: _NUM_GREYS + 1, -1: _NUM_GREYS + 2}
     indices = greys.copy()
-    for value, index in special.items():
+    for index, value in enumerate((1, 2, -1), _NUM_GREYS):
         indices[wrong == value] = index
     return _palette_png(indices, colours)
 

@@ -39,12 +39,7 @@ class Pipeline:
     """
 
     def __init__(
-        self,
-        entry: Entry,
-        dataset: Dataset,
-        checkpoint: Fetched,
-        settings: RunSettings,
-        folder: RunFolder,
+        self, entry: Entry, dataset: Dataset, checkpoint: Fetched, settings: RunSettings, folder: RunFolder
     ) -> None:
         self._dataset = dataset
         self._folder = folder
@@ -84,12 +79,7 @@ class Pipeline:
             return dict(self._times)
 
     def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
-        """Evaluates `image_ids`; on return all statistics and predictions are on disk.
-
-        Args:
-          image_ids: the images of the run, in order.
-          done: those of them that were evaluated earlier.
-        """
+        """Evaluates those of `image_ids` not in `done`; then all statistics and predictions are on disk."""
         index = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         waiting = deque(image_id for image_id in image_ids if image_id not in done)
         for image_id in done:

@@ -50,8 +50,7 @@ def reproduce_entry(
     """Evaluates one entry and returns its run record, which is also written to the run's folder.
 
     Args:
-      entry: the registry's entry.
-      registry: where the entry's data set is declared.
+      entry, registry: the entry, and where its data set is declared.
       data: the data set's folder; None for a bundled data set.
       out: the folder for runs, or None for the cache's; see `RunSettings.folder_name`.
       settings: what the user chose.
@@ -101,19 +100,12 @@ def reproduce_entry(
 
 @dataclass(frozen=True)
 class _Images:
-    """The images that a run is over.
+    """The images that a run is over."""
 
-    Attributes:
-      ids: their names, in the order of the data set.
-      in_dataset: how many images the whole data set has.
-      skipped: why images are left out, by name.
-      left_out: how many images of the data set cannot be used, those that are missing included.
-    """
-
-    ids: list[str]
-    in_dataset: int
-    skipped: dict[str, str]
-    left_out: int = 0
+    ids: list[str]  # in the order of the data set
+    in_dataset: int  # how many the whole data set has
+    skipped: dict[str, str]  # why images are left out, by name
+    left_out: int = 0  # how many of the data set cannot be used, those that are missing included
 
     def __str__(self) -> str:
         return f"{len(self.ids)} of {self.in_dataset} images"
@@ -124,11 +116,7 @@ class _Images:
 
 
 def _choose_images(entry: Entry, dataset: Dataset, settings: RunSettings) -> _Images:
-    """Checks the files of the images, and returns those that are evaluated.
-
-    Raises:
-      DataError: an image cannot be used; with `keep_going`, none can.
-    """
+    """Checks the files of the images, and returns those that are evaluated."""
     ids, in_dataset = list(dataset.image_ids)[: settings.limit], images_in_dataset(dataset)
     if not settings.keep_going:
         require_headers(dataset, ids)
@@ -171,13 +159,9 @@ class _Run:
         }
 
     def evaluate(self, pipeline: Pipeline, folder: RunFolder) -> tuple[OfficialScores, int]:
-        """Evaluates the images that are not done yet, and runs the official scripts.
+        """Evaluates the images that are not done yet, runs the official scripts, and returns their scores.
 
-        Returns:
-          the official scores, and how many images were evaluated now.
-
-        Raises:
-          InterruptedRunError: the user interrupted it.
+        The second value is how many images were evaluated now.
         """
         from zoo.repro.datasets.predictions import missing_predictions
         from zoo.repro.official.scripts import start_official

@@ -28,23 +28,17 @@ OFFICIAL_MIOU = "official_miou"
 
 @dataclass(frozen=True)
 class InternalResult:
-    """Internal numbers of a run, unrounded.
+    """Internal numbers of a run, unrounded."""
 
-    Attributes:
-      metrics: `pq`, `sq`, `rq`, `miou` and `ap` in percent; NaN where no class of a kind occurs.
-      per_class: metric -> class name -> value: `pq`, `sq`, `rq` and `iou` in percent, or None where the
-        class does not occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
-      ap12: the twelve averages of mask AP and AR in percent, or None where there is nothing to average.
-      official_miou: mean IoU in percent over the classes that are scored, with a ground truth in which crowd
-        regions keep their class; None where the data hold none.
-      official_iou: class name -> IoU of the same, or None where the class does not occur.
-    """
-
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # `pq`, `sq`, `rq`, `miou`, `ap` in percent; NaN where no class occurs
+    # Metric -> class name -> value: `pq`, `sq`, `rq` and `iou` in percent, or None where the class does not
+    # occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
     per_class: dict[str, dict[str, float | None]]
-    ap12: dict[str, float | None]
+    ap12: dict[str, float | None]  # averages of mask AP and AR in percent, or None where there is nothing
+    # Mean IoU in percent over the classes that are scored, with a ground truth in which crowd regions keep
+    # their class; None where the data hold none.
     official_miou: float | None
-    official_iou: dict[str, float | None]
+    official_iou: dict[str, float | None]  # class name -> IoU of the same, or None where it does not occur
 
 
 class InternalScores:

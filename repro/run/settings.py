@@ -12,26 +12,17 @@ from zoo.errors import UsageError
 class RunSettings:
     """What a user may choose about a run.
 
-    Attributes:
-      limit: evaluate only the first `limit` images, or all where None.
-      device: see `zoo.network.devices.strategy_for`.
-      precision: `float32` or `bfloat16`, what convolutions compute in.
-      scales: image scales whose predictions are averaged.
-      flip: average with the predictions for the mirrored image too.
-      keep_going: leave out images that cannot be used, with a message, instead of ending with an error.
-      restart: discard an unfinished run instead of resuming it.
-
     Raises:
       UsageError: there is no such precision.
     """
 
-    limit: int | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    keep_going: bool = False
-    restart: bool = False
+    limit: int | None = None  # evaluate only the first images
+    device: str = "auto"  # see `zoo.network.devices.strategy_for`
+    precision: str = "float32"  # or `bfloat16`, what convolutions compute in
+    scales: tuple[float, ...] = (1.0,)  # image scales whose predictions are averaged
+    flip: bool = False  # average with the predictions for the mirrored image too
+    keep_going: bool = False  # leave out images that cannot be used, with a message, instead of an error
+    restart: bool = False  # discard an unfinished run instead of resuming it
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
@@ -61,9 +52,8 @@ class RunSettings:
             f"scales{'_'.join(f'{scale:g}' for scale in self.scales)}": self.scales != (1.0,),
             "flip": self.flip,
         }
-        return "__".join(
-            [entry.replace("/", "__"), *(name for name, is_given in options.items() if is_given)]
-        )
+        given = [name for name, is_given in options.items() if is_given]
+        return "__".join([entry.replace("/", "__"), *given])
 
 
 AS_PUBLISHED = RunSettings()

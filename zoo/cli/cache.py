@@ -10,7 +10,10 @@ import typer
 from zoo.cli.options import AsJson
 from zoo.cli.output import print_reports
 from zoo.errors import UsageError
+from zoo.files.cache import Cache
+from zoo.files.contents import describe, prune
 from zoo.files.progress import say
+from zoo.files.words import readable_size
 
 cache_app = typer.Typer(help="The download cache: where it is, how large, and pruning.", no_args_is_help=True)
 
@@ -21,9 +24,6 @@ def cache_show(as_json: AsJson = False) -> None:
 
     Example: `zoo cache show --json`
     """
-    from zoo.files.cache import Cache
-    from zoo.files.contents import describe
-
     print_reports([describe(Cache())], as_json=as_json)
 
 
@@ -49,9 +49,6 @@ def cache_prune(
 
     Example: `zoo cache prune downloads --older-than-days 30 --dry-run`
     """
-    from zoo.files.cache import Cache
-    from zoo.files.contents import prune
-
     if not (kinds or older_than_days is not None or dry_run or yes) and not _agreed():
         say("nothing was removed")
         return
@@ -60,10 +57,6 @@ def cache_prune(
 
 
 def _agreed() -> bool:
-    from zoo.files.cache import Cache
-    from zoo.files.contents import describe
-    from zoo.files.words import readable_size
-
     cache = describe(Cache())
     if not sys.stdin.isatty():
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,47 +16,50 @@ from zoo.cli.options import (
     data_folders,
     reads_registry,
     registry_files,
+    takes_fields,
 )
 from zoo.cli.output import console, print_json
 
-Out = Annotated[Path, typer.Option(help="The folder of all nights.")]
-Entries = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(metavar="DATASET=DIR", help="The folder of a data set. May be given more than once."),
-]
-Fetch = Annotated[
-    bool, typer.Option("--fetch", help="Download checkpoints and data sets that are not at hand.")
-]
-TimeoutMinutes = Annotated[float | None, typer.Option(min=0.01, help="End an entry that takes longer.")]
-MemoryGiB = Annotated[
-    float | None, typer.Option(min=0.01, help="End an entry whose processes hold more memory together.")
-]
-Threshold = Annotated[
-    float, typer.Option(min=0, help="Percentage points by which a metric may fall since the last night.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")]
-Date = Annotated[
-    str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
-]
+
+@dataclass(frozen=True)
+class NightOptions:
+    """The options that say what a night measures, and within which limits."""
+
+    out: Annotated[Path, typer.Option(help="The folder of all nights.")]
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATASET=DIR", help="The folder of a data set. May be given more than once."),
+    ] = None
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download checkpoints and data sets that are not at hand.")
+    ] = False
+    timeout_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="End an entry that takes longer.")
+    ] = None
+    memory_gib: Annotated[
+        float | None, typer.Option(min=0.01, help="End an entry whose processes hold more memory together.")
+    ] = None
+    threshold: Annotated[
+        float, typer.Option(min=0, help="Percentage points by which a metric may fall since the last night.")
+    ] = 0.1
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
+    ] = None
+    device: DeviceName = "auto"
+    strict: Strict = False
+    date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
+    ] = None
 
 
 @reads_registry
+@takes_fields
 def nightly(
-    out: Out,
-    names: Entries = None,
-    data: Data = None,
-    fetch: Fetch = False,
-    timeout_minutes: TimeoutMinutes = None,
-    memory_gib: MemoryGiB = None,
-    threshold: Threshold = 0.1,
-    limit: Limit = None,
-    device: DeviceName = "auto",
-    strict: Strict = False,
-    date: Date = None,
+    options: NightOptions,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce every entry that is at hand, each in a process of its own, and compare with the last night.
@@ -72,28 +76,25 @@ def nightly(
     """
     from zoo.network.devices import parse_device
 
-    parse_device(device)
+    parse_device(options.device)
     from zoo.reports.tables.night_summary import print_summary
     from zoo.repro.nights.nightly import NightSettings, run_night
 
     registry = chosen_registry()
-    summary = run_night(
-        registry,
-        names or [],
-        out.expanduser().absolute(),
-        NightSettings(
-            data=data_folders(data or [], registry),
-            fetch=fetch,
-            timeout_s=None if timeout_minutes is None else timeout_minutes * 60,
-            memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
-            limit=limit,
-            device=device,
-            threshold=threshold,
-            strict=strict,
-            date=date,
-            registry_files=tuple(path.absolute() for path in registry_files),
-        ),
+    minutes, gib = options.timeout_minutes, options.memory_gib
+    settings = NightSettings(
+        data=data_folders(options.data or [], registry),
+        fetch=options.fetch,
+        timeout_s=None if minutes is None else minutes * 60,
+        memory_bytes=None if gib is None else int(gib * 2**30),
+        limit=options.limit,
+        device=options.device,
+        threshold=options.threshold,
+        strict=options.strict,
+        date=options.date,
+        registry_files=tuple(path.absolute() for path in registry_files),
     )
+    summary = run_night(registry, names or [], options.out.expanduser().absolute(), settings)
     if as_json:
         print_json(summary)
     else:

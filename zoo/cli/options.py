@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,14 +74,35 @@ def reads_registry(command: Callable[..., None]) -> Callable[..., None]:
         registry_files.extend(own_files or [])
         command(**options)
 
-    signature = inspect.signature(command, eval_str=True)
     own = inspect.Parameter(
         "own_files", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=RegistryFiles
     )
-    parameters = [*signature.parameters.values(), own]
-    with_files.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_files.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_files
+    return _taking(with_files, [*inspect.signature(command, eval_str=True).parameters.values(), own])
+
+
+def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """Makes a command take the fields of its parameters that are dataclasses, each as an option."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    groups = {name: each.annotation for name, each in parameters.items() if is_dataclass(each.annotation)}
+
+    @wraps(command)
+    def with_fields(**options: Any) -> None:
+        for name, group in groups.items():
+            options[name] = group(**{field.name: options.pop(field.name) for field in fields(group)})
+        command(**options)
+
+    taken: list[inspect.Parameter] = []
+    for name, each in parameters.items():
+        own = inspect.signature(groups[name], eval_str=True).parameters if name in groups else {name: each}
+        taken += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own.values()]
+    return _taking(with_fields, taken)
+
+
+def _taking(command: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """Tells Typer which parameters a command takes."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
 
 
 def chosen_registry() -> Registry:
@@ -95,12 +117,9 @@ def chosen_registry() -> Registry:
 
 
 def data_folders(texts: Sequence[str], registry: Registry, only_needed: str | None = None) -> dict[str, Path]:
-    """Returns data set -> its folder, from `DATASET=DIR`.
+    """Returns data set -> its folder, from the `DATASET=DIR` of `--data`.
 
-    Args:
-      texts: the values of `--data`.
-      registry: where the data sets are declared.
-      only_needed: the one data set that is needed, whose folder may be given without its name.
+    The folder of `only_needed`, where one data set alone is needed, may be given without its name.
 
     Raises:
       UsageError: another form, an unknown data set, or two folders of one.
@@ -120,10 +139,6 @@ def data_folders(texts: Sequence[str], registry: Registry, only_needed: str | No
 
 
 def check_svg_name(picture: Path | None) -> None:
-    """Checks the value of `--picture`.
-
-    Raises:
-      UsageError: it does not end in .svg.
-    """
+    """Raises a UsageError where the value of `--picture` does not end in .svg."""
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UsageError(f"--picture {picture}: expected a file name that ends in .svg")

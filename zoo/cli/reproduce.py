@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.options import AsJson, DeviceName, Names, Strict, chosen_registry, data_folders, reads_registry
+from zoo.cli.options import (
+    AsJson,
+    DeviceName,
+    Names,
+    Strict,
+    chosen_registry,
+    data_folders,
+    reads_registry,
+    takes_fields,
+)
 from zoo.cli.output import console, print_each
 from zoo.errors import UsageError
 from zoo.files.progress import say
@@ -20,43 +30,43 @@ if TYPE_CHECKING:
 
 Precision = Enum("Precision", {"float32": "float32", "bfloat16": "bfloat16"}, type=str)
 
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="DIR",
-        help="The data set's folder; DATASET=DIR, once for each, where entries need several data sets. "
-        "Bundled entries bring their own.",
-    ),
-]
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
-]
-Out = Annotated[Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")]
-PrecisionName = Annotated[Precision, typer.Option(help="What convolutions compute in.")]
-Scales = Annotated[str, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")]
-Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")]
-KeepGoing = Annotated[
-    bool,
-    typer.Option("--keep-going", help="Leave out images that cannot be used; claims are not judged then."),
-]
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options that say how runs are made."""
+
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="The data set's folder; DATASET=DIR, once for each, where entries need several data sets. "
+            "Bundled entries bring their own.",
+        ),
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")
+    ] = None
+    device: DeviceName = "auto"
+    precision: Annotated[Precision, typer.Option(help="What convolutions compute in.")] = Precision.float32
+    scales: Annotated[str, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")] = "1"
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")
+    ] = False
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going", help="Leave out images that cannot be used; claims are not judged then."
+        ),
+    ] = False
 
 
 @reads_registry
-def reproduce(
-    names: Names,
-    data: Data = None,
-    limit: Limit = None,
-    out: Out = None,
-    device: DeviceName = "auto",
-    precision: PrecisionName = Precision.float32,
-    scales: Scales = "1",
-    flip: Flip = False,
-    restart: Restart = False,
-    keep_going: KeepGoing = False,
-    strict: Strict = False,
-    as_json: AsJson = False,
-) -> None:
+@takes_fields
+def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: AsJson = False) -> None:
     """Evaluate entries and compare with the published numbers.
 
     One pass over the images feeds the official scripts and the internal metrics. A run that was stopped
@@ -74,16 +84,18 @@ def reproduce(
     registry = chosen_registry()
     entries = registry.resolve_all(names)
     # Before TensorFlow is imported, which takes seconds.
-    parse_device(device)
-    averaged_scales = _parse_scales(scales)
-    folders = _needed_folders(data or [], entries, registry)
+    parse_device(run.device)
+    scales = _parse_scales(run.scales)
+    folders = _needed_folders(run.data or [], entries, registry)
 
     from zoo.reports.tables.claim_table import terminal
     from zoo.repro.run.settings import RunSettings
 
-    settings = RunSettings(limit, device, precision.value, averaged_scales, flip, keep_going, restart)
+    settings = RunSettings(
+        run.limit, run.device, run.precision.value, scales, run.flip, run.keep_going, run.restart
+    )
     records = []
-    for record in _run(entries, registry, folders, out, settings):
+    for record in _run(entries, registry, folders, run.out, settings):
         records.append(record)
         if not as_json:
             console().print(terminal([record]))
