@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run record, and where it was read from.
-
-    Attributes:
-      path: the record's file.
-      record: what it holds.
-    """
+    """A run record, and the file from which it was read."""
 
     path: Path
     record: dict[str, Any]
@@ -131,13 +126,10 @@ def open_run(path: Path) -> Run:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """Returns all runs in files and folders, the oldest first.
+    """Returns all runs in files, run folders, and folders above them, the oldest first.
 
-    Of a record and its copies, the one beside the files of its run counts.
-
-    Args:
-      paths: records, run folders, or folders above them. In a folder above, `record.json` of each run folder
-        counts, and every other `*.json` file that is a run record.
+    In a folder above, `record.json` of each run folder counts, and every other `*.json` file that is a run
+    record. Of a record and its copies, the one beside the files of its run counts.
 
     Raises:
       DataError: a path holds no run record, or a record cannot be read.
@@ -163,8 +155,11 @@ def record_files(paths: Iterable[Path]) -> list[Path]:
             found.append(path)
         elif below := sorted(_records_below(path)):
             found += below
+        elif next(path.rglob("run.json"), None) is not None:
+            remedy = "the run there is unfinished; run its `zoo reproduce` again to go on"
+            raise DataError(f"{path}: no run record in it; {remedy}")
         else:
-            raise DataError(f"{path}: no run record in it; {_how_to_get_one(path)}")
+            raise DataError(f"{path}: no run record in it; `zoo reproduce NAME --out DIR` writes one")
     return found
 
 
@@ -191,27 +186,14 @@ def by_entry(runs: Iterable[Run]) -> dict[str, list[Run]]:
 def _records_below(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         if "record.json" in files:
-            # A run folder holds many other files, and none of them is a record.
-            folders.clear()
             yield Path(root) / "record.json"
-            continue
-        if "run.json" in files:
-            # An unfinished run.
+        if "record.json" in files or "run.json" in files:
+            # The folder of a run, maybe an unfinished one, holds many other files; none of them is a record.
             folders.clear()
             continue
-        for name in files:
-            if name.endswith(".json") and _is_record(Path(root) / name):
-                yield Path(root) / name
-
-
-def _how_to_get_one(folder: Path) -> str:
-    if next(folder.rglob("run.json"), None) is not None:
-        return "the run there is unfinished; run its `zoo reproduce` again to go on"
-    return "`zoo reproduce NAME --out DIR` writes one"
-
-
-def _is_record(path: Path) -> bool:
-    return {"schema", "entry", "claims"} <= set(read_json(path) or ())
+        for path in (Path(root) / name for name in files if name.endswith(".json")):
+            if {"schema", "entry", "claims"} <= set(read_json(path) or ()):
+                yield path
 
 
 def finite_or_none(value: Any) -> float | None:

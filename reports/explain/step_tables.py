@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Group
+from rich.text import Text
+
 from zoo.reports.explain.steps import SAME_IN_BOTH, Explanation
 from zoo.reports.explain.waterfall import Waterfall
 from zoo.reports.tables.markdown_table import aligned_text
+from zoo.reports.tables.terminal import fitted_table
 
 STEP_COLUMNS = ("", "Rule", "Worth", "After it", "What the official script does")
 _NUMBERS = ("", "Worth", "After it")
@@ -34,9 +38,8 @@ def step_rows(waterfall: Waterfall) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", "internal", "", f"{waterfall.internal:.3f}", "")]
     for number, step in enumerate(waterfall.steps, start=1):
         rows.append((str(number), step.rule, points(step.worth), f"{step.value:.3f}", step.meaning))
-    left = waterfall.residual
-    rows.append(("", "not explained", "0" if left == 0 else f"{left:+.1e}", f"{waterfall.official:.3f}", ""))
-    return rows
+    left = f"{waterfall.residual:+.1e}" if waterfall.residual else "0"
+    return [*rows, ("", "not explained", left, f"{waterfall.official:.3f}", "")]
 
 
 def class_table(waterfall: Waterfall) -> tuple[tuple[str, ...], list[tuple[str, ...]], str]:
@@ -49,23 +52,18 @@ def class_table(waterfall: Waterfall) -> tuple[tuple[str, ...], list[tuple[str, 
     shown = [name for name, parts in shares.items() if max(map(abs, parts)) >= _SHOWN_SHARE]
     shown.sort(key=lambda name: -abs(sum(shares[name])))
     rules = [
-        index
-        for index in range(len(waterfall.steps))
-        if any(abs(shares[name][index]) >= _SHOWN_SHARE for name in shown)
+        i for i in range(len(waterfall.steps)) if any(abs(shares[it][i]) >= _SHOWN_SHARE for it in shown)
     ]
     official = waterfall.steps[-1].per_class
     rows = []
     for name in shown:
         values = (_percent(waterfall.per_class[name]), _percent(official[name]))
-        parts = (points(shares[name][index]) for index in rules)
+        parts = (points(shares[name][i]) for i in rules)
         rows.append((name, *values, points(sum(shares[name])), *parts))
     header = ("Class", "Internal", "Official", "Points of the mean", *(f"Rule {i + 1}" for i in rules))
     others = len(shares) - len(shown)
-    return (
-        header,
-        rows,
-        f"{others} other classes carry less than {_SHOWN_SHARE} points each" if others else "",
-    )
+    note = f"{others} other classes carry less than {_SHOWN_SHARE} points each" if others else ""
+    return header, rows, note
 
 
 def ap_line(explanation: Explanation) -> str:
@@ -84,22 +82,14 @@ def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
         parts.append(aligned_text(STEP_COLUMNS, step_rows(waterfall), _NUMBERS))
         if per_class:
             header, rows, others = class_table(waterfall)
-            if rows:
-                parts.append(aligned_text(header, rows, header[1:]))
-            parts += [others] if others else []
+            parts += [aligned_text(header, rows, header[1:]) if rows else "", others]
         if waterfall.metric == "pq":
             parts.append(f"PQ, the same in both: {'; '.join(SAME_IN_BOTH)}.")
-    parts += [ap_line(explanation)] if explanation.ap else []
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, [*parts, ap_line(explanation)])) + "\n"
 
 
 def terminal(explanation: Explanation, *, per_class: bool = False) -> Any:
     """Returns the explanation as something that `rich` prints."""
-    from rich.console import Group
-    from rich.text import Text
-
-    from zoo.reports.tables.terminal import fitted_table
-
     shown: list[Any] = []
     for waterfall in explanation.waterfalls:
         rows = [

@@ -69,21 +69,17 @@ _AP_OF_OTHERS = "each measures another AP, so the difference is not taken apart"
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why the numbers of one run differ.
-
-    Attributes:
-      entry, images, images_in_dataset: from the record.
-      waterfalls: of the metrics that both evaluators have measured.
-      ap: evaluator -> AP in percent, of both or of neither.
-      ap_note: why the two values of AP are not compared rule by rule.
-    """
+    """Why the numbers of one run differ."""
 
     entry: str
     images: int
     images_in_dataset: int
     waterfalls: tuple[Waterfall, ...]
+    """Of the metrics that both evaluators have measured."""
     ap: dict[str, float]
+    """Evaluator -> AP in percent, of both or of neither."""
     ap_note: str
+    """Why the two values of AP are not compared rule by rule."""
 
     @property
     def counted_images(self) -> str:
@@ -93,11 +89,8 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything, unrounded, as JSON can hold it."""
-        shown: dict[str, Any] = {
-            "entry": self.entry,
-            "images": self.images,
-            "images_in_dataset": self.images_in_dataset,
-        }
+        shown: dict[str, Any] = {"entry": self.entry, "images": self.images}
+        shown["images_in_dataset"] = self.images_in_dataset
         for waterfall in self.waterfalls:
             shown[waterfall.metric] = {
                 "internal": waterfall.internal,
@@ -115,10 +108,7 @@ class Explanation:
 
 
 def explain(path: Path) -> Explanation:
-    """Takes apart the difference between the numbers of a run.
-
-    Args:
-      path: the run's folder, or the record in it.
+    """Takes apart the difference between the numbers of the run whose folder or record `path` is.
 
     Raises:
       DataError: no record, no official numbers in it, no per-image statistics beside it, or those of another
@@ -179,13 +169,9 @@ _KINDS: dict[str, type[PanopticQuality] | type[MeanIoU]] = {
 
 
 class _Sums:
-    """What both waterfalls need of the images, without the rest of their statistics.
+    """What both waterfalls need of the images, without the rest of their statistics in the folder `where`.
 
-    Attributes:
-      where: the folder of the statistics.
-      segments: of each image.
-      metrics: those of `_KINDS` that were counted, over all images.
-      thing_class_ids: of the data set.
+    `metrics` has those of `_KINDS` that were counted, over all images.
     """
 
     def __init__(self, statistics: Iterable[Mapping[str, np.ndarray]], where: Path) -> None:
@@ -195,11 +181,9 @@ class _Sums:
         self.thing_class_ids: list[int] = []
         for arrays in statistics:
             if "segments/gt_id" not in arrays:
-                raise DataError(
-                    f"{where}: expected counted segments with crowd regions in every image's statistics, "
-                    "found none; they come with the original files of a data set, or run again with this "
-                    "version"
-                )
+                expected = "counted segments with crowd regions in every image's statistics"
+                remedy = "they come with the original files of a data set, or run again with this version"
+                raise DataError(f"{where}: expected {expected}, found none; {remedy}")
             self.segments.append(ImageSegments.from_arrays(part_of(arrays, "segments")))
             self.thing_class_ids = arrays["ap/thing_class_ids"].tolist()
             for name, kind in _KINDS.items():
@@ -263,19 +247,12 @@ PQ_RULES: tuple[tuple[str, str, Rules], ...] = (
 )
 """Name, meaning, and the rules once this and all earlier ones are as in the official script."""
 
-_ARITHMETIC = (
-    "the script's arithmetic",
-    "PQ of a class is one quotient, not SQ times RQ; sums in the script's order, in float64",
-)
-
 
 def _pq_steps(sums: _Sums, processes: int) -> Iterator[RuleChange]:
     """Yields the rules of panoptic quality, each with the metric after its change.
 
-    Args:
-      sums: the images.
-      processes: how many processes of the script shared the images; each adds up its own. A record that does
-        not say it is taken as of one, and the last digits may then remain unexplained.
+    The script's processes shared the images, and each added up its own. A record that does not say how many
+    there were is taken as of one, and the last digits may then remain unexplained.
     """
     num_classes, things = sums.metrics["pq"].num_classes, sums.thing_class_ids
     counts: list[ImageCounts] = []
@@ -287,7 +264,12 @@ def _pq_steps(sums: _Sums, processes: int) -> Iterator[RuleChange]:
         per_class = product_of_means(sum_exactly(counts))
         yield rule, meaning, mean_of_present(per_class), per_class
     per_class = quotient_of_sums(sum_in_order(counts, processes))
-    yield *_ARITHMETIC, 100 * mean_in_order(per_class), 100 * per_class
+    yield (
+        "the script's arithmetic",
+        "PQ of a class is one quotient, not SQ times RQ; sums in the script's order, in float64",
+        100 * mean_in_order(per_class),
+        100 * per_class,
+    )
 
 
 # ---- mean IoU ----
@@ -296,9 +278,7 @@ def _pq_steps(sums: _Sums, processes: int) -> Iterator[RuleChange]:
 def _miou_steps(sums: _Sums, *, has_script: bool) -> Iterator[RuleChange]:
     """Yields the rules of mean IoU, each with the metric after its change.
 
-    Args:
-      sums: the images.
-      has_script: whether a script measures mean IoU, whose arithmetic is a rule too.
+    `has_script`: a script measures mean IoU, whose arithmetic is a rule too.
     """
     with_crowd = sums.metrics["official_miou"].compute()
     # The class that stands for void may lie outside of the classes.

@@ -16,42 +16,31 @@ RuleChange = tuple[str, str, float, np.ndarray]
 
 @dataclass(frozen=True)
 class Step:
-    """One rule changed, with all earlier steps' rules changed before.
-
-    Attributes:
-      rule: short name.
-      meaning: what the official script does, and the internal metric did.
-      value: the metric after the change, in percent.
-      worth: by how many percentage points the change moved it.
-      shares: class name -> percentage points of `worth` that come from the class; they add up to it.
-      per_class: class name -> the class's own value after the change, in percent; None where it is absent.
-    """
+    """One rule changed, with all earlier steps' rules changed before; values are in percent."""
 
     rule: str
     meaning: str
+    """What the official script does, and the internal metric did."""
     value: float
     worth: float
+    """By how many percentage points the change moved the metric to `value`."""
     shares: dict[str, float]
+    """Class name -> percentage points of `worth` that come from the class; they add up to it."""
     per_class: dict[str, float | None]
+    """Class name -> the class's own value after the change; None where it is absent."""
 
 
 @dataclass(frozen=True)
 class Waterfall:
-    """The way of one metric from its internal to its official value, in percent.
-
-    Attributes:
-      metric: `pq` or `miou`.
-      internal: where it starts, the record's number.
-      per_class: class name -> internal value; None where the class is absent.
-      steps: the rules in the order in which they are changed.
-      official: the official script's own number.
-    """
+    """The way of one metric, `pq` or `miou`, from its internal to its official value, in percent."""
 
     metric: str
     internal: float
     per_class: dict[str, float | None]
+    """Class name -> internal value; None where the class is absent."""
     steps: tuple[Step, ...]
     official: float
+    """The official script's own number."""
 
     @property
     def title(self) -> str:
@@ -83,18 +72,11 @@ def take_apart(
     steps: list[Step] = []
     value, shares = pair[0], _shares(per_class)
     for rule, meaning, new_value, new_per_class in changes:
-        moved = (_shares(new_per_class) - shares).tolist()
-        steps.append(
-            Step(
-                rule=rule,
-                meaning=meaning,
-                value=new_value,
-                worth=new_value - value,
-                shares=dict(zip(class_names, moved, strict=True)),
-                per_class=_named(class_names, new_per_class),
-            )
-        )
-        value, shares = new_value, _shares(new_per_class)
+        new_shares = _shares(new_per_class)
+        moved = dict(zip(class_names, (new_shares - shares).tolist(), strict=True))
+        named = _named(class_names, new_per_class)
+        steps.append(Step(rule, meaning, new_value, new_value - value, moved, named))
+        value, shares = new_value, new_shares
     return Waterfall(metric, pair[0], _named(class_names, per_class), tuple(steps), pair[1])
 
 
