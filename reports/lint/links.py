@@ -105,8 +105,8 @@ def _quirks_of_name(line: int, place: LinkKind, entry: Entry, table: PublishedTa
     for quirk in entry.quirks:
         if quirk.place == place:
             links = regular, with_quirks(entry, place, regular)
-            names = (link.rpartition("/")[2] for link in links)
-            yield Finding(line, f"{place} link of {entry.name}, {quirk.note}", *names, known=True)
+            expected, found = (link.rpartition("/")[2] for link in links)
+            yield Finding(line, f"{place} link of {entry.name}, {quirk.note}", expected, found, known=True)
 
 
 def _check_form(line: int, cell: BackboneCell, entry: Entry) -> Iterator[Finding]:

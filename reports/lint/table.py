@@ -30,7 +30,8 @@ def check_table(
 ) -> Iterator[Finding]:
     """Compares a table with the registry's rows, those of later editions too, in the order of their lines."""
     numbers = number_columns(entry for place, entry in places if not place.edition)
-    yield from _check_columns(found, [column.title for column in (*ENTRY_COLUMNS, *numbers)])
+    titles = [column.title for column in ENTRY_COLUMNS] + [column.title for column in numbers]
+    yield from _check_columns(found, titles)
     if BACKBONE not in found.header.cells:
         return
     first = found.header.cells.index(BACKBONE)

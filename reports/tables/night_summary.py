@@ -192,38 +192,34 @@ def _notes(summary: EntryRow) -> Iterator[tuple[str, list[str]]]:
         for name, metric, _, published, measured, *_, verdict in claim_rows([{"claims": (), **row}])
         if verdict == MISMATCH
     ]
-    changes = {
-        title: [
-            f"{row['entry']}: {metric_title(value['metric'])}, {value['evaluator']}: "
-            f"{_value(value['before'])} in {row['change']['night']}, now {_value(value['after'])}"
-            for row in rows
-            if "change" in row
-            for value in row["change"][way]
-        ]
-        for title, way in (("Fell", "fell"), ("Rose", "rose"))
-    }
-    conditions = [
-        f"{row['entry']}: {', '.join('{name}: {before}, now {after}'.format(**it) for it in found)}"
-        for row in rows
-        if (found := row.get("change", {}).get("conditions")) and _has_moved(row)
-    ]
-    other = [
-        f"{row['entry']}: {row['change']['night']}: {row['change']['not_comparable']}"
-        for row in rows
-        if "change" in row and row["change"]["not_comparable"]
-    ]
+    changes = {row["entry"]: row["change"] for row in rows if "change" in row}
+    moved: dict[str, list[str]] = {"fell": [], "rose": []}
+    conditions, other = [], []
+    for entry, change in changes.items():
+        for way, notes in moved.items():
+            notes += [
+                f"{entry}: {metric_title(value['metric'])}, {value['evaluator']}: "
+                f"{_value(value['before'])} in {change['night']}, now {_value(value['after'])}"
+                for value in change[way]
+            ]
+        if change["conditions"] and any(value["before"] != value["after"] for value in change["metrics"]):
+            words = ("{name}: {before}, now {after}".format(**it) for it in change["conditions"])
+            conditions.append(f"{entry}: {', '.join(words)}")
+        if change["not_comparable"]:
+            other.append(f"{entry}: {change['night']}: {change['not_comparable']}")
     absent: dict[str, list[str]] = {}
     for row in rows:
         if row["result"] == NOT_RUN and not row["wanted"]:
             absent.setdefault(row["reason"], []).append(row["entry"])
     not_run = [f"{reason}: {', '.join(names)}" for reason, names in absent.items()]
-    titled = {"Could not run": failures, "Claims missed": missed, **changes}
+    titled = {
+        "Could not run": failures,
+        "Claims missed": missed,
+        "Fell": moved["fell"],
+        "Rose": moved["rose"],
+    }
     titled |= {"Measured differently": conditions, "Not comparable": other, "Not run": not_run}
     yield from ((title, notes) for title, notes in titled.items() if notes)
-
-
-def _has_moved(row: EntryRow) -> bool:
-    return any(value["before"] != value["after"] for value in row["change"]["metrics"])
 
 
 def _value(value: float | None) -> str:
