@@ -44,9 +44,10 @@ def class_bars(run: Run) -> Markup | None:
     for title, is_thing in (("Things", True), ("Stuff", False)):
         first = tag("th", title, scope="rowgroup", colspan=1 + len(shown))
         rows = []
-        for name in (name for name in names if (name in things) == is_thing):
-            cells = [tag("td", [_bar(e, name, values[e, key]) for e in EVALUATORS]) for key in shown]
-            rows.append(tag("tr", tag("th", name, scope="row"), cells))
+        for name in names:
+            if (name in things) == is_thing:
+                cells = [tag("td", [_bar(e, name, values[e, key]) for e in EVALUATORS]) for key in shown]
+                rows.append(tag("tr", tag("th", name, scope="row"), cells))
         bodies += [tag("tbody", tag("tr", first, class_="group"), rows)] if rows else []
     return tag("table", tag("caption", "Values per class, in percent"), head, bodies, class_="classes")
 

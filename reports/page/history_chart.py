@@ -93,10 +93,8 @@ def _placed(points: Iterable[Point]) -> _Placed:
     dated = [(when.timestamp(), point) for point in points if (when := point.run.when) is not None]
     first, last = (dated[0][0], dated[-1][0]) if dated else (0.0, 0.0)
     width = _WIDTH - _LEFT - _RIGHT - 24
-    return [
-        (_LEFT + 12 + width * ((time - first) / (last - first) if last > first else 0.5), point)
-        for time, point in dated
-    ]
+    shares = ((time - first) / (last - first) if last > first else 0.5 for time, _ in dated)
+    return [(_LEFT + 12 + width * share, point) for share, (_, point) in zip(shares, dated, strict=True)]
 
 
 def _band(metric: str, placed: _Placed, top: float) -> Markup:
