@@ -83,7 +83,9 @@ def reads_registry(command: Callable[..., None]) -> Callable[..., None]:
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
     """Makes a command take the fields of its parameters that are dataclasses, each as an option."""
     parameters = inspect.signature(command, eval_str=True).parameters
-    groups = {name: each.annotation for name, each in parameters.items() if is_dataclass(each.annotation)}
+    groups: dict[str, Any] = {
+        name: each.annotation for name, each in parameters.items() if is_dataclass(each.annotation)
+    }
 
     @wraps(command)
     def with_fields(**options: Any) -> None:
