@@ -15,6 +15,7 @@ from zoo.network.building import LoadOptions, build_keras_model
 from zoo.network.network import Network
 from zoo.registry.dataset_info import DatasetInfo
 from zoo.registry.lookup import Registry, load_registry
+from zoo.registry.network_options import BackboneArchitecture
 from zoo.registry.schema import Backbone, Entry, RemoteFile
 
 if TYPE_CHECKING:
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from zoo.model.checkpoint import Receipt
 
 RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-ARCHITECTURE = (
-    "name",
-    "use_squeeze_and_excite",
-    "stem_width_multiplier",
-    "backbone_width_multiplier",
-    "backbone_layer_multiplier",
-    "use_sac_beyond_stride",
-)
-"""The settings that decide an encoder's variables."""
 
 
 class CheckpointFile(NamedTuple):
@@ -198,7 +189,7 @@ def _find_backbone_weights(
     if is_file and all(text != backbone.name for backbone in registry.backbones):
         return find_checkpoint_of(entry, weights)
     backbone = registry.find(text)
-    for name in ARCHITECTURE:
+    for name in BackboneArchitecture.model_fields:
         expected, found = (getattr(each.network.backbone, name) for each in (entry, backbone))
         if expected != found:
             raise UsageError(

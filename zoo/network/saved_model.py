@@ -166,9 +166,9 @@ def _load(entry: Entry, folder: Path) -> Any:
     with warnings.catch_warnings():
         # It asks for its version through a part of setuptools that says it is deprecated.
         warnings.simplefilter("ignore")
-        import tensorflow_hub as hub
+        from tensorflow_hub import load
     try:
-        return hub.load(str(folder))
+        return load(str(folder))
     except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
         message = " ".join(str(error).split())
         unknown = re.search(r"Op type not registered '([^']+)'", message)
