@@ -1,8 +1,9 @@
 """Model zoo and reproduction harness for Panoptic-DeepLab.
 
 `zoo.load(NAME)` gives a ready network, `zoo.build(NAME)` the same network without its checkpoint,
-`network.predict(image)` the panoptic map of an image, `zoo.list_entries()` what there is. Nothing
-heavy is imported before it is needed.
+`network.predict(image)` the panoptic map of an image, `zoo.list_entries()` what there is; `zoo.entries()`,
+`zoo.published()` and `zoo.results(PATH, ...)` are pandas DataFrames. Nothing heavy is imported before it is
+needed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from zoo.network.loading import load as load
     from zoo.network.network import predict_panoptic as predict_panoptic
     from zoo.registry import list_entries as list_entries
+    from zoo.registry.frames import entries as entries
+    from zoo.registry.frames import published as published
+    from zoo.reports.tables.frames import results as results
 
 __version__: str
 
@@ -46,16 +50,22 @@ __all__ = [
     "ZooError",
     "__version__",
     "build",
+    "entries",
     "list_entries",
     "load",
     "predict_panoptic",
+    "published",
+    "results",
 ]
 
 _HOME = {
     "build": "zoo.network.loading",
+    "entries": "zoo.registry.frames",
     "load": "zoo.network.loading",
     "list_entries": "zoo.registry",
     "predict_panoptic": "zoo.network.network",
+    "published": "zoo.registry.frames",
+    "results": "zoo.reports.tables.frames",
 }
 
 

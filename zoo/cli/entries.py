@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
     from zoo.model.summary import Stage, Summary
     from zoo.registry.schema import Backbone, Entry
 
+ListForm = Enum(
+    "ListForm", {"table": "table", "csv": "csv", "json": "json", "markdown": "markdown"}, type=str
+)
+
 _TEXT_COLUMNS = ("Name", "Backbone", "Training", "Data", "On disk", "Stage")
 
 # The columns that a narrow terminal leaves out, in this order; `zoo show` prints them all.
 _LEFT_OUT_FIRST = (
+    *("Data", "Training"),
     *("Mult-adds", "Parameters", "Input", "AP [*]", "On disk", "Stride"),
     *("Backbone", "AP [**]", "mIoU [**]", "PQ [**]", "mIoU [*]", "PQ [*]"),
 )
@@ -49,34 +56,63 @@ def list_entries(
         bool,
         typer.Option("--backbones", help="List the ImageNet backbones to start a training from instead."),
     ] = False,
+    form: Annotated[ListForm, typer.Option("--format", help="How to print them.")] = ListForm.table,
     as_json: AsJson = False,
 ) -> None:
     """List the entries with their published numbers.
 
     The column *On disk* says where a checkpoint is found without a download: `cache`, `bundled`, or `disk`.
     [*] numbers are from the official scripts, [**] from the reference implementation's pipeline.
+    `--format csv` has unrounded sizes, URLs, and the published numbers as printed.
 
-    Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --json`
+    Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --format csv`
     """
+    if as_json and form not in ("table", "json"):
+        raise UsageError(f"--json: expected no --format {form.value} with it")
+    form = ListForm.json if as_json else form
     registry = chosen_registry()
     if backbones:
         if dataset or backbone or sort:
             raise UsageError("--backbones: expected no --dataset, --backbone or --sort with it")
         networks = registry.select_backbones(pattern or [])
-        if as_json:
-            print_json(_declarations(networks))
-        else:
-            console().print(backbones_table(networks))
+        _print_list(form, networks, backbones_columns(networks))
         return
     entries = registry.select(pattern or [], dataset=dataset, backbone=backbone)
     if sort is not None:
         entries = sort_entries(entries, sort)
-    if as_json:
-        print_json(_declarations(entries))
-        return
-    console().print(entries_table(entries))
-    if sys.stdout.isatty():
+    _print_list(form, entries, entries_columns(entries))
+    if form == "table" and sys.stdout.isatty():
         typer.echo(f"\n{LEGEND}")
+
+
+def _print_list(form: ListForm, listed: Sequence[Any], columns: Mapping[str, Sequence[str]]) -> None:
+    if form == "json":
+        print_json(_declarations(listed))
+    elif form == "csv":
+        sys.stdout.write(_csv(listed))
+    elif form == "markdown":
+        from zoo.reports.tables.markdown_table import aligned_text
+
+        numbers = columns.keys() - set(_TEXT_COLUMNS)
+        typer.echo(aligned_text(list(columns), zip(*columns.values(), strict=True), numbers))
+    else:
+        console().print(_table(columns, _LEFT_OUT_FIRST))
+
+
+def _csv(listed: Sequence[Any]) -> str:
+    """Returns a row for each declaration; published numbers with all their digits."""
+    from zoo.registry.frames import csv_text, entries_frame, typed_frame
+
+    if listed and listed[0].kind == "panoptic":
+        frame = entries_frame(listed)
+        for evaluator, metric in itertools.product(EVALUATOR_MARKS, HEADLINE_METRICS):
+            numbers = [_published(entry).get((evaluator, metric), "") for entry in listed]
+            frame[f"{evaluator}_{metric}"] = [str(number) for number in numbers]
+    else:
+        names = ("name", "title", "strategy", "data", "source", "checkpoint")
+        rows = [{**dict(each), "checkpoint": each.checkpoint.url} for each in listed]
+        frame = typed_frame(rows, dict.fromkeys(names, "string")).set_index("name")
+    return csv_text(frame.assign(on_disk=_on_disk(listed)), index=True)
 
 
 @reads_registry
@@ -152,8 +188,8 @@ def sort_entries(entries: Iterable[Entry], key: str) -> list[Entry]:
     return known + [e for e in entries if value(e) is None]
 
 
-def entries_table(entries: Sequence[Entry]) -> Any:
-    """Returns a `FittedTable` with a row for each entry: what it is, and its published numbers."""
+def entries_columns(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Returns title -> cells of a table with a row for each entry: what it is, and its published numbers."""
     columns = {
         "Name": [entry.name for entry in entries],
         "Backbone": [entry.title for entry in entries],
@@ -168,19 +204,18 @@ def entries_table(entries: Sequence[Entry]) -> Any:
         for metric in HEADLINE_METRICS:
             numbers = [str(values.get((evaluator, metric), "")) for values in published]
             columns[f"{metric_title(metric)} {mark}"] = numbers
-    return _table(columns, _LEFT_OUT_FIRST)
+    return columns
 
 
-def backbones_table(backbones: Sequence[Backbone]) -> Any:
-    """Returns a `FittedTable` with a row for each ImageNet backbone."""
-    columns: dict[str, Sequence[str]] = {
+def backbones_columns(backbones: Sequence[Backbone]) -> dict[str, list[str]]:
+    """Returns title -> cells of a table with a row for each ImageNet backbone."""
+    return {
         "Name": [backbone.name for backbone in backbones],
         "Backbone": [backbone.title for backbone in backbones],
         "Training": [backbone.strategy for backbone in backbones],
         "Data": [backbone.data for backbone in backbones],
         "On disk": _on_disk(backbones),
     }
-    return _table(columns, ("Data", "Training", "On disk", "Backbone"))
 
 
 def _declarations(entries: Sequence[Entry | Backbone]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ CompareForm = Enum("CompareForm", {"terminal": "terminal", "markdown": "markdown
 DiffForm = Enum(
     "DiffForm", {"terminal": "terminal", "markdown": "markdown", "csv": "csv", "json": "json"}, type=str
 )
+MeasuredForm = Enum("MeasuredForm", {"markdown": "markdown", "csv": "csv"}, type=str)
 OneTable = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only the table of this data set: cityscapes or coco.")
 ]
@@ -59,12 +60,18 @@ def report_published(dataset: OneTable = None) -> None:
 
 @report_app.command("measured")
 @reads_registry
-def report_measured(records: Records) -> None:
+def report_measured(
+    records: Records,
+    form: Annotated[
+        MeasuredForm, typer.Option("--format", help="How to print them.")
+    ] = MeasuredForm.markdown,
+) -> None:
     """Print the published tables with the numbers of run records in them.
 
     Numbers are rounded as the published ones; what was not run is blank. Bundled entries have a table of
     their own. Of several runs of an entry in a folder above them, the newest counts, and before all others
-    one over all images with the settings of the published numbers.
+    one over all images with the settings of the published numbers. `--format csv` has a row for each number
+    of these runs, unrounded.
 
     Example: `zoo report measured runs`
     """
@@ -78,7 +85,14 @@ def report_measured(records: Records) -> None:
     for run in runs:
         if run not in chosen:
             say(f"left out: {run.path}: another run of {run.entry}")
-    sys.stdout.write(measured_tables(registry, [*map(open_run, named), *chosen]))
+    runs = [*map(open_run, named), *chosen]
+    if form == "csv":
+        from zoo.registry.frames import csv_text
+        from zoo.reports.tables.frames import results_frame
+
+        sys.stdout.write(csv_text(results_frame(runs)))
+    else:
+        sys.stdout.write(measured_tables(registry, runs))
 
 
 @report_app.command("write")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import CheckpointError, UsageError
 from zoo.files.tensorflow import import_tensorflow
 from zoo.network.building import LoadOptions, build_keras_model
 from zoo.network.network import Network
 from zoo.registry.dataset_info import DatasetInfo
-from zoo.registry.lookup import Registry, load_registry
+from zoo.registry.lookup import Registry, RegistryLike, load_registry
 from zoo.registry.network_options import BackboneArchitecture
 from zoo.registry.schema import Backbone, Entry, RemoteFile
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from zoo.fetch.fetcher import Fetched
     from zoo.model.checkpoint import Receipt
-
-RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class CheckpointFile(NamedTuple):
@@ -92,7 +89,7 @@ def load(
       CheckpointError: the checkpoint does not restore the whole network, or is corrupt.
       ZooError: it could not be fetched or verified.
     """
-    declared = _registry(registry)
+    declared = load_registry(registry)
     entry = declared.find(name)
     chosen = LoadOptions(input_size, **options).checked(entry)
     if source == "saved_model":
@@ -142,7 +139,7 @@ def build(
     Raises:
       ZooError: as `load`; `UsageError` for weights of another kind of backbone too.
     """
-    declared = _registry(registry)
+    declared = load_registry(registry)
     entry = declared.find(name)
     options = LoadOptions(input_size, precision, output_stride=output_stride).checked(entry)
     weights = None if backbone_weights is None else _find_backbone_weights(entry, backbone_weights, declared)
@@ -233,9 +230,3 @@ def _restored(
             model = fold_batch_norm(model, consume=True)
     runtime = KerasRuntime(model, entry, scales=options.scales, flip=options.flip, strategy=strategy)
     return Network(entry, runtime, receipt=receipt, own_classes=classes)
-
-
-def _registry(chosen: RegistryLike | None) -> Registry:
-    if chosen is None or isinstance(chosen, Registry):
-        return chosen or load_registry()
-    return load_registry([chosen] if isinstance(chosen, (str, os.PathLike)) else chosen)

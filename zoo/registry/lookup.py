@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from zoo.errors import UnknownNameError
 from zoo.registry.declarations import Declarations
@@ -152,14 +152,24 @@ class Registry:
         return f"{meant}; run `zoo list` for all names"
 
 
-def load_registry(files: Sequence[str | os.PathLike[str]] = ()) -> Registry:
+RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A loaded registry, or registry files: one path, or several."""
+
+
+def load_registry(files: RegistryLike | None = None) -> Registry:
     """Loads the built-in registry, the files of `ZOO_REGISTRY` (separated as in `PATH`), and `files`.
+
+    A loaded registry is returned as it is.
 
     Raises:
         RegistryError: A file that does not follow the schema: file, line, key path, expected, found.
     """
+    if isinstance(files, Registry):
+        return files
+    if isinstance(files, (str, os.PathLike)):
+        files = [files]
     listed = [path for path in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if path]
-    paths = {Path(path).resolve(): path for path in (*listed, *files)}
+    paths = {Path(path).resolve(): path for path in (*listed, *(files or ()))}
     builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
     declared = Declarations([parse(builtin, "zoo/registry.yaml"), *map(read, paths.values())])
     datasets = declared.datasets()
@@ -170,7 +180,7 @@ def list_entries(
     *patterns: str,
     dataset: str | None = None,
     backbone: str | None = None,
-    files: Sequence[str | os.PathLike[str]] = (),
+    files: RegistryLike = (),
 ) -> list[Entry]:
     """Returns entries of the registry, with `ZOO_REGISTRY` and `files`; see `Registry.select`."""
     return load_registry(files).select(patterns, dataset=dataset, backbone=backbone)

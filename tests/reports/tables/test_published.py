@@ -260,7 +260,7 @@ import zoo.cli
 sys.argv = ["zoo", *{words}]
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     zoo.cli.main()
-heavy = ("tensorflow", "keras", "numba", "numpy", "requests", "pycocotools")
+heavy = ("tensorflow", "keras", "numba", "numpy", "pandas", "requests", "pycocotools")
 print([name for name in heavy if name in sys.modules])
 """
 

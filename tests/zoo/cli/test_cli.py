@@ -55,10 +55,16 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
         *(
             f"sys.argv = {['zoo', *words]}\nimport contextlib, io, zoo.cli\n"
             "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): zoo.cli.main()"
-            for words in (["list"], ["list", "--json"], ["show", NAME], ["reproduce", "--help"])
+            for words in (
+                ["list"],
+                ["list", "--json"],
+                ["list", "--format", "markdown"],
+                ["show", NAME],
+                ["reproduce", "--help"],
+            )
         ),
     ],
-    ids=["import zoo", "import zoo.cli", "list", "list --json", "show", "reproduce --help"],
+    ids=["import zoo", "import zoo.cli", "list", "list --json", "list --format", "show", "reproduce --help"],
 )
 def test_starts_without_what_is_heavy(first: str, zoo_environment: dict[str, str], zoo_folder: Path) -> None:
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from zoo.cli.entries import entries_table
+from zoo.cli.entries import _LEFT_OUT_FIRST, _table, entries_columns
 from zoo.registry import load_registry
+from zoo.reports.tables.markdown_table import read_tables
 
 NAME = "minicity/mobilenet_v3_small_os16"
 
@@ -61,11 +63,38 @@ def test_list_filters(zoo_call: Call, filters: list[str], keeps: Callable[[str],
     assert found
 
 
+def test_list_as_csv_has_unrounded_sizes_and_numbers_as_printed(zoo_call: Call) -> None:
+    done = zoo_call("list", "cityscapes/*", "--sort", "pq", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    best = load_registry().resolve("cityscapes/swidernet_sac_1_1_4.5_os16")
+    assert (rows[0]["name"], rows[0]["multiply_adds"]) == (best.name, str(best.multiply_adds))
+    (row,) = (row for row in rows if row["name"] == "cityscapes/resnet50_os32")
+    assert (row["official_miou"], row["official_ap"], row["on_disk"]) == ("76.0", "", "")
+    (backbone,) = csv.DictReader(
+        io.StringIO(zoo_call("list", "imagenet/resnet50", "--backbones", "--format", "csv").stdout)
+    )
+    assert (backbone["title"], backbone["data"]) == ("ResNet-50", "ImageNet-1K")
+
+
+def test_list_as_markdown_is_the_whole_table(zoo_call: Call) -> None:
+    (table,) = read_tables(zoo_call("list", "--format", "markdown").stdout)
+    entries = load_registry().entries
+    assert [row.cells[0] for row in table.rows] == [entry.name for entry in entries]
+    assert table.header.cells == tuple(entries_columns(entries))
+
+
+def test_list_as_json_in_both_spellings(zoo_call: Call, one_line: Callable[..., str]) -> None:
+    assert zoo_call("list", "--format", "json").stdout == zoo_call("list", "--json").stdout
+    assert one_line(zoo_call("list", "--json", "--format", "csv"), 2).startswith(
+        "--json: expected no --format"
+    )
+
+
 def shown(width: int | None) -> list[str]:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width or 400)
-    console.print(entries_table(load_registry().entries))
+    console.print(_table(entries_columns(load_registry().entries), _LEFT_OUT_FIRST))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 
