@@ -96,7 +96,7 @@ def test_the_difference_between_the_evaluators_is_explained_to_the_last_bit(
     assert explanation.ap_note == AP_OF_COCO
 
 
-def test_images_that_cannot_be_used_are_counted(zoo_command: Run, minicoco: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_used_are_counted(zoo_call: Run, minicoco: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for path in minicoco.rglob("*"):
         if path.is_file():
@@ -106,13 +106,13 @@ def test_images_that_cannot_be_used_are_counted(zoo_command: Run, minicoco: Path
     broken = data / "val2017/000000001001.jpg"
     broken.write_bytes(broken.read_bytes()[:1500])
     arguments = ["reproduce", NAME, "--data", data, "--limit", "3", "--out", tmp_path / "out"]
-    refused = zoo_command(*arguments)
+    refused = zoo_call(*arguments)
     assert refused.returncode == 3
     (line,) = [line for line in refused.stderr.splitlines() if "error" in line]
     assert "000000001001.jpg: cannot be decoded as an image" in line
     assert "--keep-going" in line
     (data / "val2017/000000001002.jpg").unlink()
-    done = zoo_command(*arguments, "--restart", "--keep-going", "--json")
+    done = zoo_call(*arguments, "--restart", "--keep-going", "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert (record["images"], record["images_in_dataset"]) == (2, 30)
