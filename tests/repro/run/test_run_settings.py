@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,34 +28,6 @@ pytestmark = pytest.mark.xdist_group("minicity")
 def verdicts_of(record: dict[str, Any]) -> list[str]:
     return [claim["verdict"] for claim in record["claims"]]
 
-
-# Calls the program once for each list of words on stdin; saves the time to start TensorFlow, and to
-# load a network twice.
-CALLS = """
-import contextlib, io, json, sys
-from zoo.cli import main
-from zoo.repro.run import pipeline
-
-load_entry, networks = pipeline.load_entry, {}
-
-def load_once(entry, checkpoint, **options):
-    key = entry.name, repr(options)
-    if key not in networks:
-        networks[key] = load_entry(entry, checkpoint, **options)
-    return networks[key]
-
-pipeline.load_entry = load_once
-results = []
-for words in json.load(sys.stdin):
-    sys.argv, shown, code = ["zoo", *words], io.StringIO(), 0
-    with contextlib.redirect_stdout(shown):
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-    results.append([code, shown.getvalue()])
-print(json.dumps(results))
-"""
 
 OWN_REGISTRY = """
 datasets:
@@ -87,15 +58,23 @@ def internal_of_first(whole: Whole, count: int) -> InternalResult:
     return scores.compute()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def results() -> dict[str, tuple[int, str]]:
+    """What `called` keeps for the tests after the first."""
+    return {}
+
+
+@pytest.fixture
 def called(
     whole: Whole,
     minicity: Path,
-    zoo_environment: dict[str, str],
-    zoo_folder: Path,
+    zoo_call: Run,
+    results: dict[str, tuple[int, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, tuple[int, str]]:
-    """Exit codes and what was printed of several calls."""
+    """Exit codes and what was printed of several calls, made once."""
+    if results:
+        return results
     folder = tmp_path_factory.mktemp("called")
     with tarfile.open(folder / "three.tar.gz", "w:gz") as archive:
         for path in sorted(minicity.glob("*/val/frankfurt/frankfurt_00000[012]_*")):
@@ -116,20 +95,11 @@ def called(
         "holds": [*own, "mine/holds", "--limit", 99],
         "missed": [*own, "mine/holds", "mine/missed"],
     }
-    words = [
-        [str(word) for word in (*call, "--json", "--out", folder / name)] for name, call in calls.items()
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", CALLS],
-        input=json.dumps(words),
-        env=zoo_environment,
-        cwd=zoo_folder,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return {name: (code, out) for name, (code, out) in zip(calls, json.loads(done.stdout), strict=True)}
+    for name, call in calls.items():
+        done = zoo_call(*call, "--json", "--out", folder / name)
+        assert "Traceback" not in done.stderr
+        results[name] = done.returncode, done.stdout
+    return results
 
 
 def test_a_part_of_the_images_is_not_judged(whole: Whole, called: dict[str, tuple[int, str]]) -> None:

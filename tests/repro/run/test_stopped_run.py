@@ -55,7 +55,7 @@ def stop(process: subprocess.Popen[str], images: Path, count: int, number: signa
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_stopped_run_goes_on_and_ends_the_same(
-    whole: Whole, zoo_environment: dict[str, str], zoo_folder: Path, zoo_command: Run, tmp_path: Path
+    whole: Whole, zoo_environment: dict[str, str], zoo_folder: Path, zoo_call: Run, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / f"{FOLDER}.unfinished")
 
@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     damaged.write_bytes(damaged.read_bytes()[:-100])
     (folder.predictions / "panoptic" / f"{kept[5]}.json").unlink()
 
-    done = zoo_command("reproduce", NAME, "--out", tmp_path, "--json")
+    done = zoo_call("reproduce", NAME, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert f"resuming a run with {len(kept) - 2} image" in done.stderr

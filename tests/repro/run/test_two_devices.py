@@ -44,7 +44,7 @@ for device in ("cpu", "cpu:0"):
         registry.resolve("minicity/mobilenet_v3_small_os16"),
         registry=registry,
         out=Path(sys.argv[1]) / device.replace(":", "_"),
-        settings=RunSettings(limit=7, device=device),
+        settings=RunSettings(limit=3, device=device),
     )
 print(json.dumps(records))
 """
@@ -66,8 +66,8 @@ def test_two_devices_give_the_totals_of_one(
     assert records["cpu"]["device"]["replicas"] == 2
     assert records["cpu:0"]["device"]["replicas"] == 1
     assert numbers_of(records["cpu"]) == numbers_of(records["cpu:0"])
-    assert records["cpu"]["images"] == 7
-    folders = [tmp_path / device / f"{FOLDER}__limit7__cpu" / "images" for device in ("cpu", "cpu_0")]
+    assert records["cpu"]["images"] == 3
+    folders = [tmp_path / device / f"{FOLDER}__limit3__cpu" / "images" for device in ("cpu", "cpu_0")]
     for path in sorted(folders[0].iterdir()):
         assert path.read_bytes() == (folders[1] / path.name).read_bytes()
         assert path.read_bytes() == (whole.folder / "images" / path.name).read_bytes()
