@@ -21,6 +21,7 @@ from zoo.cli.data import data_app
 from zoo.cli.explain import explain
 from zoo.cli.nightly import nightly
 from zoo.cli.options import RegistryFiles, registry_files
+from zoo.cli.registry import registry_app
 from zoo.cli.report import report_app
 from zoo.cli.reproduce import reproduce
 from zoo.errors import InterruptedRunError, UsageError, ZooError
@@ -99,6 +100,7 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 app.add_typer(data_app, name="data")
+app.add_typer(registry_app, name="registry")
 app.add_typer(report_app, name="report")
 
 

@@ -18,7 +18,7 @@ from zoo.registry.declarations import Declarations
 from zoo.registry.messages import did_you_mean
 from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry
-from zoo.registry.yaml_file import parse, read
+from zoo.registry.yaml_file import RegistryFile, parse, read
 
 ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
 
@@ -156,8 +156,8 @@ RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.
 """A loaded registry, or registry files: one path, or several."""
 
 
-def load_registry(files: RegistryLike | None = None) -> Registry:
-    """Loads the built-in registry, the files of `ZOO_REGISTRY` (separated as in `PATH`), and `files`.
+def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFile] = ()) -> Registry:
+    """Loads the built-in registry, the files of `ZOO_REGISTRY` (separated as in `PATH`), `files`, `parsed`.
 
     A loaded registry is returned as it is.
 
@@ -171,7 +171,7 @@ def load_registry(files: RegistryLike | None = None) -> Registry:
     listed = [path for path in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if path]
     paths = {Path(path).resolve(): path for path in (*listed, *(files or ()))}
     builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
-    declared = Declarations([parse(builtin, "zoo/registry.yaml"), *map(read, paths.values())])
+    declared = Declarations([parse(builtin, "zoo/registry.yaml"), *map(read, paths.values()), *parsed])
     datasets = declared.datasets()
     return Registry(declared.entries(), declared.backbones(), datasets)
 

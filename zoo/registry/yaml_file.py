@@ -151,15 +151,18 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
 def read(path: str | os.PathLike[str]) -> RegistryFile:
     """Reads a registry file of the user; raises RegistryError where it cannot be read, or as `parse` does."""
     file = Path(path)
+    return parse(read_text(file, "a registry file"), str(file), Path(os.path.abspath(file)).parent)
+
+
+def read_text(file: Path, what: str) -> str:
+    """Returns the text of a file, which the RegistryError about one that cannot be read calls `what`."""
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except OSError as error:
-        message = f"expected a registry file, found none to read: {error.strerror}"
-        raise RegistryError(f"{file}: {message}") from None
+        raise RegistryError(f"{file}: expected {what}, found none to read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         message = f"expected UTF-8 text, found {error.reason} at byte {error.start}"
         raise RegistryError(f"{file}: {message}") from None
-    return parse(text, str(file), Path(os.path.abspath(file)).parent)
 
 
 def _with_urls(value: Any, folder: Path, is_file: bool = False) -> Any:
