@@ -19,7 +19,7 @@ CompareForm = Enum("CompareForm", {"terminal": "terminal", "markdown": "markdown
 DiffForm = Enum(
     "DiffForm", {"terminal": "terminal", "markdown": "markdown", "csv": "csv", "json": "json"}, type=str
 )
-MeasuredForm = Enum("MeasuredForm", {"markdown": "markdown", "csv": "csv"}, type=str)
+MeasuredForm = Enum("MeasuredForm", {"markdown": "markdown", "csv": "csv", "latex": "latex"}, type=str)
 OneTable = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only the table of this data set: cityscapes or coco.")
 ]
@@ -71,9 +71,9 @@ def report_measured(
     Numbers are rounded as the published ones; what was not run is blank. Bundled entries have a table of
     their own. Of several runs of an entry in a folder above them, the newest counts, and before all others
     one over all images with the settings of the published numbers. `--format csv` has a row for each number
-    of these runs, unrounded.
+    of these runs, unrounded; `--format latex` needs the package booktabs.
 
-    Example: `zoo report measured runs`
+    Example: `zoo report measured runs --format latex`
     """
     from zoo.reports.runs import find_runs, one_of_each_entry, open_run
     from zoo.reports.tables.measured import measured_tables
@@ -92,7 +92,7 @@ def report_measured(
 
         sys.stdout.write(csv_text(results_frame(runs)))
     else:
-        sys.stdout.write(measured_tables(registry, runs))
+        sys.stdout.write(measured_tables(registry, runs, latex=form == "latex"))
 
 
 @report_app.command("write")

@@ -9,7 +9,7 @@ import pytest
 from zoo.registry import Registry
 from zoo.reports.runs import open_run
 from zoo.reports.tables.markdown_table import Table, read_tables
-from zoo.reports.tables.measured import measured_tables
+from zoo.reports.tables.measured import latex_text, measured_tables
 
 Call = Callable[..., Any]
 WriteRecord = Callable[..., Path]
@@ -183,3 +183,22 @@ def test_what_is_no_record_of_an_entry(
 ) -> None:
     path = write_record(**{"entry": BUNDLED, "name": "run", **fields})
     assert expected in one_line(zoo_call("report", "measured", path), code)
+
+
+def test_measured_as_latex(zoo_call: Call, write_record: WriteRecord) -> None:
+    path = write_record(BUNDLED, metrics=METRICS, images=15)
+    done = zoo_call("report", "measured", path, "--format", "latex")
+    assert (done.returncode, done.stderr) == (0, "")
+    name = BUNDLED.replace("_", r"\_")
+    assert f"  \\caption{{Bundled entries. {name}: 15 of 30 images}}\n" in done.stdout
+    cells = f"MobilenetV3-S ({name}) & 16 & 257 x 513 & 74.2 & 88.7 & 46.2 & 74.20 & 88.68 & 42.54"
+    assert f"    \\midrule\n    {cells} \\\\\n" in done.stdout
+    assert done.stdout.count("\\toprule") == done.stdout.count("\\end{tabular}") == len(ROWS) + 1
+
+
+def test_latex_prints_every_character() -> None:
+    text = latex_text(["[a]", "50 %"], [["*x_{1}", r"~\^<&#$>"]], "a|b")
+    assert r"    {}[a] & 50 \% \\" in text.splitlines()
+    assert r"\caption{a\textbar{}b}" in text
+    special = r"\textasciitilde{}\textbackslash{}\textasciicircum{}\textless{}\&\#\$\textgreater{}"
+    assert rf"    {{}}*x\_\{{1\}} & {special} \\" in text.splitlines()
