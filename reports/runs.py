@@ -225,7 +225,7 @@ def settings_of(record: Mapping[str, Any]) -> str:
     asked, images, of = (record.get(key) for key in ("settings", "images", "images_in_dataset"))
     if not asked:
         return "settings not recorded"
-    scales = asked.get("scales", [1.0])
+    scales = asked.get("scales") or [1.0]
     words = [
         str(asked.get("precision", "")),
         "" if scales == [1.0] else f"scales {', '.join(f'{scale:g}' for scale in scales)}",

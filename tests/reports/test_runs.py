@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import DataError
-from zoo.reports.runs import changed_conditions, find_runs, one_of_each_entry, open_run, record_files
+from zoo.reports.runs import (
+    changed_conditions,
+    find_runs,
+    one_of_each_entry,
+    open_run,
+    record_files,
+    settings_of,
+)
 from zoo.repro.records.claim_words import metric_title
 
 MakeRun = Callable[..., Path]
@@ -67,6 +74,10 @@ def test_damaged_statistics_are_told(make_run: MakeRun) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(DataError, match=r"scene_001\.npz: is missing or damaged; run the entry again"):
         list(open_run(folder).images())
+
+
+def test_a_record_without_scales_has_the_plain_settings() -> None:
+    assert settings_of({"settings": {"scales": None}}) == settings_of({"settings": {"scales": [1.0]}})
 
 
 def test_what_differs_is_named_with_both_values() -> None:
