@@ -190,7 +190,11 @@ MIXED_SIZES = """
 import numpy as np
 import zoo
 network = zoo.load({name!r}, input_size=(33, 33))
-for k in range(6):
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
+# TensorFlow warns of a function whose graph is made five times; of three times here, to make fewer.
+assert polymorphic_function.FREQUENT_TRACING_WARNING_THRESHOLD == 5
+polymorphic_function.FREQUENT_TRACING_WARNING_THRESHOLD = 3
+for k in range(3):
     network.predict_panoptic(np.zeros((49 + 16 * k, 33, 3), np.uint8))
 """
 
