@@ -82,11 +82,9 @@ class MatchedDetections:
 
 @compiled
 def _average_precision(counts, image, outcome, class_offsets, gt_totals, recall_thresholds):  # type: ignore[no-untyped-def]
-    num_sets, num_thresholds = counts.shape[0], outcome.shape[1]
-    num_recalls = recall_thresholds.size
+    num_sets, num_thresholds, num_recalls = counts.shape[0], outcome.shape[1], recall_thresholds.size
     result = np.empty(num_sets)
-    # Beside NaN for an empty denominator, as COCOeval.
-    epsilon = np.spacing(1.0)
+    epsilon = np.spacing(1.0)  # as COCOeval, for an empty denominator
     tp, fp = np.empty(num_thresholds, np.int64), np.empty(num_thresholds, np.int64)
     highest, next_recall = np.empty(num_thresholds), np.empty(num_thresholds, np.int64)
     for row in range(num_sets):
@@ -95,8 +93,7 @@ def _average_precision(counts, image, outcome, class_offsets, gt_totals, recall_
         for class_position in range(class_offsets.size - 1):
             first, end = class_offsets[class_position], class_offsets[class_position + 1]
             num_gt = gt_totals[row, class_position]
-            tp[:] = 0
-            fp[:] = 0
+            tp[:] = fp[:] = 0
             for detection in range(first, end):
                 weight = weight_of[image[detection]]
                 if weight == 0:
@@ -138,11 +135,9 @@ def _average_precision(counts, image, outcome, class_offsets, gt_totals, recall_
             for threshold in range(num_thresholds):
                 if next_recall[threshold] == 0:
                     total += highest[threshold]
-        if not any_detection:
-            # COCO-style evaluation of nothing reports zeros.
-            result[row] = 0.0
-        elif num_classes == 0:
-            result[row] = np.nan
-        else:
+        if any_detection and num_classes:
             result[row] = 100.0 * total / (num_classes * num_thresholds * num_recalls)
+        else:
+            # COCO-style evaluation of nothing reports zeros.
+            result[row] = np.nan if any_detection else 0.0
     return result

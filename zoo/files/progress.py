@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
 
 _LINE_EVERY_S = 15.0
 _LOOK_EVERY_S = 0.1
 
 
-def say(message: str, stream: TextIO | None = None) -> None:
+def say(message: str) -> None:
     """Prints a line for a person, on standard error: standard output is for data."""
-    print(f"zoo: {message}", file=stream or sys.stderr, flush=True)
+    print(f"zoo: {message}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -32,7 +31,6 @@ class Progress:
         amount: Callable[[float], str] = lambda number: f"{number:,.2f}".removesuffix(".00"),
         note: Callable[[], str] = str,
         show: bool = True,
-        stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from rich.console import Console
@@ -42,16 +40,15 @@ class Progress:
         self._done = done
         self._amount = amount
         self._note = note
-        self._stream = stream or sys.stderr
         self._clock = clock
         self._shown_at = self._line_at = float("-inf")
         self._line = ""
-        self._prints = show and not self._stream.isatty()
+        self._prints = show and not sys.stderr.isatty()
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[words]}", markup=False),
-            console=Console(file=self._stream),
+            console=Console(stderr=True),
             disable=not show or self._prints,
             get_time=clock,
         )
@@ -87,7 +84,7 @@ class Progress:
         self._bar.update(self._task, words=self._line)
         if self._prints and self._line != before:
             self._line_at = now
-            say(f"{self._bar.tasks[0].description}: {self._line}", self._stream)
+            say(f"{self._bar.tasks[0].description}: {self._line}")
 
     def _words(self) -> str:
         (task,) = self._bar.tasks

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
 
 import pytest
 
@@ -26,8 +28,8 @@ class Terminal(io.StringIO):
 def lines(arrived: list[tuple[float, int]], total: int | None, done: int = 0) -> list[str]:
     """Returns the lines of a download of which `arrived` says after how many seconds how much is there."""
     clock, stream = Clock(), io.StringIO()
-    shown = Progress("a.gz", total, done=done, amount=readable_size, stream=stream, clock=clock)
-    with shown as progress:
+    shown = Progress("a.gz", total, done=done, amount=readable_size, clock=clock)
+    with contextlib.redirect_stderr(stream), shown as progress:
         for seconds, size_bytes in arrived:
             clock.now += seconds
             progress.at(size_bytes)
@@ -96,7 +98,8 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream, clock = Terminal(), Clock()
-    with Progress("[a].gz", 40_000_000, amount=readable_size, stream=stream, clock=clock) as progress:
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Progress("[a].gz", 40_000_000, amount=readable_size, clock=clock) as progress:
         clock.now += 1
         progress.at(10_000_000)
         clock.now += 1
