@@ -25,7 +25,7 @@ from zoo.repro.records.record import read_record
 
 COLUMNS = ("Entry", "Result", "Claims", "Since the last night", "Time", "Peak memory")
 
-EntryRow = Mapping[str, Any]
+Values = Mapping[str, Any]
 
 
 def summarize(night: Night, threshold: float, *, strict: bool = False) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _changes(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def exit_code(rows: Sequence[EntryRow], *, strict: bool = False) -> int:
+def exit_code(rows: Sequence[Values], *, strict: bool = False) -> int:
     """Returns a night's exit code.
 
     Returns:
@@ -102,15 +102,15 @@ def exit_code(rows: Sequence[EntryRow], *, strict: bool = False) -> int:
     return UNJUDGED_EXIT_CODE if strict and not_judged else 0
 
 
-def _is_missing(row: EntryRow) -> bool:
+def _is_missing(row: Values) -> bool:
     return bool(row["result"] == NOT_RUN and row["wanted"])
 
 
-def _fallen(row: EntryRow) -> list[EntryRow]:
+def _fallen(row: Values) -> list[Values]:
     return list(row["change"]["fell"]) if "change" in row else []
 
 
-def summary_markdown(summary: EntryRow, night: Night) -> str:
+def summary_markdown(summary: Values, night: Night) -> str:
     """Returns the summary as a Markdown page, with the claims of every record."""
     rows = [row for row in summary["entries"] if row["result"] != NOT_RUN]
     blocks = [f"# Night {summary['night']}", headline(summary)]
@@ -124,7 +124,7 @@ def summary_markdown(summary: EntryRow, night: Night) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def print_summary(summary: EntryRow, console: Console) -> None:
+def print_summary(summary: Values, console: Console) -> None:
     """Prints the summary for a person."""
     colours = {FAILED: "bold red", MISSED: "bold red", UNFINISHED: "yellow"}
     rows = []
@@ -142,7 +142,7 @@ def print_summary(summary: EntryRow, console: Console) -> None:
     console.print(Text(headline(summary)))
 
 
-def headline(summary: EntryRow) -> str:
+def headline(summary: Values) -> str:
     """Returns in one line how many entries ended how, and the exit code."""
     counts = Counter(row["result"] for row in summary["entries"])
     fell = sum(bool(_fallen(row)) for row in summary["entries"])
@@ -153,7 +153,7 @@ def headline(summary: EntryRow) -> str:
     return f"{state}{total}: {', '.join(parts)}. Exit code {summary['exit_code']}."
 
 
-def _cells(row: EntryRow) -> tuple[str, ...]:
+def _cells(row: Values) -> tuple[str, ...]:
     duration_s, memory = row["duration_s"], row["peak_memory_bytes"]
     return (
         row["entry"],
@@ -165,7 +165,7 @@ def _cells(row: EntryRow) -> tuple[str, ...]:
     )
 
 
-def _change(change: EntryRow) -> str:
+def _change(change: Values) -> str:
     if change["night"] is None:
         return "measured for the first time"
     if change["not_comparable"]:
@@ -177,7 +177,7 @@ def _change(change: EntryRow) -> str:
     return f"{', '.join(parts)} ({change['night']})"
 
 
-def _notes(summary: EntryRow) -> Iterator[tuple[str, list[str]]]:
+def _notes(summary: Values) -> Iterator[tuple[str, list[str]]]:
     """Yields title and lines of what a person should read."""
     rows = summary["entries"]
     failures = [

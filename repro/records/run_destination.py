@@ -11,13 +11,11 @@ from typing import Any
 
 from zoo.errors import EvaluationError, ZooError
 from zoo.files.atomic import writing
+from zoo.files.cache import UNFINISHED_SUFFIX
 from zoo.files.json_files import read_json
 from zoo.files.locks import holding
 from zoo.repro.records.record import read_record
 from zoo.repro.records.run_folder import RunFolder
-
-UNFINISHED = ".unfinished"
-"""The suffix of the folder in which a run is made."""
 
 _TITLES = {
     "entry": "entry",
@@ -42,7 +40,7 @@ class RunDestination:
     def __init__(self, path: Path) -> None:
         path = Path(path)
         self.finished = RunFolder(path)
-        self.unfinished = RunFolder(path.with_name(path.name + UNFINISHED))
+        self.unfinished = RunFolder(path.with_name(path.name + UNFINISHED_SUFFIX))
         self._replaced = RunFolder(path.with_name(f".{path.name}.replaced"))
 
     def in_use(self) -> AbstractContextManager[None]:

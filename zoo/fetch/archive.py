@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zoo.errors import ArchiveError, VerificationError, ZooError
 from zoo.fetch.unpack import Limits, UnpackedFile, copy_and_digest, unpack
-from zoo.files.cache import MANIFEST_NAME, UNFINISHED, Cache, remove, touch
+from zoo.files.cache import MANIFEST_NAME, UNFINISHED_SUFFIX, Cache, remove, touch
 from zoo.files.json_files import read_json, write_json
 
 KEY_LENGTH = 32
@@ -110,7 +110,7 @@ def unpack_into_cache(
                 touch(home / MANIFEST_NAME)
                 return found
         remove(home)
-        unfinished = home.with_name(f"{key}{UNFINISHED}")
+        unfinished = home.with_name(f"{key}{UNFINISHED_SUFFIX}")
         remove(unfinished)
         made = unfinished / "contents"
         try:

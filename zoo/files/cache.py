@@ -32,7 +32,7 @@ RUNS = "runs"
 MANIFEST_NAME = "manifest.json"
 """Lists the files of an unpacked archive."""
 
-UNFINISHED = ".unfinished"
+UNFINISHED_SUFFIX = ".unfinished"
 """Ends the name of a folder that is being filled."""
 
 TAG_NAME = "CACHEDIR.TAG"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InUseError, UsageError
-from zoo.files.cache import KINDS, MANIFEST_NAME, RUNS, TAG_NAME, UNFINISHED, Cache, remove
+from zoo.files.cache import KINDS, MANIFEST_NAME, RUNS, TAG_NAME, UNFINISHED_SUFFIX, Cache, remove
 from zoo.files.json_files import read_json
 from zoo.files.words import counted, readable_size
 
@@ -143,7 +143,7 @@ def prune(
         if older_than_days is not None and now - entry.used_s < older_than_days * 86400:
             continue
         # The folder of an archive that is being unpacked goes by the name of the one it will become.
-        name = entry.name.removesuffix(UNFINISHED)
+        name = entry.name.removesuffix(UNFINISHED_SUFFIX)
         try:
             with cache.holding(entry.kind, name, f"{entry.path}: another process is using it", wait=False):
                 if not dry_run:
