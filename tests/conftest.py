@@ -120,7 +120,7 @@ def zoo_command(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooCommand
 
     def run(*arguments: object, environment: dict[str, str] | None = None, **options: Any) -> Any:
         return subprocess.run(
-            [sys.executable, "-m", "zoo.cli", *map(str, arguments)],
+            [sys.executable, "-m", "zoo", *map(str, arguments)],
             env={**zoo_environment, **(environment or {})},
             cwd=zoo_folder,
             stdin=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from zoo.files.json_files import read_json
 from zoo.files.processes import end_with_parent, memory_of, signal_group
 from zoo.repro.nights.exit_file import EXIT_FILE
 
-# Like `-m zoo.cli`, which would find a folder or file `zoo` in the working folder before the package.
+# Like `-m zoo`, which would find a folder or file `zoo` in the working folder before the package.
 # A shell starts background jobs with SIGINT ignored, but an interrupt is how a limit of time ends a run.
 _CALL = f"""
 import runpy, signal, sys
@@ -27,7 +27,7 @@ sys.path[:] = filter(None, sys.path)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from {end_with_parent.__module__} import end_with_parent
 end_with_parent(int(sys.argv.pop(1)))
-runpy.run_module("zoo.cli", run_name="__main__", alter_sys=True)
+runpy.run_module("zoo", run_name="__main__", alter_sys=True)
 """
 
 _LOOK_EVERY_S = 0.2

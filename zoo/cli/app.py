@@ -18,11 +18,10 @@ from typer.core import TyperGroup
 from zoo.cli import checkpoints, entries
 from zoo.cli.cache import cache_app
 from zoo.cli.data import data_app
-from zoo.cli.explain import explain
 from zoo.cli.nightly import nightly
 from zoo.cli.options import RegistryFiles, registry_files
 from zoo.cli.registry import registry_app
-from zoo.cli.report import report_app
+from zoo.cli.report import explain, report_app
 from zoo.cli.reproduce import reproduce
 from zoo.errors import InterruptedRunError, UsageError, ZooError
 from zoo.files.progress import say

@@ -1,4 +1,4 @@
-"""The commands `zoo report ...`: tables and pages from the registry and from run records."""
+"""The commands `zoo report ...` and `zoo explain`: what run records and the registry say."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ CompareForm = Enum("CompareForm", {"terminal": "terminal", "markdown": "markdown
 DiffForm = Enum(
     "DiffForm", {"terminal": "terminal", "markdown": "markdown", "csv": "csv", "json": "json"}, type=str
 )
+ExplainForm = Enum("ExplainForm", {"terminal": "terminal", "markdown": "markdown", "json": "json"}, type=str)
 MeasuredForm = Enum("MeasuredForm", {"markdown": "markdown", "csv": "csv", "latex": "latex"}, type=str)
 OneTable = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only the table of this data set: cityscapes or coco.")
@@ -241,3 +242,43 @@ def report_history(
     else:
         for points in found:
             console().print(terminal(points))
+
+
+def explain(
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="The folder of a run, or the record.json in it.")
+    ],
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also which classes carry the difference.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw it too, as a picture in this file.")
+    ] = None,
+    form: Annotated[ExplainForm, typer.Option("--format", help="How to print it.")] = ExplainForm.terminal,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why the internal and the official number of a run differ.
+
+    Recomputes panoptic quality and mean IoU from the run's per-image statistics, with one rule changed at a
+    time, until the official script's own number is reached; says how many percentage points each rule is
+    worth.
+
+    Examples: `zoo explain runs/minicity__mobilenet_v3_small_os16`,
+    `zoo explain runs/minicity__mobilenet_v3_small_os16 --per-class --picture gap.svg`
+    """
+    check_svg_name(picture)
+    from zoo.files.atomic import write_atomically
+    from zoo.reports.explain import step_tables
+    from zoo.reports.explain.steps import explain as explain_run
+    from zoo.reports.page import waterfall_svg
+    from zoo.reports.runs import open_run
+
+    explanation = explain_run(open_run(record).path)
+    if picture is not None:
+        write_atomically(picture, waterfall_svg.draw(explanation))
+    if as_json or form == "json":
+        print_json(explanation.to_json())
+    elif form == "markdown":
+        sys.stdout.write(step_tables.markdown(explanation, per_class=per_class))
+    else:
+        console().print(step_tables.terminal(explanation, per_class=per_class))

@@ -94,7 +94,7 @@ def nights(
 
     def stop(until: Callable[[], bool], number: signal.Signals) -> Stopped:
         with subprocess.Popen(
-            [sys.executable, "-m", "zoo.cli", *map(str, words)],
+            [sys.executable, "-m", "zoo", *map(str, words)],
             env=zoo_environment,
             cwd=zoo_folder,
             stdin=subprocess.DEVNULL,

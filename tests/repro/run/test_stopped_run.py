@@ -33,7 +33,7 @@ def without_timings(record: dict[str, Any]) -> dict[str, Any]:
 
 def start(environment: dict[str, str], folder: Path, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "zoo.cli", "reproduce", NAME, *map(str, arguments)],
+        [sys.executable, "-m", "zoo", "reproduce", NAME, *map(str, arguments)],
         env=environment,
         cwd=folder,
         stdin=subprocess.DEVNULL,

@@ -229,7 +229,7 @@ def test_a_reader_that_leaves_early_sees_no_traceback(
     # A reader that has left before anything was written.
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "zoo.cli", *words],
+        [sys.executable, "-m", "zoo", *words],
         env=zoo_environment,
         cwd=zoo_folder,
         stdout=writing,
@@ -250,7 +250,7 @@ def test_a_closed_output_is_one_line(
     zoo_environment: dict[str, str], zoo_folder: Path, words: list[str]
 ) -> None:
     done = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "zoo.cli", *words],
+        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "zoo", *words],
         env=zoo_environment,
         cwd=zoo_folder,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Runs `python -m zoo.cli`."""
+"""Runs `python -m zoo`."""
 
 from zoo.cli import main
 

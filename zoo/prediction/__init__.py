@@ -1,0 +1,1 @@
+"""What a network predicts for an image: its maps, their pictures and tables, and their files."""
