@@ -5,12 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.registry.network_options import BackboneOptions, BatchNormOptions
+from zoo.registry.network_options import BackboneOptions, BatchNormOptions, EncoderOptions
 from zoo.registry.schema import Backbone, Entry
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def build_keras_model(
     return build_network(entry.network, size or entry.evaluation.crop_size, **settings)
 
 
-def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
+def encoder_settings(backbone: Backbone, output_stride: int) -> EncoderOptions:
     """Returns what `build_encoder` reads, with what an ImageNet checkpoint does not decide.
 
     Raises:
@@ -94,7 +93,7 @@ def encoder_settings(backbone: Backbone, output_stride: int) -> Any:
         drop_path_schedule="constant",
         low_level_endpoints="block_output" if architecture.name.startswith("mobilenet_v3") else None,
     )
-    return SimpleNamespace(
+    return EncoderOptions(
         backbone=options,
         batch_norm=BatchNormOptions(epsilon=0.001, momentum=0.99),
         train_crop_size=BACKBONE_INPUT_SIZE,
