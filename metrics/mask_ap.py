@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from zoo.errors import DataError
+from zoo.metrics.mask_overlaps import Mask, mask_overlaps
 from zoo.metrics.metric import Metric, check_segment_classes
 from zoo.metrics.overlap import LabelOverlaps
 
@@ -155,10 +157,61 @@ class MaskAP(Metric):
                 the predicted map, or a predicted thing segment has no score or one that is NaN.
             DataError: a label's class is neither one of the C classes nor the ignore label.
         """
-        gt_kept, gt_classes = self._kept(overlaps.gt_labels, "ground-truth")
-        dt_kept, dt_classes = self._kept(overlaps.pred_labels, "predicted")
+        dt_classes = overlaps.pred_labels // self.label_divisor
+        dt_kept = self._kept(overlaps.pred_labels, dt_classes, "predicted")
         scores = self._scores_of(overlaps.pred_labels, dt_kept, pred_labels, pred_scores)
+        self._append(overlaps, dt_kept, dt_classes, scores, crowd_labels)
 
+    def update_masks(
+        self,
+        ground_truth: np.ndarray,
+        masks: Sequence[Mask],
+        class_ids: Collection[int] | np.ndarray,
+        pred_scores: Collection[float] | np.ndarray,
+        crowd_labels: Collection[int] | np.ndarray = (),
+    ) -> None:
+        """Adds one image whose detections are masks of their own, which may overlap each other.
+
+        Masks of the segments of a panoptic map, in the order of their first pixels, give what `update` gives.
+        As for COCOeval, a mask without a pixel is a detection that matches nothing.
+
+        Args:
+            ground_truth: [H, W] int32, the ground-truth panoptic map with its crowd labels.
+            masks: the detections, arrays or run lengths, as `mask_overlaps` takes them.
+            class_ids: the class of each; masks of classes without instances are dropped.
+            pred_scores: the score of each, kept as float32.
+            crowd_labels: ground-truth labels that are crowd; those not in the image have no effect.
+
+        Raises:
+            ValueError: `masks`, `class_ids` and `pred_scores` differ in length.
+            DataError: a mask is not of the size of the ground truth, a score is NaN, or a class is neither
+                one of the C classes nor the ignore label.
+        """
+        classes, scores = np.asarray(class_ids, np.int32), np.asarray(pred_scores, np.float32)
+        if not classes.shape == scores.shape == (len(masks),):
+            raise ValueError(
+                f"masks, class_ids and pred_scores: expected three lists of one length, "
+                f"found {len(masks)} masks and shapes {classes.shape} and {scores.shape}"
+            )
+        of_class = (classes >= 0) & (classes < self.num_classes) | (classes == self.ignore_label)
+        for position in np.flatnonzero(np.isnan(scores) | ~of_class).tolist():
+            expected = f"expected a number as its score and a class of 0..{self.num_classes - 1}"
+            found = f"found score {scores[position]} and class {classes[position]}"
+            raise DataError(f"mask {position}: {expected}, {found}; classes are train ids")
+        kept = np.isin(classes, self.thing_class_ids) & (classes != self.ignore_label)
+        self._append(mask_overlaps(ground_truth, masks), kept, classes, scores, crowd_labels)
+
+    def _append(
+        self,
+        overlaps: LabelOverlaps,
+        dt_kept: np.ndarray,
+        dt_classes: np.ndarray,
+        scores: np.ndarray,
+        crowd_labels: Collection[int] | np.ndarray,
+    ) -> None:
+        """Appends an image; of its detections, those that are kept."""
+        gt_classes = overlaps.gt_labels // self.label_divisor
+        gt_kept = self._kept(overlaps.gt_labels, gt_classes, "ground-truth")
         pair_kept = (
             gt_kept[overlaps.gt_index]
             & dt_kept[overlaps.pred_index]
@@ -202,10 +255,9 @@ class MaskAP(Metric):
         stats = [100 * float(value) if value > -1 else float("nan") for value in evaluation.stats]
         return MaskAPResult(MaskAPMeans(*stats), per_class)
 
-    def _kept(self, labels: np.ndarray, of: str) -> tuple[np.ndarray, np.ndarray]:
-        classes = labels // self.label_divisor
+    def _kept(self, labels: np.ndarray, classes: np.ndarray, of: str) -> np.ndarray:
         check_segment_classes(labels, classes, self.num_classes, self.ignore_label, of)
-        return np.isin(classes, self.thing_class_ids) & (classes != self.ignore_label), classes
+        return np.isin(classes, self.thing_class_ids) & (classes != self.ignore_label)
 
     @staticmethod
     def _scores_of(
@@ -320,4 +372,5 @@ class _OverlapEvaluation(COCOeval):
         intersections = intersections[np.ix_(dt_segments, gt_segments)]
         dt_areas, gt_areas = image.dt_area[dt_segments][:, None], image.gt_area[gt_segments][None]
         unions = np.where(image.gt_is_crowd[gt_segments], dt_areas, dt_areas + gt_areas - intersections)
-        return intersections / unions
+        # A mask without a pixel matches no crowd either.
+        return np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
