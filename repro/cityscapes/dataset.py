@@ -11,7 +11,7 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.repro.cityscapes.classes import CITYSCAPES, NUM_LABEL_IDS
 from zoo.repro.cityscapes.instance_ids import official_truth_from_instance_ids, panoptic_from_instance_ids
-from zoo.repro.datasets.dataset import FolderDataset, Sample, wrong_number
+from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample, wrong_number
 from zoo.repro.datasets.image_files import (
     decode_id_png,
     decode_image,
@@ -100,8 +100,8 @@ class CityscapesDataset(FolderDataset):
         """Returns the ground truth file of `kind` (`labelIds`, `instanceIds`), relative to `root`."""
         return f"gtFine/{self.split}/{self._cities[image_id]}/{image_id}_gtFine_{kind}.png"
 
-    def load(self, index: int) -> Sample:
-        """Returns image `index` with its ground truth, made from `*_instanceIds.png`.
+    def load(self, index: int, *, picture: bool = True) -> Sample:
+        """Returns image `index` with its ground truth, made from `*_instanceIds.png`; see `Dataset.load`.
 
         Raises:
           DataError: a file is missing or broken, an id is not one of Cityscapes', or the two sizes differ.
@@ -109,9 +109,10 @@ class CityscapesDataset(FolderDataset):
         image_id = self.image_ids[index]
         image_path = self.root / self.image_name(image_id)
         ids_path = self.root / self.ground_truth_name(image_id, "instanceIds")
-        image = decode_image(read_bytes(image_path), str(image_path))
+        image = decode_image(read_bytes(image_path), str(image_path)) if picture else NO_PICTURE
         instance_ids = decode_id_png(read_bytes(ids_path), str(ids_path))
-        require_size(instance_ids.shape, image.shape[:2], str(ids_path), image_path.name)
+        if picture:
+            require_size(instance_ids.shape, image.shape[:2], str(ids_path), image_path.name)
         panoptic, semantic = panoptic_from_instance_ids(instance_ids, str(ids_path))
         official = official_truth_from_instance_ids(instance_ids)
         return Sample(image_id, image, panoptic, semantic, official=official)

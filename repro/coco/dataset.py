@@ -12,9 +12,8 @@ from zoo.files.machine_code import compiled
 from zoo.metrics.segments import OfficialTruth
 from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panoptic_name, read_annotations
 from zoo.repro.coco.classes import COCO
-from zoo.repro.datasets.dataset import FolderDataset, Sample
+from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
-    RGB,
     decode_image,
     image_size,
     read_bytes,
@@ -22,6 +21,7 @@ from zoo.repro.datasets.image_files import (
     require_size,
 )
 from zoo.repro.datasets.opening import find_folder
+from zoo.repro.datasets.png import RGB
 
 
 class CocoDataset(FolderDataset):
@@ -68,8 +68,8 @@ class CocoDataset(FolderDataset):
         """Returns the number by which the annotations call an image."""
         return self._annotations[image_id].official_id
 
-    def load(self, index: int) -> Sample:
-        """Returns image `index` with its ground truth.
+    def load(self, index: int, *, picture: bool = True) -> Sample:
+        """Returns image `index` with its ground truth; see `Dataset.load`.
 
         Raises:
           DataError: a file is missing or broken, its size is not the annotated one, a segment's area is not
@@ -79,10 +79,11 @@ class CocoDataset(FolderDataset):
         annotation = self._annotations[image_id]
         image_path = self.root / self.split / annotation.image_file
         png_path = self.panoptic_folder / annotation.png_file
-        image = decode_image(read_bytes(image_path), str(image_path))
+        image = decode_image(read_bytes(image_path), str(image_path)) if picture else NO_PICTURE
+        if picture:
+            require_size(image.shape[:2], annotation.size, str(image_path), self.panoptic_json.name)
         colours = decode_image(read_bytes(png_path), str(png_path))
-        for path, found in ((image_path, image.shape[:2]), (png_path, colours.shape[:2])):
-            require_size(found, annotation.size, str(path), self.panoptic_json.name)
+        require_size(colours.shape[:2], annotation.size, str(png_path), self.panoptic_json.name)
         panoptic, truth = read_segments(colours, annotation, str(png_path))
         semantic = (panoptic // COCO.label_divisor).astype(np.uint8)
         return Sample(image_id, image, panoptic, semantic, official=truth)

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     CacheOrFolder = Cache | Path | None
 
 
+NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
+"""The image of a sample that was loaded without it."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image with its ground truth."""
 
     image_id: str  # unique in its data set
-    image: np.ndarray = field(repr=False)  # [H, W, 3] uint8, RGB
+    image: np.ndarray = field(repr=False)  # [H, W, 3] uint8, RGB; empty where it was not asked for
     # [H, W] int32 panoptic labels; things are numbered from 1 in each class, crowd is void.
     panoptic: np.ndarray = field(repr=False)
     semantic: np.ndarray = field(repr=False)  # [H, W] integer, train ids; void is the ignore label
@@ -57,8 +61,13 @@ class Dataset(ABC):
         return len(self.image_ids)
 
     @abstractmethod
-    def load(self, index: int) -> Sample:
+    def load(self, index: int, *, picture: bool = True) -> Sample:
         """Returns image `index` of `image_ids`; depends on the files alone, and may run in many threads.
+
+        Args:
+          index: position of the image.
+          picture: False leaves the image itself unread and `Sample.image` empty, for those who need the
+            ground truth alone.
 
         Raises:
           DataError: a file is missing, broken, or not what its name says.

@@ -13,9 +13,9 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.tensorflow import import_tensorflow
+from zoo.repro.datasets.png import GREY, decode_plain_png
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB = 0, 2
 # Label maps are runs of equal bytes: the fastest level already makes them small, and no filter helps.
 _COMPRESSION_LEVEL = 1
 # Signature, and the whole first chunk.
@@ -101,9 +101,14 @@ def read_bytes(path: Path) -> bytes:
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Returns an encoded PNG or JPEG as [H, W, 3] uint8, decoded by TensorFlow as the reference does.
 
+    Of a plain PNG every decoder makes the same pixels, so the fastest is taken.
+
     Raises:
       DataError: TensorFlow cannot decode it.
     """
+    plain = decode_plain_png(data)
+    if plain is not None and plain.ndim == 3:
+        return plain
     tf = import_tensorflow()
     try:
         with tf.device("/CPU:0"):
@@ -118,10 +123,13 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
     Raises:
       DataError: the PNG is broken, or is not a single channel of 8 or 16 bits.
     """
-    tf = import_tensorflow()
     # Asked for 16 bits, TensorFlow would stretch an 8-bit PNG to the full range: read the depth first.
     header = parse_png_header(data, name)
     require_ids(header, name)
+    plain = decode_plain_png(data)
+    if plain is not None:
+        return plain
+    tf = import_tensorflow()
     try:
         with tf.device("/CPU:0"):
             ids = tf.io.decode_png(data, channels=1, dtype=tf.uint8 if header.bits == 8 else tf.uint16)

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.repro.datasets.dataset import Dataset, Sample
+from zoo.repro.datasets.dataset import NO_PICTURE, Dataset, Sample
 from zoo.repro.datasets.image_files import decode_image, image_size
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class TFRecordDataset(Dataset):
         """Why the official scripts cannot score this data set."""
         return "TFRecords hold no original annotations; give the original folders to get official scores"
 
-    def load(self, index: int) -> Sample:
-        """Returns image `index` with its ground truth.
+    def load(self, index: int, *, picture: bool = True) -> Sample:
+        """Returns image `index` with its ground truth; see `Dataset.load`.
 
         Raises:
           DataError: the record is damaged, or has no panoptic label.
@@ -95,14 +95,16 @@ class TFRecordDataset(Dataset):
             raise DataError(
                 f"{example.name}: the record's checksum is wrong; copy or make {record.path.name} again"
             )
-        image = decode_image(example.value(_KEY_IMAGE), example.name)
+        encoded = example.value(_KEY_IMAGE)
+        image = decode_image(encoded, example.name) if picture else NO_PICTURE
+        size = image.shape[:2] if picture else image_size(encoded, example.name)
         label_format = example.value(_KEY_LABEL_FORMAT, b"raw")
         if label_format != b"raw":
             raise DataError(
                 f"{example.name}: has {label_format.decode(errors='replace')} labels, expected raw panoptic "
                 "ones (made with --create_panoptic_data)"
             )
-        label = example.label((image.shape[0], image.shape[1])).astype(np.int32)
+        label = example.label((size[0], size[1])).astype(np.int32)
         panoptic, semantic = split_label(label, self.info)
         return Sample(self.image_ids[index], image, panoptic, semantic)
 
