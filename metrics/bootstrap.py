@@ -70,15 +70,18 @@ def quality_row(image: PanopticQuality | ClassSums) -> tuple[np.ndarray, np.ndar
     return image.iou, image.tp + 0.5 * image.fp + 0.5 * image.fn
 
 
-def iou_row(confusion: np.ndarray, left_out: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def iou_row(
+    confusion: np.ndarray, left_out: int | None = None, unlabelled: np.ndarray | int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns what an image adds to mean IoU, above and below the line, [C] float64 each.
 
     Args:
       confusion: [C, C] pixels, ground truth by row.
       left_out: a class that does not count in the mean, or None; may lie outside 0..C-1.
+      unlabelled: [C] pixels of each class without a predicted one.
     """
     intersections = np.diagonal(confusion).astype(np.float64)
-    unions = confusion.sum(axis=0) + confusion.sum(axis=1) - intersections
+    unions = confusion.sum(axis=0) + confusion.sum(axis=1) - intersections + unlabelled
     if left_out is not None and 0 <= left_out < unions.size:
         intersections[left_out] = unions[left_out] = 0.0
     return intersections, unions

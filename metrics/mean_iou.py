@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from typing_extensions import Self
 
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
-from zoo.metrics.metric import Metric
+from zoo.metrics.metric import Metric, stored_array
 from zoo.metrics.overlap import check_maps
 
 
@@ -19,13 +21,18 @@ class MeanIoUResult:
     miou: float  # mean over the classes that occur in ground truth or prediction; NaN where none does
     iou_per_class: np.ndarray  # [C] float64, percent; NaN for a class that does not occur
     confusion: np.ndarray = field(repr=False)  # [C, C] int64 pixels, ground truth by row
+    unions: np.ndarray = field(repr=False)  # [C] int64 pixels, of ground truth or prediction
 
 
 @compiled
 def _add_pixels(
-    ground_truth: np.ndarray, prediction: np.ndarray, ignore_label: int, confusion: np.ndarray
+    ground_truth: np.ndarray,
+    prediction: np.ndarray,
+    ignore_label: int,
+    confusion: np.ndarray,
+    unlabelled: np.ndarray,
 ) -> tuple[int, int]:
-    """Adds the pixels to `confusion`; returns the position of the first pixel out of range, or (-1, -1)."""
+    """Adds the pixels; returns the position of the first pixel out of range, or (-1, -1)."""
     num_classes = confusion.shape[0]
     height, width = ground_truth.shape
     for row in range(height):
@@ -36,9 +43,14 @@ def _add_pixels(
                 continue
             gt_class, pred_class = gt_row[start], pred_row[start]
             if gt_class != ignore_label:
-                if not (0 <= gt_class < num_classes and 0 <= pred_class < num_classes):
+                if not 0 <= gt_class < num_classes:
                     return row, start
-                confusion[gt_class, pred_class] += end - start
+                if 0 <= pred_class < num_classes:
+                    confusion[gt_class, pred_class] += end - start
+                elif pred_class == ignore_label:
+                    unlabelled[gt_class] += end - start
+                else:
+                    return row, start
             start = end
     return -1, -1
 
@@ -46,7 +58,8 @@ def _add_pixels(
 class MeanIoU(Metric):
     """Mean IoU of the semantic prediction over all pixels whose ground truth is not ignored.
 
-    State: the confusion matrix, [C, C] int64; sums are exact, in any order.
+    State: the confusion matrix, [C, C] int64, and each class's pixels for which no class is predicted, [C]
+    int64, which are missed and no other class's mistake; sums are exact, in any order.
 
     Args:
         num_classes: number of classes, C.
@@ -65,6 +78,7 @@ class MeanIoU(Metric):
     def __init__(self, num_classes: int, ignore_label: int) -> None:
         super().__init__(num_classes, ignore_label)
         self._confusion = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self._unlabelled = np.zeros(self.num_classes, np.int64)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -76,32 +90,47 @@ class MeanIoU(Metric):
 
         Args:
             gt_semantic: [H, W], any integer dtype: classes, or `ignore_label`; crowd pixels with their class.
-            pred_semantic: [H, W], any integer dtype: the semantic head's most probable class.
+            pred_semantic: [H, W], any integer dtype: the semantic head's most probable class; `ignore_label`
+                for none.
 
         Raises:
             ValueError: a map is not 2-D and integer, or the two shapes differ.
             DataError: a scored pixel's class is not in 0..C-1; the state is unchanged.
         """
         check_maps("semantic", np.integer, gt_semantic=gt_semantic, pred_semantic=pred_semantic)
-        image_confusion = np.zeros_like(self._confusion)
-        row, column = _add_pixels(gt_semantic, pred_semantic, self.ignore_label, image_confusion)
+        image_confusion, unlabelled = np.zeros_like(self._confusion), np.zeros_like(self._unlabelled)
+        row, column = _add_pixels(gt_semantic, pred_semantic, self.ignore_label, image_confusion, unlabelled)
         if row >= 0:
             raise DataError(
                 f"semantic maps, row {row}, column {column}: "
-                f"expected classes of 0..{self.num_classes - 1} (ground truth also {self.ignore_label}), "
+                f"expected classes of 0..{self.num_classes - 1} or {self.ignore_label}, "
                 f"found ground truth {gt_semantic[row, column]} and prediction {pred_semantic[row, column]}; "
                 "convert the labels to train ids"
             )
         self._confusion += image_confusion
+        self._unlabelled += unlabelled
 
     def compute(self) -> MeanIoUResult:
         """Returns mean and per-class IoU in percent; classes in neither map are left out of the mean."""
         intersections = np.diagonal(self._confusion)
-        unions = self._confusion.sum(axis=0) + self._confusion.sum(axis=1) - intersections
+        unions = self._confusion.sum(axis=0) + self._confusion.sum(axis=1) - intersections + self._unlabelled
         occurs = unions > 0
         iou = 100 * np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=occurs)
         miou = float(iou[occurs].mean()) if occurs.any() else float("nan")
-        return MeanIoUResult(miou, iou, self.confusion)
+        return MeanIoUResult(miou, iou, self.confusion, unions)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"confusion": self._confusion}
+        return {"confusion": self._confusion, "unlabelled": self._unlabelled}
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns what `Metric.to_arrays` does, without `unlabelled` where every pixel has a class."""
+        arrays = super().to_arrays()
+        if not self._unlabelled.any():
+            del arrays["unlabelled"]
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Returns what `Metric.from_arrays` does; without `unlabelled` every pixel has a class."""
+        num_classes = stored_array(arrays, "num_classes", cls.__name__)
+        return super().from_arrays({"unlabelled": np.zeros(num_classes, np.int64), **arrays})

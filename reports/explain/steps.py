@@ -298,7 +298,7 @@ def _miou_steps(sums: _Sums, *, has_script: bool) -> Iterator[RuleChange]:
     )
     if has_script:
         intersections = np.diagonal(with_crowd.confusion)
-        unions = with_crowd.confusion.sum(axis=0) + with_crowd.confusion.sum(axis=1) - intersections
+        unions = with_crowd.unions
         iou = np.divide(intersections, unions, out=np.full(unions.size, np.nan), where=unions > 0)
         iou = _without(iou, void)
         yield (
