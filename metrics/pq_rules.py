@@ -1,13 +1,15 @@
-"""Panoptic quality from counted segments, under the internal metric's rules, the official ones, or a mixture.
+"""Panoptic quality from counted segments, under the rules of an evaluator in use, or a mixture of them.
 
-The two implementations differ in what they make of crowd regions, of several segments of one stuff class, and
-in how they add up. Each difference is a function here, so that its worth can be measured alone. Everything
-else is the same in both: segments match where their classes are equal and their IoU exceeds 0.5; a ground
-truth segment without a match is a false negative unless it is a crowd; a prediction without a match is a
-false positive unless more than half of it is excused; classes without any of these are left out of the mean.
+The evaluators differ in what they make of crowd regions, of several segments of one stuff class, of what a
+prediction leaves void, and in how they add up. Each difference is a choice in `Rules`, so that its worth can
+be measured alone. Everything else is the same in all: segments match where their classes are equal and their
+IoU exceeds 0.5; a ground truth segment without a match is a false negative unless it is excused; a prediction
+without a match is a false positive unless more than half of it is excused; classes without any of these are
+left out of the mean.
 
 Sources: deeplab2 `evaluation/panoptic_quality.py` (internal), cityscapesscripts
-`evaluation/evalPanopticSemanticLabeling.py` and panopticapi `evaluation.py` (official, the same code).
+`evaluation/evalPanopticSemanticLabeling.py` and panopticapi `evaluation.py` (official, the same code),
+torchmetrics `functional/detection/_panoptic_quality_common.py`.
 """
 
 from __future__ import annotations
@@ -58,9 +60,13 @@ def on_void_or_last_own_crowd(segments: ImageSegments) -> np.ndarray:
 
 
 def _pixels(segments: ImageSegments, counted: np.ndarray) -> np.ndarray:
-    pixels = np.zeros(segments.pred_label.size, np.int64)
-    np.add.at(pixels, segments.overlap_pred[counted], segments.overlap_area[counted])
-    return pixels
+    return _summed(segments.overlap_area[counted], segments.overlap_pred[counted], segments.pred_label.size)
+
+
+def _summed(areas: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
+    totals = np.zeros(num_groups, np.int64)
+    np.add.at(totals, group, areas)
+    return totals
 
 
 # ---- rules: which segments the ground truth has ----
@@ -71,47 +77,100 @@ def join_stuff(segments: ImageSegments, thing_class_ids: Collection[int]) -> Ima
 
     The internal ground truth has no instance numbers for stuff, so its segments of one class are one.
     """
-    keys = segments.gt_class.astype(np.int64)
-    # Things and crowds stay as they are: they get keys of their own.
     stays = np.isin(segments.gt_class, list(thing_class_ids)) | segments.gt_is_crowd
-    keys[stays] = -1 - np.flatnonzero(stays)
-    _, first, joined = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    position = np.empty(order.size, np.int64)
-    position[order] = np.arange(order.size)
-    joined, first = position[joined.reshape(-1)], first[order]
-    if first.size == keys.size:
+    first, joined = _groups(segments.gt_class, stays)
+    if first.size == segments.gt_class.size:
         return segments
-    areas = np.zeros(first.size, np.int64)
-    np.add.at(areas, joined, segments.gt_area)
-    pairs, pair_of = np.unique(
-        joined[segments.overlap_gt] * segments.pred_label.size + segments.overlap_pred, return_inverse=True
-    )
-    overlap_area = np.zeros(pairs.size, np.int64)
-    np.add.at(overlap_area, pair_of.reshape(-1), segments.overlap_area)
     return dataclasses.replace(
         segments,
         gt_id=segments.gt_id[first],
         gt_class=segments.gt_class[first],
         gt_is_crowd=segments.gt_is_crowd[first],
-        gt_area=areas,
-        overlap_gt=(pairs // segments.pred_label.size).astype(np.int32),
-        overlap_pred=(pairs % segments.pred_label.size).astype(np.int32),
-        overlap_area=overlap_area,
+        gt_area=_summed(segments.gt_area, joined, first.size),
+        **_joined_overlaps(segments, joined[segments.overlap_gt], segments.overlap_pred),
     )
+
+
+def join_predicted_stuff(segments: ImageSegments, thing_class_ids: Collection[int]) -> ImageSegments:
+    """Returns the segments with one segment for each stuff class of the prediction."""
+    first, joined = _groups(segments.pred_class, np.isin(segments.pred_class, list(thing_class_ids)))
+    if first.size == segments.pred_class.size:
+        return segments
+    return dataclasses.replace(
+        segments,
+        pred_label=segments.pred_label[first],
+        pred_class=segments.pred_class[first],
+        pred_area=_summed(segments.pred_area, joined, first.size),
+        pred_void_area=_summed(segments.pred_void_area, joined, first.size),
+        **_joined_overlaps(segments, segments.overlap_gt, joined[segments.overlap_pred]),
+    )
+
+
+def _groups(classes: np.ndarray, stays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joins the segments of one class, except those that stay.
+
+    Returns:
+        The first segment of each group, rising, and the group of each segment.
+    """
+    keys = classes.astype(np.int64)
+    keys[stays] = -1 - np.flatnonzero(stays)
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    position = np.empty(order.size, np.int64)
+    position[order] = np.arange(order.size)
+    return first[order], position[group.reshape(-1)]
+
+
+def _joined_overlaps(segments: ImageSegments, gt: np.ndarray, pred: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the arrays `overlap_...` once the segments of each intersection have other positions."""
+    num_pred = segments.pred_label.size
+    pairs, pair_of = np.unique(gt.astype(np.int64) * num_pred + pred, return_inverse=True)
+    return {
+        "overlap_gt": (pairs // max(1, num_pred)).astype(np.int32),
+        "overlap_pred": (pairs % max(1, num_pred)).astype(np.int32),
+        "overlap_area": _summed(segments.overlap_area, pair_of.reshape(-1), pairs.size),
+    }
+
+
+def gt_void_area(segments: ImageSegments) -> np.ndarray:
+    """Returns each ground-truth segment's pixels that are void in the prediction, [G] int64."""
+    return segments.gt_area - _summed(segments.overlap_area, segments.overlap_gt, segments.gt_area.size)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """One choice for each rule in which the two implementations differ."""
+    """One choice for each rule in which the implementations differ."""
 
     joins_stuff: bool  # whether segments of one stuff class of the ground truth are one segment
     outside_union: PixelsOfPredictions  # pixels that are left out of every union
-    excuses: PixelsOfPredictions  # pixels that, where more than half, excuse one without a match
+    excuses: PixelsOfPredictions  # pixels that, where more than half, excuse a prediction without a match
+    joins_predicted_stuff: bool = False  # whether segments of one stuff class of the prediction are one
+    counts_crowds: bool = False  # whether crowds are segments like any other
+    leaves_out_predicted_void: bool = False  # out of every union; else it counts as missed
+    excuses_half_void: bool = (
+        False  # whether a segment that is more than half void in the prediction is not missed
+    )
+    precision: type[np.floating] = np.float64  # of every quotient of areas
 
 
 INTERNAL = Rules(joins_stuff=True, outside_union=on_void_or_crowd, excuses=on_void_or_crowd)
 OFFICIAL = Rules(joins_stuff=False, outside_union=on_void, excuses=on_void_or_last_own_crowd)
+TORCHMETRICS = Rules(
+    joins_stuff=True,
+    outside_union=on_void,
+    excuses=on_void,
+    joins_predicted_stuff=True,
+    counts_crowds=True,
+    leaves_out_predicted_void=True,
+    excuses_half_void=True,
+    precision=np.float32,
+)
+"""`torchmetrics.detection.PanopticQuality` on a class and a segment id for each pixel, as it asks for.
+
+It knows no crowds. Classes that it was not told of are void, everything else is a segment; so a crowd, which
+the annotation files list with a class and an id, is a segment like any other. PyTorch divides integers
+in single precision.
+"""
 
 
 # ---- counting ----
@@ -131,22 +190,49 @@ def count_image(
     segments: ImageSegments, rules: Rules, *, num_classes: int, thing_class_ids: Collection[int]
 ) -> ImageCounts:
     """Returns what an image, given with its crowd regions, adds to panoptic quality under `rules`."""
+    if rules.counts_crowds:
+        segments = dataclasses.replace(segments, gt_is_crowd=np.zeros_like(segments.gt_is_crowd))
     if rules.joins_stuff:
         segments = join_stuff(segments, thing_class_ids)
+    if rules.joins_predicted_stuff:
+        segments = join_predicted_stuff(segments, thing_class_ids)
+    return count_matches(segments, overlap_ious(segments, rules), rules, num_classes)
+
+
+def overlap_ious(segments: ImageSegments, rules: Rules) -> np.ndarray:
+    """Returns the IoU of each intersection, [N]; 0 of segments that cannot match. Joins nothing."""
     gt, pred, area = segments.overlap_gt, segments.overlap_pred, segments.overlap_area
     unions = segments.gt_area[gt] + segments.pred_area[pred] - area - rules.outside_union(segments)[pred]
+    if rules.leaves_out_predicted_void:
+        unions -= gt_void_area(segments)[gt]
     comparable = (segments.gt_class[gt] == segments.pred_class[pred]) & ~segments.gt_is_crowd[gt]
-    ious = np.divide(area, unions, out=np.zeros(area.size), where=comparable)
+    return _quotients(np.where(comparable, area, 0), unions, rules.precision)
+
+
+def count_matches(segments: ImageSegments, ious: np.ndarray, rules: Rules, num_classes: int) -> ImageCounts:
+    """Returns what an image adds, from the IoU of each intersection. Joins nothing."""
+    gt, pred = segments.overlap_gt, segments.overlap_pred
     matches = np.flatnonzero(ious > 0.5)
     missed = ~segments.gt_is_crowd
+    if rules.excuses_half_void:
+        missed &= ~(_quotients(gt_void_area(segments), segments.gt_area, rules.precision) > 0.5)
     missed[gt[matches]] = False
-    spurious = ~(rules.excuses(segments) / segments.pred_area > 0.5)
+    spurious = ~(_quotients(rules.excuses(segments), segments.pred_area, rules.precision) > 0.5)
     spurious[pred[matches]] = False
     return ImageCounts(
         match_class=segments.gt_class[gt[matches]],
-        match_iou=ious[matches],
+        match_iou=ious[matches].astype(np.float64),
         fp=np.bincount(segments.pred_class[spurious], minlength=num_classes),
         fn=np.bincount(segments.gt_class[missed], minlength=num_classes),
+    )
+
+
+def _quotients(numerator: np.ndarray, denominator: np.ndarray, precision: type[np.floating]) -> np.ndarray:
+    return np.divide(
+        numerator.astype(precision),
+        denominator.astype(precision),
+        out=np.zeros(numerator.shape, precision),
+        where=numerator > 0,
     )
 
 
@@ -211,6 +297,18 @@ def quotient_of_sums(sums: ClassSums) -> np.ndarray:
     """Returns PQ per class, not in percent, as the official script computes it; NaN where absent."""
     denominator = sums.tp + 0.5 * sums.fp + 0.5 * sums.fn
     return np.divide(sums.iou, denominator, out=np.full(sums.iou.size, np.nan), where=sums.occurs)
+
+
+def quotients_in_single_precision(sums: ClassSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns PQ, SQ and RQ per class as torchmetrics computes them, not in percent; NaN where absent.
+
+    The sums of IoU are double precision there, and so are SQ and PQ; RQ is a quotient of counts, and single.
+    """
+    absent = np.where(sums.occurs, 0.0, np.nan)
+    sq = np.divide(sums.iou, sums.tp, out=absent.copy(), where=sums.tp > 0)
+    weight = (sums.tp + 0.5 * sums.fp + 0.5 * sums.fn).astype(np.float32)
+    rq = np.divide(sums.tp.astype(np.float32), weight, out=absent.astype(np.float32), where=sums.occurs)
+    return sq * rq, sq, rq.astype(np.float64)
 
 
 def mean_in_order(values: Iterable[float]) -> float:

@@ -12,9 +12,11 @@ from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.pq_rules import (
     INTERNAL,
     OFFICIAL,
+    TORCHMETRICS,
     ImageCounts,
     Rules,
     count_image,
+    join_predicted_stuff,
     join_stuff,
     mean_in_order,
     on_void,
@@ -23,6 +25,7 @@ from zoo.metrics.pq_rules import (
     on_void_or_own_crowd,
     product_of_means,
     quotient_of_sums,
+    quotients_in_single_precision,
     sum_exactly,
     sum_in_order,
 )
@@ -44,7 +47,7 @@ KINDS = {
     "D": (CAR, True),
     "P": (PERSON, True),
 }
-PREDICTED = {".": IGNORE * DIVISOR, "r": 0, "c": 1001, "d": 1002, "p": 2001}
+PREDICTED = {".": IGNORE * DIVISOR, "r": 0, "s": 1, "c": 1001, "d": 1002, "p": 2001}
 
 
 def segments_of(truth: str, prediction: str) -> ImageSegments:
@@ -157,6 +160,48 @@ def test_joining_stuff_adds_areas_and_overlaps() -> None:
         (1, 0): 1,
         (2, 1): 1,
     }
+
+
+def test_predicted_stuff_joined_or_apart() -> None:
+    truth, prediction = "rrrrrrpp", "rrrsss.c"
+    assert outcome(truth, prediction, rules(joins_predicted_stuff=True)) == ([1.0], 1, 1)
+    assert outcome(truth, prediction, rules()) == ([], 3, 2)
+    joined = join_predicted_stuff(segments_of("rrrr..pp", "rssr.sc."), THINGS)
+    assert joined.pred_class.tolist() == [ROAD, CAR]
+    assert joined.pred_area.tolist() == [5, 1]
+    assert joined.pred_void_area.tolist() == [1, 0]
+    pairs = zip(joined.overlap_gt.tolist(), joined.overlap_pred.tolist(), strict=True)
+    assert dict(zip(pairs, joined.overlap_area.tolist(), strict=True)) == {(0, 0): 4, (1, 1): 1}
+
+
+def test_crowds_as_segments_like_any_other() -> None:
+    assert outcome("CCCC", "cccc", rules(counts_crowds=True)) == ([1.0], 0, 0)
+    assert outcome("CCCCr", "r....", rules(counts_crowds=True)) == ([], 1, 2)
+    # They excuse nothing, neither by themselves nor together with void.
+    assert outcome("CCDD", "cccc", rules(counts_crowds=True, excuses=on_void)) == ([], 1, 2)
+    assert outcome("CC.DD", "cc.cc", TORCHMETRICS) == ([], 1, 2)
+
+
+def test_void_in_the_prediction() -> None:
+    truth, prediction = "cccccccc", "ccccc..."
+    assert outcome(truth, prediction, rules()) == ([5 / 8], 0, 0)
+    assert outcome(truth, prediction, rules(leaves_out_predicted_void=True)) == ([1.0], 0, 0)
+    # Half is not more than half.
+    assert outcome("cccc", "rr..", rules(excuses_half_void=True)) == ([], 1, 1)
+    assert outcome("cccc", "r...", rules(excuses_half_void=True)) == ([], 1, 0)
+    assert outcome("cccc", "r...", rules()) == ([], 1, 1)
+
+
+def test_single_precision_of_torchmetrics() -> None:
+    assert outcome("ccc", "ccr", TORCHMETRICS)[0] == [float(np.float32(2) / np.float32(3))]
+    sums = sum_exactly([count("cccc.rrrp", "ccc..pp.r", TORCHMETRICS)])
+    pq, sq, rq = quotients_in_single_precision(sums)
+    assert sums.tp.tolist() == [0, 1, 0]
+    assert pq.tolist()[1] == 1.0
+    assert (pq[0], sq[0], rq[0]) == (0.0, 0.0, 0.0)
+    thirds = quotients_in_single_precision(sum_exactly([count("ccdd", "cc..", rules())]))
+    assert thirds[2][CAR] == float(np.float32(2 / 3))
+    assert np.isnan(thirds[0][[ROAD, PERSON]]).all()
 
 
 # ---- what is the same in both ----
