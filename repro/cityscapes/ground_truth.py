@@ -16,8 +16,7 @@ from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.cityscapes.script_jobs import MAKE_PANOPTIC
 from zoo.repro.datasets.dataset import cache_at
 from zoo.repro.datasets.digests import digest_of_files
-from zoo.repro.datasets.image_files import read_png_header
-from zoo.repro.datasets.png import RGB
+from zoo.repro.datasets.image_files import RGB, read_png_header
 from zoo.repro.official.jobs import Jobs, mirror_files, provenance
 
 if TYPE_CHECKING:

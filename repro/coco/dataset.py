@@ -14,6 +14,7 @@ from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panopt
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
+    RGB,
     decode_image,
     image_size,
     read_bytes,
@@ -21,7 +22,6 @@ from zoo.repro.datasets.image_files import (
     require_size,
 )
 from zoo.repro.datasets.opening import find_folder
-from zoo.repro.datasets.png import RGB
 
 
 class CocoDataset(FolderDataset):

@@ -11,8 +11,7 @@ import numpy as np
 
 from zoo.files.atomic import write_atomically
 from zoo.files.machine_code import compiled
-from zoo.repro.datasets.image_files import encode_png
-from zoo.repro.datasets.png import GREY
+from zoo.repro.datasets.image_files import GREY, encode_png
 
 
 class PredictedThing(NamedTuple):

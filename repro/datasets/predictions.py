@@ -26,8 +26,7 @@ import numpy as np
 from zoo.files.atomic import write_atomically
 from zoo.files.machine_code import compiled
 from zoo.metrics.overlap import index_labels
-from zoo.repro.datasets.image_files import encode_png
-from zoo.repro.datasets.png import GREY, RGB
+from zoo.repro.datasets.image_files import GREY, RGB, encode_png
 from zoo.repro.datasets.predicted_instances import WRITERS, PredictedThing
 
 if TYPE_CHECKING:
