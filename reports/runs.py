@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import DataError
 from zoo.files.json_files import read_json
-from zoo.repro.records.record import read_record
+from zoo.repro.records.record import read_record, run_name
 
 if TYPE_CHECKING:
     import numpy as np
 
     from zoo.repro.records.run_folder import RunFolder
+
+
+# The metrics per class that have a value, or None, for every class of the data set.
+_CLASS_NAMING = ("pq", "iou")
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,13 @@ class Run:
 
     @property
     def entry(self) -> str:
-        """The entry that was measured."""
-        return str(self.record["entry"])
+        """What was measured: the entry, or the name of the predictions that were scored."""
+        return run_name(self.record)
+
+    @property
+    def is_of_predictions(self) -> bool:
+        """Whether predictions were scored that another program made."""
+        return self.record["entry"] is None
 
     @property
     def started(self) -> str:
@@ -64,7 +73,7 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """The data set's classes, by train id."""
-        return list(self.per_class("internal", "pq"))
+        return next(filter(None, (list(self.per_class("internal", it)) for it in _CLASS_NAMING)), [])
 
     @property
     def thing_names(self) -> set[str]:
@@ -205,6 +214,7 @@ def conditions(record: Mapping[str, Any]) -> dict[str, str]:
     """Returns what a record was measured with and on, as text by name: what may change from run to run."""
     found: dict[str, Any] = {
         **record.get("settings", {}),
+        "predictions": _short(record.get("predictions", {}).get("sha256")),
         "device": record.get("device", {}).get("kind"),
         "images": record.get("images"),
         "data": _short(record.get("dataset", {}).get("fingerprint")),

@@ -9,10 +9,10 @@ import numpy as np
 from zoo.reports.page.elements import drawing, table
 from zoo.reports.page.markup import Markup, tag
 from zoo.reports.runs import Run
-from zoo.repro.records.claim_words import EVALUATORS, metric_title
+from zoo.repro.records.claim_words import BOUNDARY_METRICS, EVALUATORS, metric_title
 
 # The metrics that the bars show.
-_BARS = ("pq", "iou", "ap")
+_BARS = ("pq", "iou", "ap", *BOUNDARY_METRICS)
 
 # Shares of a class' pixels below this are not drawn.
 _LEAST_SHARE = 0.001

@@ -12,7 +12,7 @@ from zoo.reports.page.axis import round_ticks
 from zoo.reports.page.elements import drawing, svg_file
 from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.tables.history import Point, describe_changes, moments, published_value, shown_metrics
-from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, MISMATCH, metric_title
+from zoo.repro.records.claim_words import EVALUATORS, MISMATCH, SHOWN_METRICS, metric_title
 
 _WIDTH, _BAND = 720, 132
 _LEFT, _RIGHT, _TOP, _GAP = 92, 24, 34, 26
@@ -55,7 +55,7 @@ def _drawing(points: Sequence[Point], notes: Sequence[str]) -> tuple[Markup, str
     placed = _placed(points)
     dated = [point for _, point in placed]
     measured = {metric for _, metric in shown_metrics(dated)}
-    metrics = [metric for metric in HEADLINE_METRICS if metric in measured]
+    metrics = [metric for metric in SHOWN_METRICS if metric in measured]
     bottom = _TOP + len(metrics) * (_BAND + _GAP)
     height = bottom + 26 + (_LINE_HEIGHT * (len(notes) + 1) if notes else 0)
     parts = (

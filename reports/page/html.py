@@ -27,7 +27,7 @@ from zoo.reports.page.overview import overview
 from zoo.reports.runs import Run, conditions
 from zoo.reports.tables.history import Point, histories, moments
 from zoo.reports.tables.history import rows as history_rows
-from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, metric_title
+from zoo.repro.records.claim_words import EVALUATORS, SHOWN_METRICS, metric_title
 
 _TITLE = "Panoptic-DeepLab: published and measured"
 # The page may use what is in it, and nothing else.
@@ -122,7 +122,7 @@ def _entry_section(points: Sequence[Point], anchor: str) -> Markup:
 
 def _cards(run: Run) -> Markup:
     cards = []
-    for metric in HEADLINE_METRICS:
+    for metric in SHOWN_METRICS:
         values = {e: value for e in EVALUATORS if (value := run.value(e, metric)) is not None}
         if values:
             shown = [
@@ -135,7 +135,7 @@ def _cards(run: Run) -> Markup:
     facts = [
         counted(int(run.record["images"]), "image"),
         f"measured {run.started[:16].replace('T', ' ')}" if run.started else None,
-        f"on {run.record['dataset']['name']}" if "dataset" in run.record else None,
+        f"on {name}" if (name := run.record.get("dataset", {}).get("name")) else None,
         f"{computed / seconds:.1f} images/s" if seconds and computed else None,
         run.record.get("device", {}).get("kind"),
     ]
@@ -154,9 +154,15 @@ def _overview_picture(run: Run) -> Markup | None:
     for picture in _drawn(run):
         if picture["rank"] == "median" and "prediction" in picture["files"]:
             alt = f"Prediction for {picture['image_id']}, overview of {run.title}"
-            words = f"Prediction for the median image, PQ {picture['pq']:.1f}"
+            words = f"Prediction for the median image{_in_print(picture, 'pq', ', PQ {:.1f}')}"
             return tag("figure", _image(run, picture, "prediction", alt), tag("figcaption", words))
     return None
+
+
+def _in_print(picture: Mapping[str, Any], key: str, form: str) -> str:
+    """Returns a number of a picture in a form; nothing where it was not measured."""
+    value = picture[key]
+    return "" if value is None else form.format(value)
 
 
 def _image(run: Run, picture: Mapping[str, Any], kind: str, alt: str) -> Markup:
@@ -176,11 +182,13 @@ def _pictures(run: Run, anchor: str) -> Markup | None:
     if not pictures:
         return None
     colours = {name: colour for picture in pictures for name, colour in picture["classes"].items()}
+    has_quality = any(picture["pq"] is not None for picture in pictures)
+    order = "By the internal PQ of each image alone. " if has_quality else None
     by_train_id = {name: colours[name] for name in (*run.class_names, *colours) if name in colours}
     return part(
         "Best, median and worst image",
         f"{anchor}-pictures",
-        note("By the internal PQ of each image alone. Instances of one class differ in shade."),
+        note(order, "Instances of one class differ in shade."),
         [_picture_row(run, picture) for picture in pictures],
         _legend(_DIFFERENCES, "Colours of the differences", "legend differences"),
         _legend(by_train_id, "Colours of the classes", "legend"),
@@ -194,23 +202,27 @@ def _legend(colours: Mapping[str, str], label: str, class_: str) -> Markup:
 
 
 def _picture_row(run: Run, picture: Mapping[str, Any]) -> Markup:
-    wrong_class, wrong_segment = f"{picture['wrong_class']:.1f} %", f"{picture['wrong_segment']:.1f} %"
+    wrong = [
+        _in_print(picture, "wrong_class", "{:.1f} % of the scored pixels have another class"),
+        _in_print(picture, "wrong_segment", "{:.1f} % the right class in a wrong segment"),
+    ]
     figures = []
     for kind in picture["files"]:
         title = kind.replace("_", " ").capitalize()
         alt = f"{title} of {picture['image_id']}, the {picture['rank']} image"
-        if kind == "difference":
-            alt += (
-                f": {wrong_class} of the scored pixels have another class, "
-                f"{wrong_segment} the right class in a wrong segment"
-            )
+        if kind == "difference" and any(wrong):
+            alt += f": {', '.join(filter(None, wrong))}"
         image = _image(run, picture, kind, alt)
         figures.append(tag("figure", image, tag("figcaption", title), class_=kind))
-    facts = f"PQ {picture['pq']:.1f} · {wrong_class} another class, {wrong_segment} wrong segment"
+    facts = [
+        _in_print(picture, "wrong_class", "{:.1f} % another class"),
+        _in_print(picture, "wrong_segment", "{:.1f} % wrong segment"),
+    ]
+    words = [_in_print(picture, "pq", "PQ {:.1f}"), ", ".join(filter(None, facts))]
     return tag(
         "div",
         tag("h4", picture["rank"].capitalize(), " ", tag("code", breakable(picture["image_id"]))),
-        tag("p", facts, class_="facts"),
+        tag("p", " · ".join(filter(None, words)), class_="facts"),
         tag("div", figures, class_="row"),
         class_="picture",
     )

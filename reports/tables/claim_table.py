@@ -11,6 +11,7 @@ from typing import Any
 from zoo.reports.runs import settings_of
 from zoo.reports.tables.markdown_table import aligned_text
 from zoo.repro.records.claim_words import (
+    BOUNDARY_METRICS,
     EVALUATOR_MARKS,
     EVALUATORS,
     HEADLINE_METRICS,
@@ -21,19 +22,21 @@ from zoo.repro.records.claim_words import (
     NOT_JUDGED,
     WITHIN,
 )
+from zoo.repro.records.record import run_name
 
 COLUMNS = ("Entry", "Metric", "Evaluator", "Published", "Measured", "Difference", "Verdict")
 INTERVAL = "95 % interval"
 _NUMBERS = ("Published", "Measured", "Difference", INTERVAL)
 # Digits after the point of a metric that nothing was published of, as the published tables have them.
 _DECIMALS = {(e, metric): 1 if e == "official" else 2 for e in EVALUATORS for metric in HEADLINE_METRICS}
+_DECIMALS |= {("internal", metric): 2 for metric in BOUNDARY_METRICS}
 
 
 def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the claims of a record, and a row of the same form for each other headline metric it measured.
+    """Returns the claims of a record, and a row of the same form for each other metric it measured.
 
-    Such a row has neither `published` nor `difference` nor `verdict`: they are None. Every row of a partial
-    run has an `interval` where one could be computed.
+    These are the headline metrics and the boundary metrics. Such a row has no `published`, `difference` and
+    `verdict`: they are None. Every row of a partial run has an `interval` where one could be computed.
     """
     metrics, intervals = record.get("metrics", {}), record.get("intervals", {})
     rows = [dict(claim) for claim in record["claims"]]
@@ -61,7 +64,7 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     records = list(records)
     has_intervals = INTERVAL in columns_of(records)
     rows: list[tuple[str, ...]] = []
-    for name, record in zip(_names(records), records, strict=True):
+    for name, record in zip(run_names(records), records, strict=True):
         for row in measured_rows(record):
             title = f"{METRIC_TITLES[row['metric']]} {EVALUATOR_MARKS[row['evaluator']]}"
             *numbers, interval = numbers_in_print(row, row["decimals"]).values()
@@ -81,9 +84,9 @@ def numbers_in_print(row: Mapping[str, Any], decimals: int) -> dict[str, str]:
     return {**numbers, "interval": " to ".join(f"{end:.{decimals}f}" for end in row.get("interval") or ())}
 
 
-def _names(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def run_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns what each record is called: its entry, and where that is not unique its settings and start."""
-    names = [record["entry"] for record in records]
+    names = [run_name(record) for record in records]
     for more in (settings_of, _started):
         is_shared = {name for name in names if names.count(name) > 1}
         words = [more(record) if "settings" in record else "" for record in records]
@@ -117,7 +120,7 @@ def markdown(records: Iterable[Mapping[str, Any]]) -> str:
 def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns why claims were not judged, or hold by a partial run's interval: one line for each reason."""
     about: dict[str, dict[str, None]] = {}
-    for name, record in zip(_names(records), records, strict=True):
+    for name, record in zip(run_names(records), records, strict=True):
         reasons = [
             f"{claim['verdict']}: {claim['reason']}" for claim in record["claims"] if claim.get("reason")
         ]
@@ -159,7 +162,7 @@ def as_json(records: Iterable[Mapping[str, Any]]) -> str:
 def _rows_with_runs(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for record in records:
         about = {"settings": settings_of(record), "started": _started(record)}
-        yield from ({"entry": record["entry"], **row, **about} for row in measured_rows(record))
+        yield from ({"entry": run_name(record), **row, **about} for row in measured_rows(record))
 
 
 def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
@@ -171,7 +174,7 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
     records = list(records)
     colours = {MATCH: "green", WITHIN: "yellow", MISMATCH: "bold red", NOT_JUDGED: "dim"}
     # Runs of one entry are named by what tells them apart.
-    one_entry = records[0]["entry"] if len({record["entry"] for record in records}) == 1 else None
+    one_entry = run_name(records[0]) if len(set(map(run_name, records))) == 1 else None
     header = ["Run" if one_entry else "Entry", *columns_of(records)[1:]]
     first = 1 if len(records) == 1 else 0
     rows: list[list[Any]] = [

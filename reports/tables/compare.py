@@ -1,4 +1,4 @@
-"""Compares two runs of one entry over the same images: metrics, classes, single images."""
+"""Compares two runs over the same images: metrics, classes, single images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from zoo.errors import DataError
 from zoo.reports.runs import ChangedCondition, Run, changed_conditions, finite_or_none
 from zoo.reports.tables.markdown_table import compact_text
 from zoo.reports.tables.terminal import fitted_table
-from zoo.repro.records.claim_words import EVALUATORS, metric_title
+from zoo.repro.records.claim_words import BOUNDARY_METRICS, EVALUATORS, metric_title
 from zoo.repro.records.statistics import image_quality
 
 # What is compared per class, in percentage points.
-_CLASS_METRICS = ("pq", "iou", "ap")
+_CLASS_METRICS = ("pq", "iou", "ap", *BOUNDARY_METRICS)
 # Counts of segments in an image's statistics, and what a table calls them.
 _COUNTS = {"tp": "found", "fp": "spurious", "fn": "missed"}
 
@@ -98,6 +98,11 @@ class Comparison:
     """Those that moved most first; None where the statistics of the images are not beside both records."""
 
     @property
+    def title(self) -> str:
+        """The entry of both runs, or the names of both where predictions were scored."""
+        return " and ".join(dict.fromkeys(run.entry for run in (self.before, self.after)))
+
+    @property
     def fallen(self) -> list[tuple[str, str]]:
         """(evaluator, metric) of the metrics that fell by more than the threshold."""
         return [key for key, change in self.metrics.items() if change.fell_by_more_than(self.threshold)]
@@ -116,6 +121,8 @@ class Comparison:
 
 def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparison:
     """Compares two runs, of which a metric may fall by `threshold` percentage points.
+
+    Two runs of the zoo's networks are of one entry; scored predictions may be compared with any run.
 
     Raises:
       DataError: the runs are of different entries, data or images, or statistics of an image are damaged.
@@ -146,11 +153,12 @@ def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparis
 
 def _check_comparable(before: Run, after: Run) -> None:
     where = f"{before.path} and {after.path}: cannot be compared:"
-    if before.entry != after.entry:
+    are_entries = not (before.is_of_predictions or after.is_of_predictions)
+    if are_entries and before.entry != after.entry:
         raise DataError(f"{where} entry {before.entry} and entry {after.entry}; give two runs of one entry")
     fingerprints = [run.record.get("dataset", {}).get("fingerprint") for run in (before, after)]
     if fingerprints[0] != fingerprints[1]:
-        short = " and ".join(str(fingerprint)[:10] for fingerprint in fingerprints)
+        short = " and ".join(str(fingerprint or "none")[:10] for fingerprint in fingerprints)
         raise DataError(f"{where} other data (fingerprints {short}); run both on the same files")
     counts = [int(run.record["images"]) for run in (before, after)]
     if counts[0] != counts[1]:
@@ -181,6 +189,8 @@ def _segment_changes(
 ) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for key in _COUNTS:
+        if f"pq/{key}" not in old or f"pq/{key}" not in new:
+            continue
         more = new[f"pq/{key}"] - old[f"pq/{key}"]
         for train_id in more.nonzero()[0].tolist():
             name = names[train_id] if train_id < len(names) else f"class {train_id}"
@@ -195,7 +205,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
         for image in found.images or ()
     ]
     return {
-        "entry": found.before.entry,
+        "entry": found.title,
         "before": str(found.before.path),
         "after": str(found.after.path),
         "threshold": found.threshold,
@@ -276,7 +286,7 @@ def _heading(found: Comparison) -> list[str]:
 
 def markdown(found: Comparison, top: int) -> str:
     """Returns the comparison as Markdown, with the `top` classes and images that moved most."""
-    blocks = [f"# {found.before.entry}", "\n".join(f"- {line}" for line in _heading(found))]
+    blocks = [f"# {found.title}", "\n".join(f"- {line}" for line in _heading(found))]
     for table in _tables(found, top):
         blocks.append(f"## {table.title}")
         if table.rows:
@@ -288,7 +298,7 @@ def markdown(found: Comparison, top: int) -> str:
 
 def write_terminal(found: Comparison, top: int, console: Console) -> None:
     """Prints the comparison for a person, with the `top` classes and images that moved most."""
-    console.print(Text(found.before.entry, style="bold"))
+    console.print(Text(found.title, style="bold"))
     for line in _heading(found):
         console.print(Text(line), soft_wrap=True)
     for table in _tables(found, top):

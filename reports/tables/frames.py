@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.registry.frames import typed_frame
 from zoo.reports.runs import Run, find_runs
 from zoo.reports.tables.claim_table import measured_rows
+from zoo.reports.tables.efficiency import device_of, efficiency_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,7 +26,10 @@ _DTYPES = {
     **dict.fromkeys(("settings", "precision", "scales"), "string"),
     "flip": "boolean",
     "started": "datetime64[us, UTC]",
-    **dict.fromkeys(("device", "zoo_version", "tensorflow_version", "path"), "string"),
+    **dict.fromkeys(("device", "device_name"), "string"),
+    **dict.fromkeys(("parameters", "multiply_adds", "peak_memory_bytes"), "Int64"),
+    "seconds_per_image": "float64",
+    **dict.fromkeys(("zoo_version", "tensorflow_version", "path", "predictions"), "string"),
 }
 
 
@@ -40,8 +44,10 @@ def results(*paths: str | os.PathLike[str]) -> DataFrame:
     partial run's 95 % interval); `reason` (string: why there is no plain verdict), `printed` (string:
     `published` with all printed digits); `decimals`, `images`, `images_in_dataset` (Int64); `settings`
     (string: in words), `precision`, `scales` (string), `flip` (boolean); `started` (datetime64[us, UTC]);
-    `device` (its kind), `zoo_version`, `tensorflow_version`, `path` (string). What a record does not say, or
-    nothing was published of, is missing.
+    `device` (its kind), `device_name` (string); `parameters`, `multiply_adds`, `peak_memory_bytes` (Int64: of
+    the process), `seconds_per_image` (float64: of the network alone); `zoo_version`, `tensorflow_version`,
+    `path`, `predictions` (string: the scored ones; `entry` is their name then). What a record does not say,
+    or nothing was published of, is missing.
 
     Raises:
       DataError: a path holds no run record, or a record cannot be read.
@@ -61,11 +67,15 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
     about = {
         **settings,
         **record,
+        **efficiency_of(record),
+        "entry": run.entry,
+        "predictions": record.get("predictions", {}).get("path"),
         "dataset": (record.get("dataset") or {}).get("name"),
         "scales": ",".join(f"{scale:g}" for scale in scales) if isinstance(scales, list) else None,
         "flip": flip if isinstance(flip, bool) else None,
         "settings": run.settings,
         "device": (record.get("device") or {}).get("kind"),
+        "device_name": device_of(record),
         "started": run.when and run.when.astimezone(timezone.utc),
         "zoo_version": versions.get("panoptic-zoo"),
         "tensorflow_version": versions.get("tensorflow"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.errors import DataError, UsageError
 from zoo.reports.runs import ChangedCondition, Run, by_entry, changed_conditions
-from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS, MISMATCH, metric_title
+from zoo.repro.records.claim_words import EVALUATORS, MISMATCH, SHOWN_METRICS, metric_title
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def select_entry(runs: Sequence[Run], name: str, where: object) -> list[Run]:
 
 
 def shown_metrics(points: Iterable[Point]) -> list[tuple[str, str]]:
-    """Returns (evaluator, metric) of the headline metrics that any run has a value of."""
+    """Returns (evaluator, metric) of the metrics that any run has a value of."""
     points = list(points)
     return [
         (evaluator, metric)
         for evaluator in EVALUATORS
-        for metric in HEADLINE_METRICS
+        for metric in SHOWN_METRICS
         if any(point.run.value(evaluator, metric) is not None for point in points)
     ]
 

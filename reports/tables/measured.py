@@ -8,7 +8,9 @@ from zoo.errors import UsageError
 from zoo.registry import Entry, Registry
 from zoo.registry.schema import PublishedTable
 from zoo.reports.runs import Run
-from zoo.reports.tables.markdown_table import table_text
+from zoo.reports.tables.efficiency import efficiency_columns
+from zoo.reports.tables.latex import latex_text
+from zoo.reports.tables.markdown_table import Column, table_text
 from zoo.reports.tables.published import (
     ENTRY_COLUMNS,
     NUMBER_COLUMNS,
@@ -21,36 +23,32 @@ from zoo.reports.tables.published import (
     number_columns,
     tables_of,
 )
+from zoo.reports.tables.side_by_side import reservations, side_by_side
 from zoo.repro.records.claim_words import EVALUATOR_MARKS, metric_title
-
-_NAMES = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
-_ESCAPED = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {c: f"\\text{_NAMES[c]}{{}}" for c in _NAMES})
-
-
-def _reservations(run: Run) -> str:
-    """Returns what to know before comparing a run's numbers, such as "15 of 30 images"; mostly nothing."""
-    reasons = [claim["reason"] for claim in run.record["claims"] if claim.get("reason")]
-    images, in_dataset = run.record["images"], run.record["images_in_dataset"]
-    part = f"{images} of {in_dataset} images"
-    # An entry without published numbers has no claims that could tell.
-    if images != in_dataset and not any(part in reason for reason in reasons):
-        reasons.insert(0, part)
-    return "; ".join(dict.fromkeys(reasons))
 
 
 def measured_tables(registry: Registry, runs: Iterable[Run], *, latex: bool = False) -> str:
     """Returns the published tables, the bundled entries and other measured ones, with measured numbers.
 
     Numbers are rounded to the decimals that were published; what was not run is blank. The reservations about
-    its runs stand below a table in Markdown, and in the caption of one in LaTeX.
+    its runs stand below a table in Markdown, and in the caption of one in LaTeX. Runs that have no row there,
+    those of scored predictions, follow side by side; where nothing was published of any run, all runs do, and
+    no other table is shown.
 
     Raises:
       UsageError: two runs of one entry.
       UnknownNameError: a run of an entry that the registry does not have.
     """
+    runs = list(runs)
+    scored = [run for run in runs if run.is_of_predictions]
+    entries = {run.entry: registry.resolve(run.entry) for run in runs if run not in scored}
+    if runs and not any(entry.published for entry in entries.values()):
+        return side_by_side(runs, latex=latex)
     by_name: dict[str, Run] = {}
     for run in runs:
-        name = registry.resolve(run.entry).name
+        if run in scored:
+            continue
+        name = entries[run.entry].name
         if name in by_name:
             raise UsageError(
                 f"{run.path}: expected one record of each entry, found a second of {name}, "
@@ -66,9 +64,8 @@ def measured_tables(registry: Registry, runs: Iterable[Run], *, latex: bool = Fa
     bundled = [entry for entry in rest if entry.checkpoint.url.startswith("package://")]
     others = [entry for entry in rest if entry.name in by_name and entry not in bundled]
     sections += [("Bundled entries", bundled, None), ("Other entries", others, None)]
-    return "\n".join(
-        _section(heading, entries, table, by_name, latex) for heading, entries, table in sections if entries
-    )
+    tables = [_section(*section, by_name, latex) for section in sections if section[1]]
+    return "\n".join([*tables, *([side_by_side(scored, latex=latex)] if scored else [])])
 
 
 def _section(
@@ -87,15 +84,18 @@ def _section(
         [*entry_cells(entry), *(_rounded(entry, column, runs.get(entry.name)) for column in columns)]
         for entry in entries
     ]
-    notes = [f"{run.entry}: {notes}" for run in found if (notes := _reservations(run))]
+    needed = efficiency_columns([runs.get(entry.name) for entry in entries])
+    rows = [[*cells, *more] for cells, *more in zip(rows, *needed.values(), strict=True)]
+    notes = [f"{run.entry}: {notes}" for run in found if (notes := reservations(run))]
     if latex:
         titles = [f"{metric_title(column.metric)} {EVALUATOR_MARKS[column.evaluator]}" for column in columns]
-        header = [*(column.title for column in ENTRY_COLUMNS), *titles]
+        header = [*(column.title for column in ENTRY_COLUMNS), *titles, *needed]
         names = [entry.title if table else f"{entry.title} ({entry.name})" for entry in entries]
         rows = [[name, *cells[1:]] for name, cells in zip(names, rows, strict=True)]
         return latex_text(header, rows, ". ".join([heading, *notes]))
     below = "".join(["\n", *(f"- {note}\n" for note in notes)]) if notes else ""
-    return f"### {heading}\n\n{table_text(layout(columns, table), rows)}{below}"
+    shown = [*layout(columns, table), *(Column(title, is_centered=True) for title in needed)]
+    return f"### {heading}\n\n{table_text(shown, rows)}{below}"
 
 
 def _rounded(entry: Entry, column: NumberColumn, run: Run | None) -> str:
@@ -104,16 +104,3 @@ def _rounded(entry: Entry, column: NumberColumn, run: Run | None) -> str:
         return ""
     claim = claim_in(entry, column)
     return f"{value:.{column.decimals if claim is None else claim.decimals}f}"
-
-
-def latex_text(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """Returns a LaTeX table for the package booktabs, whose first column alone is aligned to the left."""
-    lines = [" & ".join(cell.translate(_ESCAPED) for cell in cells) for cells in (header, *rows)]
-    # A bracket or a star would be an argument of the line before.
-    first, *rest = (f"    {'{}' * line.startswith(('[', '*'))}{line} \\\\\n" for line in lines)
-    return (
-        f"\\begin{{table}}\n  \\caption{{{caption.translate(_ESCAPED)}}}\n"
-        f"  \\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n"
-        f"    \\toprule\n{first}    \\midrule\n{''.join(rest)}    \\bottomrule\n"
-        "  \\end{tabular}\n\\end{table}\n"
-    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError
 from zoo.repro.records.schema import MEASURE_AGAIN, SCHEMA_VERSION, RunRecord, read_checked
 
-__all__ = ["SCHEMA_VERSION", "finite", "read_record"]
+__all__ = ["SCHEMA_VERSION", "finite", "read_record", "run_name"]
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -24,6 +25,11 @@ def read_record(path: Path) -> dict[str, Any]:
         return read_checked(path, RunRecord, "a run record", f"leave it out, or {MEASURE_AGAIN}")
     except FileNotFoundError:
         raise DataError(f"{path}: no run record there; `zoo reproduce NAME --out DIR` writes one") from None
+
+
+def run_name(record: Mapping[str, Any]) -> str:
+    """Returns what a run is called: its entry, or the name of the predictions that were scored."""
+    return str(record["entry"] or record["predictions"]["name"])
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:

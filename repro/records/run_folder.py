@@ -117,9 +117,10 @@ class RunFolder:
         found = self.images_of(record)
         if len(found) < record["images"]:
             images = counted(record["images"], "image")
+            command = f"zoo reproduce {record['entry']}" if record["entry"] else "zoo score"
             raise DataError(
                 f"{self.images}: expected the statistics of {images}, found {len(found):,}; "
-                f"`zoo reproduce {record['entry']}` makes them again"
+                f"`{command}` makes them again"
             )
         return found
 

@@ -24,7 +24,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from zoo.errors import DataError
-from zoo.registry.messages import describe_value, explain_error
+from zoo.registry.messages import describe_value, explain_error, models_in
 from zoo.registry.network_options import Positive, wrong_key
 from zoo.registry.schema import Evaluator
 
@@ -87,20 +87,25 @@ class PictureRow(_Part):
 
     image_id: String
     rank: String
-    pq: Number
+    pq: NumberOrNone
     size: tuple[Positive, Positive]
     files: dict[str, PictureFile]
-    wrong_class: Number
-    wrong_segment: Number
+    wrong_class: NumberOrNone
+    wrong_segment: NumberOrNone
     classes: dict[str, Annotated[String, Field(pattern=r"^#[0-9a-f]{6}$")]]
 
 
 class InternalPerClass(_Part):
-    """Class name -> value of each internal metric; these name the data set's classes, in their order."""
+    """Class name -> value of each internal metric; these name the data set's classes, in their order.
 
-    pq: dict[str, NumberOrNone]
-    iou: dict[str, NumberOrNone]
+    A scored folder of predictions has only those metrics whose maps it holds.
+    """
+
+    pq: dict[str, NumberOrNone] = {}
+    iou: dict[str, NumberOrNone] = {}
     ap: dict[str, NumberOrNone] = {}
+    boundary_pq: dict[str, NumberOrNone] = {}
+    boundary_iou: dict[str, NumberOrNone] = {}
 
 
 class PerClassValues(_Part):
@@ -116,17 +121,47 @@ class _Timings(_Part):
     images_computed: Whole | None = None
 
 
+class Efficiency(_Part):
+    """What a run needed; the times are of the device that the record names.
+
+    Attributes:
+      parameters: values of the network's trainable variables and of its batch normalisation.
+      multiply_adds: of all convolutions for one image of the published size.
+      seconds_per_image: of the network alone, without reading, post-processing and scoring.
+      peak_memory_bytes: the most main memory that the process of the run has held, all its parts included.
+    """
+
+    parameters: Whole | None = None
+    multiply_adds: Whole | None = None
+    seconds_per_image: Annotated[Number, Field(ge=0)] | None = None
+    peak_memory_bytes: Whole | None = None
+
+
 class _Device(_Part):
-    kind: String
+    kind: String | None
 
 
 class _DatasetPart(_Part):
-    name: String
-    fingerprint: String
+    name: String | None
+    fingerprint: String | None
 
 
 class _CheckpointPart(_Part):
-    sha256: String
+    sha256: String | None
+
+
+class PredictionsPart(_Part):
+    """The folder of predictions that a run without an entry has scored.
+
+    Attributes:
+      holds: which maps it holds: panoptic, semantic, instances.
+    """
+
+    name: Annotated[String, Field(min_length=1)]
+    path: String | None = None
+    form: String | None = None
+    sha256: String | None = None
+    holds: list[String] = []
 
 
 class _PostProcessing(_Part):
@@ -146,10 +181,11 @@ class OfficialScripts(_Part):
 
 
 class RunRecord(_Part):
-    """A run record."""
+    """A run record; `entry` is null where predictions of another program were scored."""
 
     version: Annotated[Literal[1], Field(alias="schema")]
-    entry: Annotated[String, Field(min_length=1)]
+    entry: Annotated[String, Field(min_length=1)] | None
+    predictions: PredictionsPart | None = None
     images: Positive
     images_in_dataset: Positive
     skipped: dict[str, String] = {}
@@ -165,10 +201,17 @@ class RunRecord(_Part):
     checkpoint: _CheckpointPart | None = None
     dataset: _DatasetPart | None = None
     settings: dict[str, bool | int | float | str | list[float] | None] = {}
-    versions: dict[str, String] = {}
+    versions: dict[str, String | None] = {}
     entry_digest: String | None = None
     code: String | None = None
     timings: _Timings = _Timings()
+    efficiency: Efficiency = Efficiency()
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if self.entry is None and self.predictions is None:
+            raise wrong_key("predictions", "the scored ones, as there is no entry", "none")
+        return self
 
 
 class OutcomeRow(_Part):
@@ -194,7 +237,9 @@ class NightSummary(_Part):
 
 
 def read_checked(path: Path, schema: type[BaseModel], what: str, remedy: str) -> dict[str, Any]:
-    """Returns the JSON object in a file, unchanged, once it follows the schema.
+    """Returns the JSON object in a file once it follows the schema.
+
+    It is unchanged but for nulls: keys that may be left out are left out where they are null.
 
     Args:
       path: the file.
@@ -221,6 +266,7 @@ def read_checked(path: Path, schema: type[BaseModel], what: str, remedy: str) ->
     if "schema" in value and value["schema"] != SCHEMA_VERSION:
         found = f"{what.partition(' ')[2]} of schema {value['schema']!r}, expected {SCHEMA_VERSION}"
         raise wrong(f"{found}; use the version of zoo that wrote it")
+    value = _without_nulls(value, schema)
     try:
         schema.model_validate(value)
     except ValidationError as error:
@@ -232,6 +278,22 @@ def read_checked(path: Path, schema: type[BaseModel], what: str, remedy: str) ->
     if not_finite is not None:
         raise wrong(f"{not_finite}: expected a finite number")
     return value
+
+
+def _without_nulls(value: Any, schema: type[BaseModel]) -> Any:
+    """Returns a value without the keys that are null, of those that the schema lets be left out."""
+    if isinstance(value, list):
+        return [_without_nulls(item, schema) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for key, part in value.items():
+        field = schema.model_fields.get(key)
+        if part is None and field is not None and not field.is_required():
+            continue
+        inner = None if field is None else next(models_in(field.annotation), None)
+        kept[key] = part if inner is None else _without_nulls(part, inner)
+    return kept
 
 
 def _not_finite(value: Any, key: str = "") -> Iterator[str]:

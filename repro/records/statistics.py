@@ -21,7 +21,8 @@ def part_of(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray
 
 def image_quality(arrays: Mapping[str, np.ndarray]) -> float:
     """Returns one image's own PQ in percent from its statistics; NaN if nothing is scored."""
-    return PanopticQuality.from_arrays(part_of(arrays, "pq")).compute().pq
+    counted = part_of(arrays, "pq")
+    return PanopticQuality.from_arrays(counted).compute().pq if counted else float("nan")
 
 
 # One array of each part that every reader uses; `from_arrays` of the metrics checks the others.
@@ -29,9 +30,14 @@ _ARRAYS = ("pq/tp", "pq/num_classes", "miou/confusion", "ap/thing_class_ids")
 
 
 def check_statistics(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises a DataError where one image's statistics lack an array that reports read."""
+    """Raises a DataError where one image's statistics lack an array that reports read.
+
+    Those of scored predictions may lack a whole part, whose metric was not measured, but not every one.
+    """
+    parts = {key.partition("/")[0] for key in arrays}
+    has_none = not parts & {name.partition("/")[0] for name in _ARRAYS}
     for name in _ARRAYS:
-        if name not in arrays:
+        if name not in arrays and (has_none or name.partition("/")[0] in parts):
             raise DataError(
                 f"{path}: not the statistics of an image: expected an array {name!r}, found none; "
                 "run the entry again with --restart"

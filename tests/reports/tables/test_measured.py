@@ -8,8 +8,9 @@ import pytest
 
 from zoo.registry import Registry
 from zoo.reports.runs import open_run
+from zoo.reports.tables.latex import latex_text
 from zoo.reports.tables.markdown_table import Table, read_tables
-from zoo.reports.tables.measured import latex_text, measured_tables
+from zoo.reports.tables.measured import measured_tables
 
 Call = Callable[..., Any]
 WriteRecord = Callable[..., Path]

@@ -45,7 +45,8 @@ BAD: list[tuple[tuple[Any, ...], Any, str]] = [
     (("metrics",), [], "metrics: expected a mapping"),
     (("metrics", "somebody"), {"pq": 1.0}, "metrics.somebody"),
     (("per_class",), {}, "per_class.internal: expected a value, found none"),
-    (("per_class", "internal"), {}, "per_class.internal.pq: expected a value, found none"),
+    (("entry",), None, "predictions: expected the scored ones, as there is no entry, found none"),
+    (("predictions",), {"path": "."}, "predictions.name: expected a value, found none"),
     (
         ("per_class", "internal", "pq", "road"),
         "9",

@@ -1,0 +1,62 @@
+"""A table with a row for each run and all its metrics, for models that nothing was published of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zoo.reports.runs import Run
+from zoo.reports.tables.claim_table import run_names
+from zoo.reports.tables.efficiency import efficiency_columns
+from zoo.reports.tables.latex import latex_text
+from zoo.reports.tables.markdown_table import aligned_text
+from zoo.repro.records.claim_words import EVALUATOR_MARKS, EVALUATORS, LEGEND, metric_title
+
+# In the order of the columns.
+_METRICS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "ap", "boundary_pq", "boundary_iou")
+HEADING = "Runs side by side"
+
+
+def _metrics_of(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Returns (evaluator, metric) of the metrics that any run has a value of, the official ones first."""
+    keys = ((evaluator, metric) for evaluator in EVALUATORS for metric in _METRICS)
+    return [key for key in keys if any(run.value(*key) is not None for run in runs)]
+
+
+def _columns_of(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Returns title -> a cell for each run: its name, its metrics in percent, and what it needed."""
+    columns = {"Run": run_names([run.record for run in runs])}
+    columns |= {"Images": [str(run.record["images"]) for run in runs]}
+    for evaluator, metric in _metrics_of(runs):
+        values = (run.value(evaluator, metric) for run in runs)
+        texts = ["" if value is None else f"{value:.2f}" for value in values]
+        columns[f"{metric_title(metric)} {EVALUATOR_MARKS[evaluator]}"] = texts
+    return columns | efficiency_columns(runs)
+
+
+def side_by_side(runs: Sequence[Run], *, latex: bool = False) -> str:
+    """Returns the table, in Markdown or LaTeX, with the reservations about the runs.
+
+    A metric or a column of what runs needed is shown where any run has it; values are in percent.
+    """
+    columns = _columns_of(runs)
+    header, rows = list(columns), list(zip(*columns.values(), strict=True))
+    notes = [
+        f"{name}: {about}"
+        for name, run in zip(columns["Run"], runs, strict=True)
+        if (about := reservations(run))
+    ]
+    if latex:
+        return latex_text(header, rows, ". ".join([HEADING, *notes]))
+    below = [f"- {note}" for note in [*notes, LEGEND]]
+    return "\n".join([f"### {HEADING}\n", aligned_text(header, rows, header[1:]), "", *below]) + "\n"
+
+
+def reservations(run: Run) -> str:
+    """Returns what to know before comparing a run's numbers, such as "15 of 30 images"; mostly nothing."""
+    reasons = [claim["reason"] for claim in run.record["claims"] if claim.get("reason")]
+    images, in_dataset = run.record["images"], run.record["images_in_dataset"]
+    part = f"{images} of {in_dataset} images"
+    # An entry without published numbers has no claims that could tell.
+    if images != in_dataset and not any(part in reason for reason in reasons):
+        reasons.insert(0, part)
+    return "; ".join(dict.fromkeys(reasons))
