@@ -1,9 +1,10 @@
-"""The result of post-processing one image: label maps and scored instances, at any size."""
+"""What a network gives for one image, and the result of post-processing it: label maps, scored instances."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.sampling import Grid
 from zoo.model.postprocess.scoring import Scorer, Size
 from zoo.model.postprocess.threads import for_rows, workers_for
+
+Maps: TypeAlias = dict[str, np.ndarray]
+"""What a network gives for one image, by name; see `Network.maps`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
 from zoo.files.progress import Progress
 from zoo.network.loading import load_entry
+from zoo.network.stream import stream
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.run.scores import InternalScores
 
@@ -20,22 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from zoo.fetch.fetcher import Fetched
-    from zoo.model.prediction import Maps
+    from zoo.model.postprocess.result import Maps
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.settings import RunSettings
 
-# Images read ahead of the network, and images waiting behind it, for each replica.
-_AHEAD = 2
-_BEHIND = 2
-
 
 class Pipeline:
     """Evaluates images into per-image statistics and prediction files.
 
-    Reading runs ahead of the network in one thread, post-processing and scoring follow behind it in another,
-    so that the network's thread does nothing but call the network.
+    Reading runs ahead of the network in one thread, post-processing and scoring follow behind it in another.
     """
 
     def __init__(
@@ -61,16 +55,6 @@ class Pipeline:
         self._scores = InternalScores(dataset.info)
         self._times: dict[str, float] = {}
         self._times_lock = threading.Lock()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-        # One thread only: post-processing itself uses all cores, and images stay in order.
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for executor in (self._reader, self._finisher):
-            executor.shutdown(wait=True, cancel_futures=True)
 
     @property
     def timings(self) -> dict[str, float]:
@@ -81,35 +65,18 @@ class Pipeline:
     def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
         """Evaluates those of `image_ids` not in `done`; then all statistics and predictions are on disk."""
         index = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
-        waiting = deque(image_id for image_id in image_ids if image_id not in done)
         for image_id in done:
             arrays = self._folder.find_statistics(image_id)
             if arrays is not None:
                 self._scores.add(arrays)
-        reading: deque[Future[Sample]] = deque()
-        finishing: deque[Future[None]] = deque()
-        replicas = self._network.replicas
-
-        def read_ahead() -> None:
-            while waiting and len(reading) < replicas * _AHEAD:
-                reading.append(self._reader.submit(self._read, index[waiting.popleft()]))
-
-        with Progress("images", len(image_ids), done=len(done), note=self._so_far) as progress:
-            while waiting or reading or finishing:
-                read_ahead()
-                batch = [reading.popleft().result() for _ in range(min(replicas, len(reading)))]
-                # Keep the reader busy while the network runs.
-                read_ahead()
-                if batch:
-                    with self._timed("network_s"):
-                        outputs = self._network.maps([sample.image for sample in batch])
-                    for sample, maps in zip(batch, outputs, strict=True):
-                        finishing.append(self._finisher.submit(self._finish, sample, maps))
-                while finishing and (
-                    len(finishing) > replicas * _BEHIND or not (batch or reading or waiting)
-                ):
-                    finishing.popleft().result()
-                    progress.advance()
+        waiting = (index[image_id] for image_id in image_ids if image_id not in done)
+        samples = map(self._read, waiting)
+        finished = stream(samples, self._maps, self._finish, batch=self._network.replicas)
+        progress = Progress("images", len(image_ids), done=len(done), note=self._so_far)
+        # Closed however it ends: no thread writes afterwards.
+        with progress, closing(finished):
+            for _ in finished:
+                progress.advance()
 
     def _so_far(self) -> str:
         pq, miou = self._scores.so_far()
@@ -121,6 +88,10 @@ class Pipeline:
                 return self._dataset.load(index)
             except DataError as error:
                 raise DataError(f"{error}; --keep-going leaves such images out") from None
+
+    def _maps(self, samples: Sequence[Sample]) -> list[Maps]:
+        with self._timed("network_s"):
+            return self._network.maps([sample.image for sample in samples])
 
     def _finish(self, sample: Sample, maps: Maps) -> None:
         with self._timed("post_processing_s"):

@@ -173,8 +173,7 @@ class _Run:
             say(f"resuming a run with {counted(len(done), 'image')} done in {folder.root}")
         with start_official(self.dataset, ids, folder.predictions, folder.official) as official:
             try:
-                with pipeline:
-                    pipeline.run(ids, done)
+                pipeline.run(ids, done)
                 self.clock.lap("images_s")
                 say("running the official scripts")
                 scores = official.finish()

@@ -16,8 +16,7 @@ from zoo.model.inference import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
 from zoo.model.postprocess.options import PostprocessOptions
-from zoo.model.postprocess.result import ImagePrediction
-from zoo.model.prediction import Maps
+from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.model.preprocess import entry_resized_size, network_input, padded_size
 from zoo.network.devices import describe
 from zoo.registry import Backbone, Entry

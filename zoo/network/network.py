@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import keras
     import numpy as np
 
     from zoo.model.checkpoint import Receipt
     from zoo.model.postprocess.options import PostprocessOptions
-    from zoo.model.postprocess.result import ImagePrediction
-    from zoo.model.prediction import Maps, Prediction
+    from zoo.model.postprocess.result import ImagePrediction, Maps
     from zoo.network.keras_runtime import KerasRuntime
     from zoo.network.saved_model import SavedModelRuntime
+    from zoo.prediction.prediction import Prediction
     from zoo.registry import Backbone, Entry
     from zoo.registry.dataset_info import DatasetInfo
 
     Runtime = KerasRuntime | SavedModelRuntime
+    # An array or a tensor, or the path of a picture.
+    Image: TypeAlias = Any
+
+
+class _Picture(NamedTuple):
+    """An image that is checked, and its name where it was read from a file."""
+
+    image: np.ndarray
+    name: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -94,24 +107,55 @@ class Network:
         """Returns the label maps and scored instances of an image of `raw_size` (height, width)."""
         return self.runtime.postprocess(maps, raw_size, self.options)
 
-    def predict(self, image: Any) -> Prediction:
-        """Predicts the panoptic map of one image, pixel for pixel as `zoo reproduce` scores and writes it.
+    @overload
+    def predict(self, images: str | os.PathLike[str] | np.ndarray) -> Prediction: ...
+    @overload
+    def predict(self, images: Iterable[Any]) -> list[Prediction]: ...
+    def predict(self, images: Image | Iterable[Image]) -> Prediction | list[Prediction]:
+        """Predicts panoptic maps, pixel for pixel as `zoo reproduce` scores and writes them.
 
-        One that is larger than the network's input is shrunk to fit it, as where the published numbers were
+        An image larger than the network's input is shrunk to fit it, as where the published numbers were
         measured. Scales and mirroring are those that the network was loaded with. `zoo reproduce` loads with
         `optimize=True`; without it, maps differ by rounding.
 
         Args:
-          image: [H, W, 3], RGB 0..255, uint8 or floating point, of any size; for a SavedModel, whole numbers.
+          images: one image, or a list or other iterable of images, which may differ in size. An image is
+            [H, W, 3], RGB 0..255, uint8 or floating point, of any size (for a SavedModel, whole numbers), or
+            the path of a picture. [B, H, W, 3] is a batch of B images.
+
+        Returns:
+          One prediction for one image, and a list in the order of the images for more; `predict_each` keeps
+          few of them in memory.
 
         Raises:
           UsageError: something that is not an image of values 0..255, or classes that are not known.
+          DataError: a file that is not there, or is not a picture.
         """
-        _, image = self.options, self.runtime.checked(image, "predict")
-        return self._predict(self.runtime, image)
+        if not _is_one_image(images):
+            return list(self.predict_each(images))
+        # What the classes lack is said before anything is read.
+        _ = self.options
+        picture = self._picture(images, "predict")
+        return self._finish(self.runtime, picture, *self.runtime.maps([picture.image]))
+
+    def predict_each(self, images: Iterable[Image]) -> Iterator[Prediction]:
+        """Yields the prediction of each image, in order, as `predict` makes it.
+
+        Images are read ahead of the network and post-processed behind it, `replicas` at a time, and few are
+        in memory: `images` may be a generator that never ends. Raises as `predict`, at the image's turn.
+        """
+        from zoo.network.stream import stream
+
+        _ = self.options
+        return stream(
+            (self._picture(image, "predict_each") for image in images),
+            lambda pictures: self.runtime.maps([picture.image for picture in pictures]),
+            lambda picture, maps: self._finish(self.runtime, picture, maps),
+            batch=self.replicas,
+        )
 
     def predict_panoptic(
-        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+        self, image: Image, *, scales: Sequence[float] = (1.0,), flip: bool = False
     ) -> Prediction:
         """Predicts the panoptic map of one image of any size, without shrinking it to the network's input.
 
@@ -124,15 +168,17 @@ class Network:
         and merges by itself; its instances may be numbered otherwise than those of the network built here.
 
         Args:
-          image: as for `predict`.
+          image: one image, as for `predict`.
           scales: factors of the image size whose predictions are averaged.
           flip: whether to average with the predictions for the mirrored image too.
 
         Raises:
           UsageError: as for `predict`; or scales or mirroring with a SavedModel, which has neither.
         """
-        _, image = self.options, self.runtime.checked(image, "predict_panoptic")
-        return self._predict(self.runtime.keeping_size(image.shape[:2], scales, flip), image)
+        _ = self.options
+        picture = self._picture(image, "predict_panoptic")
+        runtime = self.runtime.keeping_size(picture.image.shape[:2], scales, flip)
+        return self._finish(runtime, picture, *runtime.maps([picture.image]))
 
     @cached_property
     def classes(self) -> DatasetInfo:
@@ -146,11 +192,21 @@ class Network:
 
         return PostprocessOptions.from_entry(self._panoptic_entry().evaluation, self.classes)
 
-    def _predict(self, runtime: Runtime, image: np.ndarray) -> Prediction:
-        from zoo.model.prediction import make_prediction
+    def _picture(self, image: Image, caller: str) -> _Picture:
+        if not isinstance(image, str | os.PathLike):
+            return _Picture(self.runtime.checked(image, caller))
+        from zoo.inputs.picture import read_picture
 
-        (maps,) = runtime.maps([image])
-        return make_prediction(runtime.postprocess(maps, image.shape[:2], self.options), self.classes)
+        return _Picture(self.runtime.checked(read_picture(image), caller), Path(image).stem)
+
+    def _finish(self, runtime: Runtime, picture: _Picture, maps: Maps) -> Prediction:
+        import numpy as np
+
+        from zoo.prediction.prediction import Prediction
+
+        result = runtime.postprocess(maps, picture.image.shape[:2], self.options)
+        label_maps = map(np.ascontiguousarray, (result.panoptic, result.semantic))
+        return Prediction(*label_maps, result.instances, self.classes, *picture)
 
     def _panoptic_entry(self) -> Entry:
         if self.entry.kind == "backbone":
@@ -159,6 +215,13 @@ class Network:
                 "`network(images)` gives its end points"
             )
         return self.entry
+
+
+def _is_one_image(images: Any) -> bool:
+    """Returns whether it is to be taken as one image, which may not be a proper one, and not as several."""
+    if isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
+        return True
+    return hasattr(images, "shape") and len(images.shape) != 4
 
 
 def predict_panoptic(

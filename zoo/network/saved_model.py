@@ -17,8 +17,7 @@ from zoo.files.tensorflow import import_tensorflow
 from zoo.model.images import checked_image
 from zoo.model.postprocess.instances import Instances
 from zoo.model.postprocess.options import PostprocessOptions
-from zoo.model.postprocess.result import ImagePrediction
-from zoo.model.prediction import Maps
+from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.registry import Entry
 
 # fmt: off

@@ -5,10 +5,8 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 import zoo
@@ -38,14 +36,10 @@ def predicts_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         registry = load_registry()
         network = zoo.load(name, optimize=True)
         dataset = open_dataset(registry.dataset(network.entry.dataset), None, Fetcher())
-        for index, image_id in enumerate(dataset.image_ids):
-            found = network.predict(dataset.load(index).image)
-            instances = SimpleNamespace(
-                labels=np.array([each.label for each in found.instances], np.int32),
-                score=np.array([each.score for each in found.instances], np.float32),
-            )
-            maps = {"panoptic": found.panoptic, "semantic": found.semantic}
-            write_predictions(tmp_path / "written", image_id, **maps, instances=instances, info=dataset.info)
+        images = (dataset.load(index).image for index in range(len(dataset)))
+        for image_id, found in zip(dataset.image_ids, network.predict_each(images), strict=True):
+            maps = {"panoptic": found.panoptic, "semantic": found.semantic, "instances": found.scored}
+            write_predictions(tmp_path / "written", image_id, **maps, info=dataset.info)
             written = files_of(run / "predictions", image_id)
             assert len(written) >= 4
             assert files_of(tmp_path / "written", image_id) == written, image_id

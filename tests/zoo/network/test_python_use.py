@@ -26,8 +26,8 @@ from zoo.model.postprocess.center_offset import postprocess
 from zoo.model.postprocess.instances import Instances
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction
-from zoo.model.prediction import make_prediction
 from zoo.network.saved_model import SavedModelRuntime
+from zoo.prediction.prediction import Prediction
 from zoo.registry import load_registry
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
@@ -111,10 +111,10 @@ def test_an_image_of_the_range_0_to_1_is_warned_of(check: Any) -> None:
 
 def test_a_prediction_is_shown_without_its_pixels() -> None:
     maps = np.zeros((300, 400), np.int32), np.zeros((300, 400), np.uint8)
-    one = Instances(np.array([11001]), np.array([25]), *np.full((3, 1), 0.5))
-    shown = repr(make_prediction(ImagePrediction(*maps, one), CITYSCAPES))
-    assert "array(" not in shown
-    assert "PredictedInstance(label=11001" in shown
+    cars = Instances(np.array([13001, 13002, 11001]), np.array([25, 5, 7]), *np.full((3, 3), 0.5))
+    shown = repr(Prediction(*maps, cars, CITYSCAPES, name="street"))
+    assert shown == "<Prediction street, 300 x 400: 2 car, 1 person>"
+    assert repr(Prediction(*maps, cars, CITYSCAPES)).startswith("<Prediction 300 x 400")
 
 
 def test_results_and_samples_are_shown_without_their_pixels() -> None:

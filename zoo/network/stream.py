@@ -1,0 +1,66 @@
+"""Reads, computes and finishes a stream of images at the same time, with few of them in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Batches read ahead of the network, and batches waiting behind it.
+_AHEAD = 2
+_BEHIND = 2
+
+
+def stream(
+    items: Iterable[Item],
+    compute: Callable[[list[Item]], Sequence[Any]],
+    finish: Callable[[Item, Any], Result],
+    *,
+    batch: int = 1,
+) -> Generator[Result, None, None]:
+    """Yields the result of each item, in order, while the next ones are read and the last ones finished.
+
+    Items are taken from their iterator in one thread ahead of the network, and finished in another behind it,
+    so that the caller's thread does nothing but `compute`. What any of the three raises is raised here, in
+    the order of the items. Close the generator to stop early: it waits for what is under way.
+
+    Args:
+      items: may be a generator that reads files; it is used in another thread than the caller's.
+      compute: takes at most `batch` items, and returns something for each.
+      finish: takes an item and what was computed for it; uses all cores if it likes, as one runs at a time.
+      batch: how many items are computed at once.
+    """
+    iterator, end = iter(items), object()
+    reading: deque[Future[Any]] = deque()
+    finishing: deque[Future[Result]] = deque()
+    reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+    finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
+
+    def read_ahead() -> None:
+        while len(reading) < batch * _AHEAD:
+            reading.append(reader.submit(next, iterator, end))
+
+    def take() -> list[Item]:
+        taken: list[Item] = []
+        while len(taken) < batch and (item := reading.popleft().result()) is not end:
+            taken.append(item)
+        return taken
+
+    try:
+        read_ahead()
+        while taken := take():
+            # Keep the reader busy while the network runs.
+            read_ahead()
+            for item, computed in zip(taken, compute(taken), strict=True):
+                finishing.append(finisher.submit(finish, item, computed))
+            while len(finishing) > batch * _BEHIND:
+                yield finishing.popleft().result()
+        while finishing:
+            yield finishing.popleft().result()
+    finally:
+        for executor in (reader, finisher):
+            executor.shutdown(wait=True, cancel_futures=True)
