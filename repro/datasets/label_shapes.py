@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from zoo.files.machine_code import compiled
 from zoo.metrics.overlap import index_labels
 
 
-class LabelShapes(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LabelShapes:
     """The distinct labels of a map in order of first appearance, row by row, and where they lie."""
 
     labels: np.ndarray  # [L] int32

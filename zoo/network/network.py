@@ -108,7 +108,7 @@ class Network:
         return self.runtime.postprocess(maps, raw_size, self.options)
 
     @overload
-    def predict(self, images: str | os.PathLike[str] | np.ndarray) -> Prediction: ...
+    def predict(self, images: str | os.PathLike[str] | np.ndarray) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, images: Iterable[Any]) -> list[Prediction]: ...
     def predict(self, images: Image | Iterable[Image]) -> Prediction | list[Prediction]:
@@ -205,8 +205,8 @@ class Network:
         from zoo.prediction.prediction import Prediction
 
         result = runtime.postprocess(maps, picture.image.shape[:2], self.options)
-        label_maps = map(np.ascontiguousarray, (result.panoptic, result.semantic))
-        return Prediction(*label_maps, result.instances, self.classes, *picture)
+        panoptic, semantic = np.ascontiguousarray(result.panoptic), np.ascontiguousarray(result.semantic)
+        return Prediction(panoptic, semantic, result.instances, self.classes, *picture)
 
     def _panoptic_entry(self) -> Entry:
         if self.entry.kind == "backbone":

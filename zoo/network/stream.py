@@ -25,8 +25,8 @@ def stream(
     """Yields the result of each item, in order, while the next ones are read and the last ones finished.
 
     Items are taken from their iterator in one thread ahead of the network, and finished in another behind it,
-    so that the caller's thread does nothing but `compute`. What any of the three raises is raised here, in
-    the order of the items. Close the generator to stop early: it waits for what is under way.
+    so that the caller's thread does nothing but `compute`. What any of the three raises is raised here, after
+    the results of the items before. Close the generator to stop early: it waits for what is under way.
 
     Args:
       items: may be a generator that reads files; it is used in another thread than the caller's.
@@ -50,17 +50,27 @@ def stream(
             taken.append(item)
         return taken
 
+    def compute_next() -> bool:
+        taken = take()
+        # Keep the reader busy while the network runs.
+        read_ahead()
+        for item, computed in zip(taken, compute(taken) if taken else (), strict=True):
+            finishing.append(finisher.submit(finish, item, computed))
+        return bool(taken)
+
     try:
         read_ahead()
-        while taken := take():
-            # Keep the reader busy while the network runs.
-            read_ahead()
-            for item, computed in zip(taken, compute(taken), strict=True):
-                finishing.append(finisher.submit(finish, item, computed))
-            while len(finishing) > batch * _BEHIND:
+        failure, goes_on = None, True
+        while goes_on or finishing:
+            if goes_on:
+                try:
+                    goes_on = compute_next()
+                except Exception as error:
+                    failure, goes_on = error, False
+            while len(finishing) > (batch * _BEHIND if goes_on else 0):
                 yield finishing.popleft().result()
-        while finishing:
-            yield finishing.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         for executor in (reader, finisher):
             executor.shutdown(wait=True, cancel_futures=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,52 @@ def test_result_is_complete(network: Any, images: list[np.ndarray]) -> None:
         votes = np.bincount(found.semantic[found.panoptic == instance.label], minlength=19)
         assert votes.argmax() == instance.class_id
     assert (found.class_name(0), found.class_name(255_000)) == ("road", "void")
+
+
+def test_lists_batches_and_streams_are_predicted_in_order(network: Any, images: list[np.ndarray]) -> None:
+    several = [images[0], images[1][:200, :300], images[2].astype(np.float32), *images[3:9]]
+    expected = [network.predict(image) for image in several]
+    for found in (
+        network.predict(several),
+        network.predict(tuple(several)),
+        list(network.predict_each(several)),
+    ):
+        assert isinstance(found, list)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    batch = np.stack(several[3:5])
+    for found in (network.predict(batch), network.predict(keras.ops.convert_to_tensor(batch))):
+        assert [each.panoptic.shape for each in found] == [(256, 512)] * 2
+        assert_same(found[1], expected[4])
+    assert network.predict([]) == []
+
+
+def test_an_endless_stream_is_read_a_little_ahead_and_stops(small: Any, images: list[np.ndarray]) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[np.ndarray]:
+        for index in itertools.count():
+            taken.append(index)
+            yield images[index % len(images)][:65, :129]
+
+    found = small.predict_each(endless())
+    assert_same(next(found), small.predict(images[0][:65, :129]))
+    assert_same(next(found), small.predict(images[1][:65, :129]))
+    found.close()
+    assert len(taken) < 10
+    running = {thread.name.partition("_")[0] for thread in threading.enumerate()}
+    assert not running & {"read", "finish"}
+
+
+def test_an_error_comes_at_its_image(small: Any, images: list[np.ndarray]) -> None:
+    good = images[0][:65, :129]
+    found = small.predict_each([good, good, good[..., 0], good])
+    assert len([next(found), next(found)]) == 2
+    with pytest.raises(UsageError, match=r"^predict_each: expected one RGB image") as caught:
+        next(found)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="expected one RGB image"):
+        small.predict([good, good[..., 0]])
 
 
 def test_image_may_be_float_and_a_tensor(network: Any, images: list[np.ndarray]) -> None:
