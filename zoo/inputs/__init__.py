@@ -1,1 +1,1 @@
-"""Pictures and videos of users: which files are meant, and how each becomes an RGB image."""
+"""Pictures and videos of users: which files are meant, how each becomes RGB, and videos made like them."""
