@@ -117,6 +117,11 @@ class CityscapesDataset(FolderDataset):
         official = official_truth_from_instance_ids(instance_ids)
         return Sample(image_id, image, panoptic, semantic, official=official)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of image `index`, by the header of its label ids."""
+        path = self.root / self.ground_truth_name(self.image_ids[index], "labelIds")
+        return read_png_header(path)[:2]
+
     def check_headers(self, index: int) -> None:
         """Looks at the headers of image, `labelIds` and `instanceIds`."""
         image_id = self.image_ids[index]

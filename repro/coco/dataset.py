@@ -88,6 +88,10 @@ class CocoDataset(FolderDataset):
         semantic = (panoptic // COCO.label_divisor).astype(np.uint8)
         return Sample(image_id, image, panoptic, semantic, official=truth)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of image `index`, as annotated."""
+        return self._annotations[self.image_ids[index]].size
+
     def check_headers(self, index: int) -> None:
         """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories."""
         annotation = self._annotations[self.image_ids[index]]

@@ -73,6 +73,11 @@ class Dataset(ABC):
           DataError: a file is missing, broken, or not what its name says.
         """
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of image `index`; raises as `load` does."""
+        height, width = self.load(index, picture=False).panoptic.shape
+        return height, width
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Returns a SHA-256 over names, sizes and contents of all files that a score depends on."""

@@ -1,0 +1,376 @@
+"""Recognises the forms of predictions that files hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError, UsageError
+from zoo.files.words import counted
+from zoo.repro.predictions.class_ids import ClassIds, Ids
+from zoo.repro.predictions.finding import FIX, Finding, FindingError
+from zoo.repro.predictions.image_names import ImageNames
+from zoo.repro.predictions.label_maps import LabelMaps
+from zoo.repro.predictions.panoptic_json import annotations_of, parse_json, read_entries
+from zoo.repro.predictions.panoptic_maps import PanopticMaps, ReadPanoptic
+from zoo.repro.predictions.pixels import GREY_16, HEAD_BYTES, NPY, RGB_8, kind_of
+from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
+
+if TYPE_CHECKING:
+    from zoo.repro.datasets.dataset import Dataset
+    from zoo.repro.predictions.storage import Storage
+
+FORMS = {
+    "coco": "COCO panoptic JSON with PNG files of segment ids",
+    "label_ids": "PNG files of class ids",
+    "divisor": "arrays or PNG files of class * divisor + instance",
+    "instances": "Cityscapes instance files with masks, or COCO results with run lengths",
+}
+"""The forms of predictions by name."""
+
+_PICTURES = (".png", ".npy", ".jpg", ".jpeg")
+_SHOWN = 3
+
+
+@dataclass
+class Parts:
+    """The forms that were found, and what is wrong with them as a whole."""
+
+    panoptic: Callable[[str, tuple[int, int]], tuple[ReadPanoptic | None, list[Finding]]] | None = None
+    semantic: LabelMaps | None = None
+    masks: ScoredMasks | None = None
+    covered: dict[str, Collection[str]] = field(default_factory=dict)  # images of each form by its name
+    findings: list[Finding] = field(default_factory=list)
+    has_scores: bool = False
+
+    @property
+    def form(self) -> str:
+        """The forms by name."""
+        return " + ".join(self.covered)
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """Which of panoptic, semantic and instances there is."""
+        held = {
+            "panoptic": self.panoptic is not None,
+            "semantic": self.semantic is not None,
+            "instances": self.masks is not None or self.has_scores,
+        }
+        return frozenset(name for name, is_held in held.items() if is_held)
+
+    def has(self, image_id: str) -> bool:
+        """Returns whether every form has an image."""
+        return all(image_id in images for images in self.covered.values())
+
+
+def recognise(
+    storage: Storage, dataset: Dataset, *, form: str | None, divisor: int | None, ids: Ids | None
+) -> Parts:
+    """Returns the forms that some files hold.
+
+    Args:
+      storage: the files.
+      dataset: whose images they are about.
+      form: one of `FORMS` to look for that alone.
+      divisor: of class * divisor + instance.
+      ids: by which numbers pixels call classes; None for what each form has by default.
+
+    Raises:
+      FindingError: nothing can be read at all.
+      UsageError: there is no such form, or the divisor is not 2 or more.
+    """
+    if form is not None and form not in FORMS:
+        raise UsageError(f"there is no form {form!r} of predictions; expected one of {', '.join(FORMS)}")
+    if divisor is not None and divisor < 2:
+        raise UsageError(f"--divisor {divisor}: expected 2 or more")
+    return _Recognition(storage, dataset, form, divisor, ids).run()
+
+
+class _Recognition:
+    """Takes file after file as part of a form, until none is left that is about an image."""
+
+    def __init__(
+        self, storage: Storage, dataset: Dataset, form: str | None, divisor: int | None, ids: Ids | None
+    ) -> None:
+        self._storage = storage
+        self._dataset = dataset
+        self._form = form
+        self._divisor = divisor
+        self._ids = ids
+        self._names = ImageNames(dataset)
+        self._parts = Parts()
+        self._unknown: dict[str, list[str]] = {}  # files or entries that are about no image, by their file
+        self._title = str(storage.path)
+
+    def run(self) -> Parts:
+        pictures = {name for name in self._storage.names if name.lower().endswith(_PICTURES)}
+        if self._form in (None, "coco", "instances"):
+            self._take_json(pictures)
+        if self._form in (None, "instances"):
+            pictures -= self._take_text()
+        if self._form not in ("coco", "instances"):
+            self._take_pictures(pictures)
+        parts = self._parts
+        if not parts.covered:
+            raise FindingError(self._nothing(pictures))
+        for name, images in parts.covered.items():
+            self._look_for_missing(name, images)
+        for title, unknown in self._unknown.items():
+            self._note_unknown(title, unknown)
+        self._note_junk()
+        return parts
+
+    # ---- JSON ----
+
+    def _take_json(self, pictures: set[str]) -> None:
+        files = [name for name in self._storage.names if name.endswith(".json")]
+        single = {name for name in files if self._names.of_file(name) is not None}
+        panoptic: dict[str, Any] = {}
+        results: dict[str, list[Any]] = {}
+        for name in files:
+            if name in single:
+                continue
+            content, findings = parse_json(self._storage.read(name), self._storage.title(name))
+            self._parts.findings += findings
+            if annotations_of(content) is not None:
+                panoptic[name] = content
+            elif isinstance(content, list) and _is_results(content):
+                results[name] = content
+            elif content is not None:
+                self._note_file(name, "a JSON file of predictions")
+        if not panoptic:
+            panoptic = self._join_single(single)
+        if len(panoptic) > 1:
+            found = " and ".join(sorted(panoptic))
+            raise FindingError(
+                Finding("json-twice", self._title, "one panoptic JSON", found, "give one of these files")
+            )
+        if self._form != "instances":
+            for name, content in panoptic.items():
+                self._take_panoptic(name, content, pictures)
+        if self._form != "coco":
+            self._take_results(results, single)
+
+    def _join_single(self, single: set[str]) -> dict[str, Any]:
+        """Returns the content of a JSON file that lists what files of one image each do."""
+        rows, folder = [], ""
+        for name in sorted(single):
+            content, findings = parse_json(self._storage.read(name), self._storage.title(name))
+            if isinstance(content, dict) and "segments_info" in content:
+                rows.append(content)
+                folder = str(PurePosixPath(name).parent)
+                self._parts.findings += findings
+                # A run names images, and its joined file numbers them.
+                image_id = self._names.of_file(name)
+                if image_id is not None and content.get("image_id") == image_id:
+                    content["image_id"] = self._names.official(image_id)
+        return {f"{folder}.json": {"annotations": rows}} if rows else {}
+
+    def _take_panoptic(self, name: str, content: Any, pictures: set[str]) -> None:
+        title, parts = self._storage.title(name), self._parts
+        read = read_entries(content, title, self._names)
+        ids = ClassIds(self._dataset.info, self._ids or "original")
+        maps = PanopticMaps(self._storage, name, read, pictures, ids)
+        parts.findings += maps.findings
+        for image_id in sorted(read.entries.keys() - set(maps.image_ids)):
+            file = read.entries[image_id].file_name
+            what = f"a PNG file {file} beside {PurePosixPath(name).name} or in its folder"
+            finding = Finding("file-missing", title, what, "none", "write it", image_id=image_id)
+            parts.findings.append(finding)
+        taken = set(maps.files)
+        for file in sorted(pictures - taken):
+            if str(PurePosixPath(file).parent) in maps.folders:
+                self._note_unlisted(file, read.entries, title)
+                taken.add(file)
+        pictures -= taken
+        if maps.image_ids:
+            parts.panoptic = maps.read
+            parts.has_scores = maps.has_scores
+            parts.covered["coco"] = maps.image_ids
+        self._unknown[title] = read.unknown
+
+    def _note_unlisted(self, file: str, entries: Collection[str], title: str) -> None:
+        image_id = self._names.of_file(file)
+        name = self._storage.title(file)
+        if image_id is None or image_id in entries:
+            self._note_file(file, f"a file that {PurePosixPath(title).name} lists")
+            return
+        found, remedy = "none", "add its entry, or remove the file"
+        self._parts.findings.append(
+            Finding("entry-missing", name, f"an entry in {title}", found, remedy, image_id=image_id)
+        )
+
+    def _take_results(self, results: Mapping[str, list[Any]], single: set[str]) -> None:
+        masks = RunLengths(self._storage, ClassIds(self._dataset.info, self._ids or "original"))
+        found: dict[str, list[Any]] = {}
+        for name in sorted(single):
+            content, _ = parse_json(self._storage.read(name), self._storage.title(name))
+            if isinstance(content, list):
+                found[name] = content
+        if found:
+            for name, content in found.items():
+                image_id = self._names.of_file(name)
+                masks.add(name, content, lambda entry, image_id=image_id: image_id)
+            covered: Collection[str] = {self._names.of_file(name) or "" for name in found}
+            first = str(PurePosixPath(next(iter(found))).parent)
+        elif results:
+            for name, content in results.items():
+                masks.add(name, content, self._image_of_result)
+            # A list of instances says nothing of images without any.
+            covered = set(self._dataset.image_ids)
+            first = next(iter(results))
+        else:
+            return
+        masks.complete(covered, first)
+        self._parts.findings += masks.findings
+        self._parts.masks = masks
+        self._parts.covered["instances"] = covered
+
+    def _image_of_result(self, entry: Any) -> str | None:
+        given = entry.get("image_id") if isinstance(entry, dict) else None
+        exact = self._names.exactly(given)
+        return exact if exact is not None or given is None else self._names.of_text(str(given))
+
+    # ---- text files and pictures ----
+
+    def _take_text(self) -> set[str]:
+        """Takes Cityscapes' instance files, and returns the masks that they name."""
+        files = self._by_image([name for name in self._storage.names if name.endswith(".txt")])
+        if not files:
+            return set()
+        masks = TextMasks(self._storage, files, ClassIds(self._dataset.info, self._ids or "original"))
+        self._parts.findings += masks.findings
+        self._parts.masks = masks
+        self._parts.covered["instances"] = masks.image_ids
+        return masks.mask_files
+
+    def _take_pictures(self, pictures: set[str]) -> None:
+        kinds: dict[str, set[str]] = {}
+        for name in pictures:
+            try:
+                kind = kind_of(self._storage.head(name, HEAD_BYTES))
+            except DataError:
+                kind = "broken"
+            kinds.setdefault(kind, set()).add(name)
+        wide = kinds.get(GREY_16, set()) | kinds.get(NPY, set())
+        coloured = kinds.get(RGB_8, set())
+        narrow = pictures - wide - coloured
+        if self._form == "divisor" or (self._divisor is not None and self._parts.panoptic is None):
+            chosen = wide or pictures
+            self._take_encoded(chosen)
+            narrow -= chosen
+            coloured -= chosen
+        elif wide and self._form is None and not self._parts.covered:
+            self._need_divisor(wide, narrow)
+        if self._form in (None, "label_ids"):
+            self._take_label_ids(narrow, coloured, wide if self._form else set())
+
+    def _need_divisor(self, wide: set[str], narrow: set[str]) -> None:
+        if narrow:
+            return
+        files = self._storage.title(sorted(wide)[0])
+        expected = "class * divisor + instance with a known divisor"
+        found = f"no divisor for {counted(len(wide), 'file')} of this kind"
+        remedy = "give --divisor (1000 and 256 are common), or --form label_ids for classes alone"
+        raise FindingError(Finding("divisor", files, expected, found, remedy))
+
+    def _take_encoded(self, chosen: set[str]) -> None:
+        files = self._by_image(sorted(chosen))
+        if not files:
+            return
+        ids = ClassIds(self._dataset.info, self._ids or "train")
+        if self._divisor is None:
+            self._need_divisor(chosen, set())
+        maps = LabelMaps(self._storage, files, ids, self._divisor or 1)
+        self._parts.panoptic = maps.panoptic
+        self._parts.covered["divisor"] = maps.image_ids
+
+    def _take_label_ids(self, narrow: set[str], coloured: set[str], wide: set[str]) -> None:
+        files = self._by_image(sorted(narrow | wide))
+        # Pictures of another kind may be overlays; where an image has nothing else, they are meant as labels.
+        rest = {name for name in coloured if self._names.of_file(name) not in files}
+        if files or not self._parts.covered:
+            files |= self._by_image(sorted(rest))
+            coloured = coloured - rest
+        for name in sorted(coloured):
+            self._note_file(name, "a file of predictions")
+        if not files:
+            return
+        maps = LabelMaps(self._storage, files, ClassIds(self._dataset.info, self._ids or "original"), 1)
+        self._parts.semantic = maps
+        self._parts.covered["label_ids"] = maps.image_ids
+
+    def _by_image(self, names: list[str]) -> dict[str, str]:
+        """Returns the file of each image; files of no image are noted, and images with two are a finding."""
+        found: dict[str, str] = {}
+        for name in names:
+            image_id = self._names.of_file(name)
+            if image_id is None:
+                folder = self._storage.title(str(PurePosixPath(name).parent))
+                self._unknown.setdefault(folder, []).append(PurePosixPath(name).name)
+            elif image_id in found:
+                expected = f"one file for image {image_id}"
+                others = f"{found[image_id]} and {name}"
+                title = self._storage.title(name)
+                remedy = "remove one; the official script refuses both"
+                finding = Finding("file-twice", title, expected, others, remedy, image_id=image_id)
+                self._parts.findings.append(finding)
+            else:
+                found[image_id] = name
+        return found
+
+    # ---- what is not there, and what is too much ----
+
+    def _look_for_missing(self, form: str, images: Collection[str]) -> None:
+        known = {finding.image_id for finding in self._parts.findings if finding.kind == "file-missing"}
+        for image_id in self._dataset.image_ids:
+            if image_id not in images and not (form == "coco" and image_id in known):
+                expected = f"a prediction for image {image_id} ({FORMS[form]})"
+                remedy = "write it; an image without any segment has an entry and a file too"
+                self._parts.findings.append(
+                    Finding("image-missing", self._title, expected, "none", remedy, image_id=image_id)
+                )
+
+    def _note_unknown(self, title: str, unknown: list[str]) -> None:
+        for name in unknown:
+            expected = f"images of the data set, such as {self._dataset.image_ids[0]}"
+            remedy = "remove it; it is not scored"
+            self._parts.findings.append(Finding("image-unknown", title, expected, name, remedy, blocks=False))
+
+    def _note_file(self, name: str, expected: str) -> None:
+        title = self._storage.title(name)
+        found, remedy = "another file", "remove it; it is not scored"
+        self._parts.findings.append(Finding("file-unknown", title, expected, found, remedy, blocks=False))
+
+    def _note_junk(self) -> None:
+        for name in self._storage.junk:
+            title, expected = self._storage.title(name), "files of predictions alone"
+            found = "a file of the operating system"
+            self._parts.findings.append(Finding("junk", title, expected, found, FIX, True, blocks=False))
+
+    def _nothing(self, pictures: set[str]) -> Finding:
+        """Returns why nothing can be read."""
+        names = self._storage.names
+        images = f"names of images such as {self._dataset.image_ids[0]}"
+        unknown = [name for found in self._unknown.values() for name in found]
+        if unknown:
+            what = f"none; but {', '.join(unknown[:_SHOWN])}"
+            remedy = "give the data set that they are predictions for, or rename them"
+            return Finding("image-unknown", self._title, images, what, remedy)
+        broken = [finding for finding in self._parts.findings if finding.kind == "broken-file"]
+        if broken:
+            return broken[0]
+        extensions = Counter(PurePosixPath(name).suffix or "no extension" for name in names)
+        listed = ", ".join(f"{number} {suffix}" for suffix, number in extensions.most_common(_SHOWN))
+        looked = FORMS[self._form] if self._form else "; ".join(FORMS.values())
+        return Finding(
+            "form", self._title, looked, listed or "no file", "see `zoo score --help` for the forms"
+        )
+
+
+def _is_results(content: list[Any]) -> bool:
+    first = content[0] if content else None
+    return isinstance(first, dict) and "segmentation" in first

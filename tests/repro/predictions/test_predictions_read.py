@@ -1,0 +1,69 @@
+"""What a run wrote is read back, from a folder, an archive, or a JSON file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.repro.cityscapes.dataset import CityscapesDataset
+from zoo.repro.datasets.predictions import assemble_panoptic_json
+from zoo.repro.predictions.predictions import open_predictions
+
+
+@pytest.fixture
+def written(tiny: CityscapesDataset, predict: Callable[..., None], tmp_path: Path) -> Path:
+    folder = tmp_path / "predictions"
+    predict(tiny, folder, move=(3, 5))
+    assemble_panoptic_json(folder, tiny.image_ids)
+    return folder
+
+
+def zipped(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), "zip", folder.parent, folder.name))
+
+
+@pytest.mark.parametrize("give", [lambda folder: folder, zipped])
+def test_the_maps_that_were_written_are_read(
+    give: Callable[[Path], Path], written: Path, tiny: CityscapesDataset
+) -> None:
+    predictions = open_predictions(give(written), tiny)
+    assert predictions.form == "coco + instances + label_ids"
+    assert predictions.holds == {"panoptic", "semantic", "instances"}
+    assert list(predictions.findings()) == []
+    assert predictions.image_ids == tiny.image_ids
+    for index, image_id in enumerate(tiny.image_ids):
+        image = predictions.load(image_id)
+        truth = np.roll(tiny.load(index).panoptic, (3, 5), (0, 1))
+        np.testing.assert_array_equal(image.panoptic, truth)
+        assert image.semantic is not None
+        assert image.semantic.dtype == np.uint8
+        np.testing.assert_array_equal(image.semantic[truth < 255000], truth[truth < 255000] // 1000)
+        assert image.instances is not None
+        assert image.masks is not None
+        np.testing.assert_allclose(image.instances.score, 0.5 + image.instances.labels % 7 / 20, rtol=1e-6)
+        assert len(image.masks) == len(image.instances.labels) > 0
+
+
+def test_a_json_file_stands_for_its_folder(written: Path, tiny: CityscapesDataset) -> None:
+    annotations = json.loads((written / "panoptic.json").read_text())
+    assert len(annotations["annotations"]) == len(tiny)
+    predictions = open_predictions(written / "panoptic.json", tiny)
+    assert (predictions.form, predictions.holds) == ("coco", {"panoptic"})
+    assert list(predictions.findings()) == []
+    image = predictions.load(tiny.image_ids[0])
+    assert image.semantic is None
+    assert image.instances is None
+    assert image.masks is None
+
+
+def test_the_digest_depends_on_contents_alone(written: Path, tiny: CityscapesDataset, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(written, tmp_path / "copy"))
+    digest = open_predictions(written, tiny).digest()
+    assert open_predictions(copy, tiny).digest() == digest
+    (copy / "panoptic.json").write_text((copy / "panoptic.json").read_text() + "\n")
+    assert open_predictions(copy, tiny).digest() != digest
