@@ -1,10 +1,17 @@
-"""The classes of Cityscapes, and label ids to and from train ids."""
+"""The classes of Cityscapes, and label ids to train ids for any data set in its layout."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.registry.dataset_info import DatasetInfo
+
+if TYPE_CHECKING:
+    from zoo.registry.schema import DatasetDeclaration
 
 # (name, label id, colour) by train id, as in the official `helpers/labels.py`.
 _CLASSES = (
@@ -42,15 +49,43 @@ CITYSCAPES = DatasetInfo(
     original_ids=tuple(label_id for _, label_id, _ in _CLASSES),
     upstream_name="cityscapes_panoptic",
     colours=tuple(colour for _, _, colour in _CLASSES),
+    void_ids=tuple(i for i in range(NUM_LABEL_IDS) if i not in {label_id for _, label_id, _ in _CLASSES}),
 )
 
-TRAIN_ID_TO_LABEL_ID = np.zeros(256, np.uint8)
-"""[256] uint8: label id of each train id; 0 (unlabeled) for everything that is not a train id."""
-TRAIN_ID_TO_LABEL_ID[: CITYSCAPES.num_classes] = CITYSCAPES.original_ids
 
-LABEL_ID_TO_TRAIN_ID = np.full(256, CITYSCAPES.ignore_label, np.uint8)
-"""[256] uint8: train id of each label id; 255 for label ids that are not scored."""
-LABEL_ID_TO_TRAIN_ID[list(CITYSCAPES.original_ids)] = np.arange(CITYSCAPES.num_classes, dtype=np.uint8)
+def classes_of_table(declared: DatasetDeclaration) -> DatasetInfo:
+    """Returns the classes of a table in the registry: train ids are their places in it, and 255 is void.
 
-for _table in (TRAIN_ID_TO_LABEL_ID, LABEL_ID_TO_TRAIN_ID):
-    _table.flags.writeable = False
+    A table that repeats that of Cityscapes gives `CITYSCAPES`.
+    """
+    rows = declared.classes or ()
+    ids = tuple(row.id for row in rows)
+    info = replace(
+        CITYSCAPES,
+        num_classes=len(rows),
+        class_names=tuple(row.name for row in rows),
+        thing_class_ids=tuple(i for i, row in enumerate(rows) if row.isthing),
+        original_ids=ids,
+        colours=tuple("" if row.colour is None else bytes(row.colour).hex() for row in rows),
+        void_ids=tuple(void_id for void_id in declared.void_ids if void_id not in ids) or (255,),
+        upstream_name="",
+    )
+    the_same = replace(CITYSCAPES, colours=info.colours, void_ids=info.void_ids, upstream_name="")
+    return CITYSCAPES if info == the_same else info
+
+
+@cache
+def train_id_of_label_id(info: DatasetInfo) -> np.ndarray:
+    """Returns the train id of each label id, [256] uint8; void for those that are not scored."""
+    train_ids = np.full(256, info.ignore_label, np.uint8)
+    train_ids[list(info.train_ids)] = list(info.train_ids.values())
+    train_ids.flags.writeable = False
+    return train_ids
+
+
+@cache
+def label_ids_with_instances(info: DatasetInfo) -> frozenset[int]:
+    """Returns the label ids whose instances may be told apart; elsewhere than in Cityscapes also void's."""
+    if info == CITYSCAPES:
+        return frozenset(LABEL_IDS_WITH_INSTANCES)
+    return frozenset(info.original_ids[i] for i in info.thing_class_ids) | set(info.void_ids)

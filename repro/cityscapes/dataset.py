@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.repro.cityscapes.classes import CITYSCAPES, NUM_LABEL_IDS
+from zoo.repro.cityscapes.classes import CITYSCAPES, classes_of_table
 from zoo.repro.cityscapes.instance_ids import official_truth_from_instance_ids, panoptic_from_instance_ids
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample, wrong_number
 from zoo.repro.datasets.image_files import (
@@ -21,6 +23,10 @@ from zoo.repro.datasets.image_files import (
     require_size,
 )
 from zoo.repro.datasets.opening import find_folder
+
+if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
+    from zoo.registry.schema import DatasetDeclaration
 
 _IMAGE_SUFFIX = "_leftImg8bit.png"
 # The official scripts take names apart at underscores, and paths apart at blanks.
@@ -46,6 +52,11 @@ class CityscapesDataset(FolderDataset):
 
     info = CITYSCAPES
     official_run = "zoo.repro.cityscapes.official:CityscapesRun"
+
+    @classmethod
+    def declared_classes(cls, declared: DatasetDeclaration) -> DatasetInfo | None:
+        """Returns the classes of the table in a declaration, or None where it has none."""
+        return classes_of_table(declared) if declared.classes else None
 
     @classmethod
     def find_root(cls, path: Path, split: str) -> Path:
@@ -78,8 +89,20 @@ class CityscapesDataset(FolderDataset):
         return tuple(image_id for image_id in self._pictures if image_id not in skipped), skipped
 
     @property
-    def official_obstacle(self) -> str | None:
-        """Why the official scripts could not tell the images apart, or None where they can."""
+    def has_own_classes(self) -> bool:
+        """Whether the classes are not those of Cityscapes, to which most official programs are fixed."""
+        return self.info != CITYSCAPES
+
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """Why the pixel-level and instance-level scripts cannot measure; the panoptic one always can."""
+        reason = self._obstacle
+        return dict.fromkeys(("miou", "iiou", "ap", "ap50"), reason) if reason else {}
+
+    @cached_property
+    def _obstacle(self) -> str | None:
+        if self.has_own_classes:
+            return "the pixel-level and instance-level scripts are fixed to the classes of Cityscapes"
         for name in self.image_ids:
             if not _OFFICIAL_NAME.fullmatch(name):
                 return f"image {name}: the official scripts need names of the form <city>_<sequence>_<frame>"
@@ -104,7 +127,7 @@ class CityscapesDataset(FolderDataset):
         """Returns image `index` with its ground truth, made from `*_instanceIds.png`; see `Dataset.load`.
 
         Raises:
-          DataError: a file is missing or broken, an id is not one of Cityscapes', or the two sizes differ.
+          DataError: a file is missing or broken, an id is not one of the data set's, or the two sizes differ.
         """
         image_id = self.image_ids[index]
         image_path = self.root / self.image_name(image_id)
@@ -113,8 +136,8 @@ class CityscapesDataset(FolderDataset):
         instance_ids = decode_id_png(read_bytes(ids_path), str(ids_path))
         if picture:
             require_size(instance_ids.shape, image.shape[:2], str(ids_path), image_path.name)
-        panoptic, semantic = panoptic_from_instance_ids(instance_ids, str(ids_path))
-        official = official_truth_from_instance_ids(instance_ids)
+        panoptic, semantic = panoptic_from_instance_ids(instance_ids, self.info, str(ids_path))
+        official = official_truth_from_instance_ids(instance_ids, self.info)
         return Sample(image_id, image, panoptic, semantic, official=official)
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -183,22 +206,25 @@ class CityscapesDataset(FolderDataset):
     def _check_label_ids(self, image_id: str) -> None:
         name = self.ground_truth_name(image_id, "labelIds")
         path = self.root / name
-        largest = int(np.max(decode_id_png(read_bytes(path), str(path))))
-        if largest >= NUM_LABEL_IDS:
-            what = "train ids" if largest == CITYSCAPES.ignore_label else "ids that are not label ids"
-            raise DataError(
-                f"{name} holds {what} (found {largest}); expected the original label ids, "
-                f"0 to {NUM_LABEL_IDS - 1}"
-            )
+        found = np.unique(decode_id_png(read_bytes(path), str(path))).tolist()
+        unknown = sorted({*found} - {*self.info.original_ids, *self.info.void_ids})
+        if unknown:
+            is_train_id = unknown[-1] == self.info.ignore_label
+            what = "train ids" if is_train_id else "ids that are not label ids"
+            expected = "the original label ids, 0 to 33"
+            if self.has_own_classes:
+                expected = "those of `classes:` and `void_ids:` in the registry file"
+            raise DataError(f"{name} holds {what} (found {unknown[-1]}); expected {expected}")
 
 
 def _find_pictures(root: Path, split: str) -> dict[str, str]:
     """Returns the city of each picture of a split, by the image's name."""
-    if split == "test":
+    folder = root / "leftImg8bit" / split
+    # Berlin is in the test split of Cityscapes; other collections may have ground truth for theirs.
+    if split == "test" and (not folder.is_dir() or (folder / "berlin").is_dir()):
         raise DataError(
             f"{root}: the ground truth of the test split is not public, so it cannot be scored here; use val"
         )
-    folder = root / "leftImg8bit" / split
     if not folder.is_dir():
         splits = sorted(found.name for found in (root / "leftImg8bit").iterdir() if found.is_dir())
         raise DataError(f"{root}: has no leftImg8bit/{split}; splits found: {', '.join(splits) or 'none'}")

@@ -1,4 +1,8 @@
-"""Panoptic ground truth for the official script: the user's own, or made once by the official package."""
+"""Panoptic ground truth for the official script: the user's own, or made once.
+
+The official package makes it for the classes of Cityscapes. For others, which its program does not know, it
+is made here by the same rule.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from zoo.errors import DataError
-from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.cityscapes.instance_ids import official_truth_from_instance_ids
 from zoo.repro.cityscapes.script_jobs import MAKE_PANOPTIC
 from zoo.repro.datasets.dataset import cache_at
 from zoo.repro.datasets.digests import digest_of_files
-from zoo.repro.datasets.image_files import RGB, read_png_header
+from zoo.repro.datasets.image_files import RGB, decode_id_png, encode_png, read_bytes, read_png_header
 from zoo.repro.official.jobs import Jobs, mirror_files, provenance
+from zoo.repro.official.scripts import categories_of
 
 if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.cityscapes.dataset import CityscapesDataset
 
 # Where it came from, if it did not come with the data, in this run or an earlier one.
 MADE = "made by createPanopticImgs"
+MADE_OWN = "made by zoo, as createPanopticImgs knows the classes of Cityscapes alone"
 
 # Below this many images the start of a process costs more than it brings.
 _IMAGES_PER_PROCESS = 4
@@ -48,9 +57,9 @@ def panoptic_ground_truth(
 ) -> PanopticGroundTruth:
     """Returns panoptic ground truth for `image_ids`; makes it in the cache where the data have none.
 
-    It is made by the official `createPanopticImgs` on links to the files, in up to `processes` processes at
-    once, and lands in the cache whole. Its name there is a digest of the files it was made from. The script
-    is given up after `patience_s` seconds.
+    For the classes of Cityscapes it is made by the official `createPanopticImgs` on links to the files, in up
+    to `processes` processes at once; the script is given up after `patience_s` seconds. It lands in the cache
+    whole. Its name there is a digest of what it was made from.
 
     Raises:
       EvaluationError: the script failed.
@@ -61,34 +70,40 @@ def panoptic_ground_truth(
     root = cache.folder("panoptic_ground_truth")
     key = _key(dataset, image_ids)
     own = root / key
+    made = MADE_OWN if dataset.has_own_classes else MADE
 
     def found(folder: Path, source: str) -> PanopticGroundTruth:
         seconds = time.perf_counter() - start
         return PanopticGroundTruth(folder / f"{name}.json", folder / name, source, seconds)
 
     for folder in (dataset.root / "gtFine", root / _key(dataset, dataset.image_ids), own):
-        if _is_complete(folder, name, set(image_ids)):
-            return found(folder, "data folder" if folder.parent == dataset.root else MADE)
+        if _is_complete(folder, name, set(image_ids), dataset.info):
+            return found(folder, "data folder" if folder.parent == dataset.root else made)
     with cache.holding("panoptic_ground_truth", key, f"{own}: another process is making it"):
-        if not _is_complete(own, name, set(image_ids)):
+        if not _is_complete(own, name, set(image_ids), dataset.info):
             temporary = root / f".{key}.{os.getpid()}"
             try:
-                _make(dataset, image_ids, temporary, name, jobs, processes, patience_s)
+                if dataset.has_own_classes:
+                    _make_own(dataset, image_ids, temporary / "made", name)
+                else:
+                    _make(dataset, image_ids, temporary, name, jobs, processes, patience_s)
                 shutil.rmtree(own, ignore_errors=True)
                 os.replace(temporary / "made", own)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    return found(own, MADE)
+    return found(own, made)
 
 
 def _key(dataset: CityscapesDataset, image_ids: Sequence[str]) -> str:
     names = [dataset.ground_truth_name(image_id, "instanceIds") for image_id in image_ids]
-    script = provenance([MAKE_PANOPTIC])["scripts"]["createPanopticImgs"]["sha256"]
     digests = {name: dataset.digests[name] for name in names}
+    if dataset.has_own_classes:
+        return digest_of_files(digests, about=f"panoptic {dataset.split} {dataset.info}")
+    script = provenance([MAKE_PANOPTIC])["scripts"]["createPanopticImgs"]["sha256"]
     return digest_of_files(digests, about=f"panoptic {dataset.split} {script}")
 
 
-def _is_complete(folder: Path, name: str, image_ids: set[str]) -> bool:
+def _is_complete(folder: Path, name: str, image_ids: set[str], info: DatasetInfo) -> bool:
     """Says whether a folder has panoptic ground truth with original label ids for all images."""
     try:
         content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -98,7 +113,7 @@ def _is_complete(folder: Path, name: str, image_ids: set[str]) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return (
-        categories == set(CITYSCAPES.original_ids)
+        categories == set(info.original_ids)
         and image_ids <= files.keys()
         and {element["id"] for element in content.get("images", [])} >= image_ids
         and {files[image_id] for image_id in image_ids} <= present
@@ -158,3 +173,37 @@ def _make(
         for path in (output / name).iterdir():
             os.replace(path, made / name / path.name)
     (made / f"{name}.json").write_text(json.dumps(joined, sort_keys=True, indent=4), encoding="utf-8")
+
+
+def _make_own(dataset: CityscapesDataset, image_ids: Sequence[str], folder: Path, name: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / name).mkdir(parents=True)
+
+    def make_image(image_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        path = dataset.root / dataset.ground_truth_name(image_id, "instanceIds")
+        truth = official_truth_from_instance_ids(decode_id_png(read_bytes(path), str(path)), dataset.info)
+        # Void is -1 in the map, and 0 in the PNG.
+        height, width = truth.segment_map.shape
+        rows = np.zeros((height, 1 + 3 * width), np.uint8)
+        rows[:, 1::3], rows[:, 2::3] = (truth.segment_map + 1) & 255, (truth.segment_map + 1) >> 8
+        file_name = f"{image_id}_gtFine_panoptic.png"
+        (folder / name / file_name).write_bytes(encode_png(rows, width, bits=8, colour_type=RGB))
+        areas = np.bincount(truth.segment_map.ravel() + 1, minlength=1 + truth.class_ids.size)[1:]
+        segments = [
+            {
+                "id": i + 1,
+                "category_id": dataset.info.original_ids[class_id],
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            for i, (class_id, area, crowd) in enumerate(
+                zip(truth.class_ids.tolist(), areas.tolist(), truth.is_crowd.tolist(), strict=True)
+            )
+        ]
+        size = {"id": image_id, "width": width, "height": height, "file_name": f"{image_id}.png"}
+        return size, {"image_id": image_id, "file_name": file_name, "segments_info": segments}
+
+    with ThreadPoolExecutor(4) as threads:
+        images, annotations = zip(*threads.map(make_image, image_ids), strict=True)
+    content = {"images": images, "annotations": annotations, "categories": categories_of(dataset.info)}
+    (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")

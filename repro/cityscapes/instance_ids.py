@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.segments import OfficialTruth
-from zoo.repro.cityscapes.classes import (
-    CITYSCAPES,
-    LABEL_ID_TO_TRAIN_ID,
-    LABEL_IDS_WITH_INSTANCES,
-    NUM_LABEL_IDS,
-)
+from zoo.repro.cityscapes.classes import label_ids_with_instances, train_id_of_label_id
+
+if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
 
 # An instance id is a label id, or label id * 1000 + instance: fixed by the file format.
 _INSTANCE_DIVISOR = 1000
 
 
-def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+def panoptic_from_instance_ids(
+    instance_ids: np.ndarray, info: DatasetInfo, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the panoptic map that the reference trains and scores with, and its semantic map.
 
     Equal to the official `createPanopticImgs` with train ids followed by DeepLab2's
@@ -27,6 +29,7 @@ def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.
 
     Args:
       instance_ids: [H, W] uint8 or uint16, as stored in `*_instanceIds.png`.
+      info: the classes of the data set.
       name: name of the file for error messages.
 
     Returns:
@@ -34,18 +37,19 @@ def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.
       semantic: [H, W] uint8, train ids; 255 is void.
 
     Raises:
-      DataError: an id is not one of Cityscapes'.
+      DataError: an id is not one of the data set's.
     """
     present = np.flatnonzero(_present_ids(instance_ids))
-    panoptic_label = np.full(int(present[-1]) + 1, CITYSCAPES.void_label, np.int32)
-    counts = dict.fromkeys(CITYSCAPES.thing_class_ids, 0)
+    known, with_instances = {*info.original_ids, *info.void_ids}, label_ids_with_instances(info)
+    panoptic_label = np.full(int(present[-1]) + 1, info.void_label, np.int32)
+    counts = dict.fromkeys(info.thing_class_ids, 0)
     for instance_id in present.tolist():
         is_instance = instance_id >= _INSTANCE_DIVISOR
         label_id = instance_id // _INSTANCE_DIVISOR if is_instance else instance_id
-        if label_id >= NUM_LABEL_IDS or (is_instance and label_id not in LABEL_IDS_WITH_INSTANCES):
-            raise DataError(f"{name}: {_explain_id(instance_id)}")
-        train_id = int(LABEL_ID_TO_TRAIN_ID[label_id])
-        if train_id == CITYSCAPES.ignore_label:
+        if label_id not in (with_instances if is_instance else known):
+            raise DataError(f"{name}: {_explain_id(instance_id, info)}")
+        train_id = info.train_ids.get(label_id, info.ignore_label)
+        if train_id == info.ignore_label:
             continue
         instance = 0
         if train_id in counts:
@@ -53,25 +57,25 @@ def panoptic_from_instance_ids(instance_ids: np.ndarray, name: str) -> tuple[np.
                 continue
             counts[train_id] += 1
             instance = counts[train_id]
-            if instance >= CITYSCAPES.label_divisor:
+            if instance >= info.label_divisor:
                 raise DataError(f"{name}: has {instance} instances or more of one class, the most is 999")
-        panoptic_label[instance_id] = train_id * CITYSCAPES.label_divisor + instance
-    semantic_label = (panoptic_label // CITYSCAPES.label_divisor).astype(np.uint8)
+        panoptic_label[instance_id] = train_id * info.label_divisor + instance
+    semantic_label = (panoptic_label // info.label_divisor).astype(np.uint8)
     panoptic = np.empty(instance_ids.shape, np.int32)
     semantic = np.empty(instance_ids.shape, np.uint8)
     _look_up(instance_ids, panoptic_label, semantic_label, panoptic, semantic)
     return panoptic, semantic
 
 
-def official_truth_from_instance_ids(instance_ids: np.ndarray) -> OfficialTruth:
+def official_truth_from_instance_ids(instance_ids: np.ndarray, info: DatasetInfo) -> OfficialTruth:
     """Returns the segments that the official `createPanopticImgs` makes, crowd regions included.
 
-    `instance_ids` are as for `panoptic_from_instance_ids`, which has checked them.
+    `instance_ids` and `info` are as for `panoptic_from_instance_ids`, which has checked them.
     """
     present = np.flatnonzero(_present_ids(instance_ids))
     has_instance = present >= _INSTANCE_DIVISOR
-    class_ids = LABEL_ID_TO_TRAIN_ID[np.where(has_instance, present // _INSTANCE_DIVISOR, present)]
-    is_scored = class_ids != CITYSCAPES.ignore_label
+    class_ids = train_id_of_label_id(info)[np.where(has_instance, present // _INSTANCE_DIVISOR, present)]
+    is_scored = class_ids != info.ignore_label
     segment_ids, class_ids = present[is_scored], class_ids[is_scored]
     position = np.full(int(present[-1]) + 1, -1, np.int32)
     position[segment_ids] = np.arange(segment_ids.size)
@@ -79,13 +83,18 @@ def official_truth_from_instance_ids(instance_ids: np.ndarray) -> OfficialTruth:
         segment_map=position[instance_ids],
         segment_ids=segment_ids.astype(np.int32),
         class_ids=class_ids.astype(np.int32),
-        is_crowd=~has_instance[is_scored] & np.isin(class_ids, CITYSCAPES.thing_class_ids),
+        is_crowd=~has_instance[is_scored] & np.isin(class_ids, info.thing_class_ids),
     )
 
 
-def _explain_id(instance_id: int) -> str:
+def _explain_id(instance_id: int, info: DatasetInfo) -> str:
     label_id = instance_id // _INSTANCE_DIVISOR
-    if instance_id == CITYSCAPES.ignore_label or label_id in CITYSCAPES.thing_class_ids:
+    if not info.upstream_name:
+        return (
+            f"holds id {instance_id}, neither a label id that is declared nor a thing's label id * 1000 + "
+            "instance; add the class to `classes:`, or its label id to `void_ids:`, of the registry file"
+        )
+    if instance_id == info.ignore_label or label_id in info.thing_class_ids:
         return (
             f"holds train ids (found {instance_id}); expected the original label ids as in "
             "*_gtFine_instanceIds.png of the download, not *_instanceTrainIds.png"

@@ -35,22 +35,33 @@ class CityscapesRun(OfficialRun):
         )
 
     def _score(self) -> OfficialScores:
-        self._link_ground_truth()
-        pixel = self._threads.submit(self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds")
-        # It takes longer than the other two together.
-        parallel = {**INSTANCE_LEVEL, "processes": self.processes}
-        instance = self._threads.submit(self._run_script, "instance", parallel, INSTANCE, "instanceIds")
+        running, scripts = {}, [PANOPTIC_JOB]
+        if not self._dataset.not_measured:
+            self._link_ground_truth()
+            running["pixel"] = self._threads.submit(
+                self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds"
+            )
+            # It takes longer than the other two together.
+            parallel = {**INSTANCE_LEVEL, "processes": self.processes}
+            running["instance"] = self._threads.submit(
+                self._run_script, "instance", parallel, INSTANCE, "instanceIds"
+            )
+            scripts += [PIXEL_LEVEL, INSTANCE_LEVEL]
         truth = self._ground_truth.result()
-        panoptic = self._threads.submit(self._panoptic, truth.json, truth.folder)
-        parts = {"panoptic": panoptic.result(), "pixel": pixel.result(), "instance": instance.result()}
-        scripts = (MAKE_PANOPTIC, PANOPTIC_JOB, PIXEL_LEVEL, INSTANCE_LEVEL)
+        running["panoptic"] = self._threads.submit(self._panoptic, truth.json, truth.folder)
+        parts = {
+            name: running[name].result() for name in ("panoptic", "pixel", "instance") if name in running
+        }
+        if not self._dataset.has_own_classes:
+            scripts.insert(0, MAKE_PANOPTIC)
         scores = OfficialScores(
             provenance={**provenance(scripts), "panoptic_ground_truth": truth.source},
             timings={"official_ground_truth_s": truth.seconds},
         )
-        scores.take_panoptic(script_result(parts["panoptic"][0]), CITYSCAPES)
-        _take_pixel(scores, script_result(parts["pixel"][0]))
-        _take_instance(scores, script_result(parts["instance"][0]))
+        scores.take_panoptic(script_result(parts["panoptic"][0]), self._dataset.info)
+        if "pixel" in parts:
+            _take_pixel(scores, script_result(parts["pixel"][0]))
+            _take_instance(scores, script_result(parts["instance"][0]))
         self._note(scores, parts)
         return scores
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from zoo.errors import DataError
-from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
+from zoo.repro.coco.classes import Category, classes_of_categories
 from zoo.repro.datasets.image_files import read_bytes
+
+if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
 
 # The archive of the COCO download that holds each part.
 HOMES = {
@@ -35,14 +38,14 @@ class Segment(BaseModel):
     area: int
     iscrowd: bool
 
-    def train_id(self, name: str) -> int:
+    def train_id(self, classes: DatasetInfo, name: str) -> int:
         """Returns the category's train id; a DataError about an unknown one calls the file `name`."""
-        is_known = 0 <= self.category_id < CATEGORY_TO_TRAIN_ID.size
-        train_id = int(CATEGORY_TO_TRAIN_ID[self.category_id]) if is_known else 0
-        if train_id == 0:
+        train_id = classes.train_ids.get(self.category_id)
+        if train_id is None:
+            whose = "COCO panoptic" if classes.upstream_name else "the annotations"
             raise DataError(
                 f"{name}: segment {self.id} has category {self.category_id}, which is not one of "
-                f"the {COCO.num_classes - 1} categories of COCO panoptic"
+                f"the {classes.num_classes - 1} categories of {whose}"
             )
         return train_id
 
@@ -56,6 +59,7 @@ class _SegmentedImage(BaseModel):
 class _PanopticFile(BaseModel):
     images: list[_Image]
     annotations: list[_SegmentedImage]
+    categories: list[Category] | None = None
 
 
 class _RunLengths(BaseModel):
@@ -72,14 +76,15 @@ class _Instance(BaseModel):
     segmentation: list[list[float]] | _RunLengths
 
 
-class _Category(BaseModel):
+class _InstanceCategory(BaseModel):
     id: int
+    name: str | None = None
 
 
 class _InstanceFile(BaseModel):
     images: list[_Image]
     annotations: list[_Instance]
-    categories: list[_Category]
+    categories: list[_InstanceCategory]
 
 
 _File = TypeVar("_File", bound=BaseModel)
@@ -106,26 +111,53 @@ def instances_name(split: str) -> str:
     return f"annotations/instances_{split}.json"
 
 
-def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dict[str, str]]:
-    """Returns the annotations of the images that are there, by image name, and why others are left out.
+class Annotations(NamedTuple):
+    """What the annotations of a split hold."""
+
+    by_image: dict[str, Annotation]  # by image name
+    skipped: dict[str, str]  # why images are left out, by name
+    classes: DatasetInfo
+    have_instances: bool  # whether there are instance annotations too
+
+
+def read_annotations(root: Path, split: str) -> Annotations:
+    """Reads the annotations of a split.
+
+    Instance annotations are needed with COCO's own images and categories; other collections may lack them.
 
     Raises:
       DataError: a file or folder is missing, or holds what is not the COCO format; the line says where.
     """
-    if split.startswith("test"):
+    if split.startswith("test") and _is_of_coco(split):
         raise DataError(f"{root}: the ground truth of {split} is not public; use val2017")
     images = root / split
     if not images.is_dir():
-        raise DataError(f"{root}: has no folder {split}; it is in {split}.zip of the COCO download")
+        home = f"it is in {split}.zip of the COCO download" if _is_of_coco(split) else "images belong there"
+        raise DataError(f"{root}: has no folder {split}; {home}")
     path = root / panoptic_name(split)
-    content = _read(path, "panoptic", _PanopticFile)
+    content = _read(path, "panoptic", _PanopticFile, split)
+    classes = classes_of_categories(content.categories, str(path))
     folder = path.with_suffix("")
     if not folder.is_dir():
         archive = path.with_suffix(".zip")
-        hint = f"unpack {archive}" if archive.exists() else f"it is in {HOMES['panoptic']}"
+        hint = f"unpack {archive}" if archive.exists() else _home("panoptic", split)
         raise DataError(f"{folder}: the folder of panoptic PNG files is missing; {hint}")
-    present = {file.name for file in images.iterdir() if file.suffix in (".jpg", ".jpeg")}
+    present = {file.name for file in images.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png")}
     pngs = {file.name for file in folder.iterdir() if file.suffix == ".png"}
+    found, skipped = _usable(content, present, pngs, path, split)
+    if not found:
+        raise DataError(f"{path}: annotates none of the images in {images}")
+    instances = root / instances_name(split)
+    have_instances = instances.exists() or (bool(classes.upstream_name) and _is_of_coco(split))
+    if have_instances:
+        _compare(_read_instances(instances, classes, split), found, skipped)
+    return Annotations(found, skipped, classes, have_instances)
+
+
+def _usable(
+    content: _PanopticFile, present: set[str], pngs: set[str], path: Path, split: str
+) -> tuple[dict[str, Annotation], dict[str, str]]:
+    """Returns the annotations of images with both files, by image name, and why others are left out."""
     found: dict[str, Annotation] = {}
     skipped: dict[str, str] = {}
     by_id = {image.id: image for image in content.images}
@@ -145,9 +177,6 @@ def read_annotations(root: Path, split: str) -> tuple[dict[str, Annotation], dic
             found[name] = Annotation(image.id, image.file_name, element.file_name, size, segments)
     for file in sorted(present - {annotation.image_file for annotation in found.values()}):
         skipped.setdefault(Path(file).stem, f"{split}/{file} has no annotation in {path.name}")
-    if not found:
-        raise DataError(f"{path}: annotates none of the images in {images}")
-    _compare(_read_instances(root / instances_name(split)), found, skipped)
     return found, skipped
 
 
@@ -165,22 +194,41 @@ def _compare(instances: _InstanceFile, annotations: dict[str, Annotation], skipp
         del annotations[name]
 
 
-def _read_instances(path: Path) -> _InstanceFile:
-    content = _read(path, "instance", _InstanceFile)
+def _read_instances(path: Path, classes: DatasetInfo, split: str) -> _InstanceFile:
+    content = _read(path, "instance", _InstanceFile, split)
+    things = {classes.original_ids[i]: classes.class_names[i] for i in classes.thing_class_ids}
+    for category in content.categories:
+        if category.name not in (None, things.get(category.id)) or category.id not in things:
+            raise DataError(
+                f"{path}: category {category.id} ({category.name}) is not a thing category of the panoptic "
+                "annotations; both files must mean the same by a number"
+            )
     images = {image.id for image in content.images}
     categories = {category.id for category in content.categories}
     for instance in content.annotations:
         if instance.image_id not in images or instance.category_id not in categories:
             raise DataError(
                 f"{path}: annotation {instance.id} is of image {instance.image_id} and category "
-                f"{instance.category_id}, which are not both listed; unpack {HOMES['instance']} again"
+                f"{instance.category_id}, which are not both listed; {_again('instance', split)}"
             )
     return content
 
 
-def _read(path: Path, kind: str, form: type[_File]) -> _File:
+def _is_of_coco(split: str) -> bool:
+    return split.endswith("2017")
+
+
+def _home(kind: str, split: str) -> str:
+    return f"it is in {HOMES[kind]} of the COCO download" if _is_of_coco(split) else "expected it there"
+
+
+def _again(kind: str, split: str) -> str:
+    return f"unpack {HOMES[kind]} again" if _is_of_coco(split) else "make the file again"
+
+
+def _read(path: Path, kind: str, form: type[_File], split: str) -> _File:
     if not path.is_file():
-        raise DataError(f"{path} is missing; it is in {HOMES[kind]} of the COCO download")
+        raise DataError(f"{path} is missing; {_home(kind, split)}")
     try:
         return form.model_validate_json(read_bytes(path))
     except ValidationError as error:
@@ -188,5 +236,5 @@ def _read(path: Path, kind: str, form: type[_File]) -> _File:
         where = ".".join(map(str, first["loc"]))
         message = f"{where}: {first['msg']}" if where else first["msg"]
         raise DataError(
-            f"{path}: is not of the COCO {kind} format: {message}; unpack {HOMES[kind]} again"
+            f"{path}: is not of the COCO {kind} format: {message}; {_again(kind, split)}"
         ) from None

@@ -1,9 +1,14 @@
-"""The categories of COCO panoptic segmentation, and category ids to and from train ids."""
+"""The categories of COCO panoptic segmentation, and those of any data set in its format."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
+from pydantic import BaseModel, Field, StrictBool
+
+from zoo.errors import DataError
 from zoo.registry.dataset_info import DatasetInfo
 
 # Category ids, names and colours as in `panoptic_coco_categories.json` of panopticapi: facts of the data set.
@@ -66,7 +71,61 @@ COCO = DatasetInfo(
     colours=("000000", *(colour for _, _, colour in _CATEGORIES)),
 )
 
-CATEGORY_TO_TRAIN_ID = np.zeros(max(COCO.original_ids) + 1, np.int32)
-"""[201] int32: train id 1..133 of each category id; 0 (void) for ids that are not categories."""
-CATEGORY_TO_TRAIN_ID[list(COCO.original_ids)] = np.arange(COCO.num_classes, dtype=np.int32)
-CATEGORY_TO_TRAIN_ID.flags.writeable = False
+# More instances of one class than 255 are no rarity elsewhere.
+_OWN_DIVISOR = 1000
+_MOST_CATEGORIES = 255
+_LARGEST_ID = 65534
+
+_Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+class Category(BaseModel):
+    """One category of a panoptic annotation file."""
+
+    id: Annotated[int, Field(ge=0, le=_LARGEST_ID)]
+    name: Annotated[str, Field(min_length=1)]
+    isthing: StrictBool | Literal[0, 1]
+    color: tuple[_Channel, _Channel, _Channel] | None = None
+
+
+def classes_of_categories(categories: Sequence[Category] | None, name: str) -> DatasetInfo:
+    """Returns the classes that a panoptic annotation file lists: COCO's where it has those, or no list.
+
+    Train id 0 is void; the categories follow by rising id, whatever their order in the file. A panoptic label
+    is train id * 1000 + instance.
+
+    Args:
+      categories: as the file lists them.
+      name: of the file, for error messages.
+
+    Raises:
+      DataError: there are none or too many, or an id or a name appears twice.
+    """
+    if categories is None:
+        return COCO
+    rows = sorted(categories, key=lambda category: category.id)
+    if not 0 < len(rows) <= _MOST_CATEGORIES:
+        raise DataError(f"{name}: lists {len(rows)} categories, expected 1 to {_MOST_CATEGORIES}")
+    for key in ("id", "name"):
+        values = [getattr(category, key) for category in rows]
+        twice = [value for value, count in Counter(values).items() if count > 1]
+        if twice:
+            raise DataError(f"{name}: two categories have the {key} {twice[0]!r}; give each its own")
+    things = tuple(i for i, category in enumerate(rows, start=1) if category.isthing)
+    ids, names = (tuple(getattr(category, key) for category in rows) for key in ("id", "name"))
+    if (ids, names, things) == (COCO.original_ids[1:], COCO.class_names[1:], COCO.thing_class_ids):
+        return COCO
+    void_id = next(number for number in (0, 255, _LARGEST_ID + 1) if number not in ids)
+    colours = ["" if category.color is None else bytes(category.color).hex() for category in rows]
+    return DatasetInfo(
+        name="coco",
+        num_classes=1 + len(rows),
+        class_names=("void" if "void" not in names else "(void)", *names),
+        thing_class_ids=things,
+        label_divisor=_OWN_DIVISOR,
+        ignore_label=0,
+        original_ids=(void_id, *ids),
+        instance_results="rle",
+        colours=("000000", *colours),
+        void_ids=(void_id,),
+    )

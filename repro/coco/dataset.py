@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from zoo.repro.datasets.image_files import (
     require_size,
 )
 from zoo.repro.datasets.opening import find_folder
+
+if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
 
 
 class CocoDataset(FolderDataset):
@@ -46,8 +49,13 @@ class CocoDataset(FolderDataset):
     def list_images(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """Returns the images that all annotations name, and what the others lack."""
         self.contents = f"{self.split} has"
-        self._annotations, skipped = read_annotations(self.root, self.split)
-        return tuple(sorted(self._annotations)), skipped
+        found = read_annotations(self.root, self.split)
+        self._annotations, self.info, self._have_instances = (
+            found.by_image,
+            found.classes,
+            found.have_instances,
+        )
+        return tuple(sorted(self._annotations)), found.skipped
 
     @property
     def panoptic_json(self) -> Path:
@@ -60,9 +68,17 @@ class CocoDataset(FolderDataset):
         return self.panoptic_json.with_suffix("")
 
     @property
-    def instances_json(self) -> Path:
-        """The instance annotations."""
-        return self.root / instances_name(self.split)
+    def instances_json(self) -> Path | None:
+        """The instance annotations, or None where there are none."""
+        return self.root / instances_name(self.split) if self._have_instances else None
+
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """Why there is no official mask AP where instance annotations are missing."""
+        if self._have_instances:
+            return {}
+        reason = f"{instances_name(self.split)} is not there, whose masks pycocotools compares"
+        return dict.fromkeys(("ap", "ap50"), reason)
 
     def official_image_id(self, image_id: str) -> int:
         """Returns the number by which the annotations call an image."""
@@ -84,8 +100,8 @@ class CocoDataset(FolderDataset):
             require_size(image.shape[:2], annotation.size, str(image_path), self.panoptic_json.name)
         colours = decode_image(read_bytes(png_path), str(png_path))
         require_size(colours.shape[:2], annotation.size, str(png_path), self.panoptic_json.name)
-        panoptic, truth = read_segments(colours, annotation, str(png_path))
-        semantic = (panoptic // COCO.label_divisor).astype(np.uint8)
+        panoptic, truth = read_segments(colours, annotation, self.info, str(png_path))
+        semantic = (panoptic // self.info.label_divisor).astype(np.uint8)
         return Sample(image_id, image, panoptic, semantic, official=truth)
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -107,18 +123,20 @@ class CocoDataset(FolderDataset):
         size = image_size(image_path, str(image_path))
         require_size(size, annotation.size, str(image_path), self.panoptic_json.name)
         for segment in annotation.segments:
-            segment.train_id(str(png_path))
+            segment.train_id(self.info, str(png_path))
 
     def files(self) -> list[str]:
         """Returns the names of annotations, images and PNG files, relative to `root`."""
         annotations = [self._annotations[image_id] for image_id in self.image_ids]
-        names = [panoptic_name(self.split), instances_name(self.split)]
+        names = [panoptic_name(self.split), *([instances_name(self.split)] * self._have_instances)]
         names += [f"{self.split}/{annotation.image_file}" for annotation in annotations]
         folder = panoptic_name(self.split).removesuffix(".json")
         return names + [f"{folder}/{annotation.png_file}" for annotation in annotations]
 
 
-def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tuple[np.ndarray, OfficialTruth]:
+def read_segments(
+    colours: np.ndarray, annotation: Annotation, info: DatasetInfo, name: str
+) -> tuple[np.ndarray, OfficialTruth]:
     """Returns the panoptic map that the reference scores with, and the segments of the official scripts.
 
     As DeepLab2's `build_coco_data.py`: instances are numbered from 1 in each class, in the order of the
@@ -126,10 +144,11 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
 
     Args:
       colours: [H, W, 3] uint8, a panoptic PNG: segment id = red + 256 * green + 65536 * blue.
-      annotation, name: the image's, and the name of the PNG for error messages.
+      annotation, info: the image's, and the classes of the data set.
+      name: of the PNG for error messages.
 
     Returns:
-      [H, W] int32, train id * 256 + instance; and the segments, crowds included.
+      [H, W] int32, train id * label divisor + instance; and the segments, crowds included.
 
     Raises:
       DataError: a segment's area is not the annotated one, or a category is unknown.
@@ -140,15 +159,15 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
     position, areas, stray = _segment_positions(colours, ids[order])
     if stray >= 0:
         raise DataError(f"{name}: holds segment {stray}, which the annotation does not list")
-    labels = np.full(len(segments) + 1, COCO.void_label, np.int32)
+    labels = np.full(len(segments) + 1, info.void_label, np.int32)
     class_ids = np.zeros(len(segments), np.int32)
-    counts = dict.fromkeys(COCO.thing_class_ids, 0)
+    counts = dict.fromkeys(info.thing_class_ids, 0)
     for segment, at in zip(segments, np.argsort(order).tolist(), strict=True):
-        train_id = segment.train_id(name)
+        train_id = segment.train_id(info, name)
         class_ids[at] = train_id
         if areas[at] != segment.area:
             raise DataError(
-                f"{name}: segment {segment.id} ({COCO.class_names[train_id]}) has {areas[at]} pixels, "
+                f"{name}: segment {segment.id} ({info.class_names[train_id]}) has {areas[at]} pixels, "
                 f"expected {segment.area} as annotated"
             )
         instance = 0
@@ -157,9 +176,10 @@ def read_segments(colours: np.ndarray, annotation: Annotation, name: str) -> tup
                 continue
             counts[train_id] += 1
             instance = counts[train_id]
-            if instance >= COCO.label_divisor:
-                raise DataError(f"{name}: has {instance} instances or more of one class, the most is 255")
-        labels[at] = train_id * COCO.label_divisor + instance
+            if instance >= info.label_divisor:
+                most = info.label_divisor - 1
+                raise DataError(f"{name}: has {instance} instances or more of one class, the most is {most}")
+        labels[at] = train_id * info.label_divisor + instance
     truth = OfficialTruth(
         segment_map=position,
         segment_ids=ids[order],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zoo.repro.coco.classes import COCO
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.coco.script_jobs import MASK_AP, panoptic_script
 from zoo.repro.datasets.predicted_instances import assemble_run_lengths
 from zoo.repro.datasets.predictions import INSTANCE
 from zoo.repro.official.jobs import provenance
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, percent, script_result
+
+if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
 
 
 class CocoRun(OfficialRun):
@@ -24,27 +26,32 @@ class CocoRun(OfficialRun):
         self._folder.mkdir(parents=True, exist_ok=True)
         script, data = panoptic_script(), self._dataset
         official_ids = {image_id: data.official_image_id(image_id) for image_id in self._image_ids}
-        instance = self._threads.submit(self._instance, official_ids)
-        panoptic = self._threads.submit(
-            self._panoptic, data.panoptic_json, data.panoptic_folder, official_ids, script
-        )
-        parts = {"panoptic": panoptic.result(), "instance": instance.result()}
-        scores = OfficialScores(
-            provenance={**provenance((script, MASK_AP)), "panoptic_ground_truth": "data folder"}
-        )
-        scores.take_panoptic(script_result(parts["panoptic"][0]), COCO)
-        _take_instance(scores, script_result(parts["instance"][0]))
+        running = {
+            "panoptic": self._threads.submit(
+                self._panoptic, data.panoptic_json, data.panoptic_folder, official_ids, script
+            )
+        }
+        scripts = [script]
+        if data.instances_json is not None:
+            truth = data.instances_json
+            running["instance"] = self._threads.submit(self._instance, truth, official_ids)
+            scripts.append(MASK_AP)
+        parts = {name: future.result() for name, future in running.items()}
+        scores = OfficialScores(provenance={**provenance(scripts), "panoptic_ground_truth": "data folder"})
+        scores.take_panoptic(script_result(parts["panoptic"][0]), data.info)
+        if "instance" in parts:
+            _take_instance(scores, script_result(parts["instance"][0]), data.info)
         self._note(scores, parts)
         return scores
 
-    def _instance(self, official_ids: dict[str, int]) -> tuple[Path, float]:
+    def _instance(self, truth: Path, official_ids: dict[str, int]) -> tuple[Path, float]:
         predicted = self._predictions / "instance.json"
         assemble_run_lengths(self._predictions / INSTANCE, official_ids, predicted)
         images = self._folder / "images.json"
         images.write_text(json.dumps(list(official_ids.values())), encoding="utf-8")
         job = {
             **MASK_AP,
-            "ground_truth": str(self._dataset.instances_json.resolve()),
+            "ground_truth": str(truth.resolve()),
             "predictions": str(predicted.resolve()),
             "images": str(images.resolve()),
             "result": RESULT,
@@ -52,11 +59,11 @@ class CocoRun(OfficialRun):
         return self._jobs.run("instance", job, patience_s=self._patience_s)
 
 
-def _take_instance(scores: OfficialScores, result: dict[str, Any]) -> None:
+def _take_instance(scores: OfficialScores, result: dict[str, Any], info: DatasetInfo) -> None:
     for metric in ("ap", "ap50"):
         value = percent(result[metric])
         scores.metrics[metric] = float("nan") if value is None else value
         found = result[f"{metric}_per_category"]
         scores.per_class[metric] = {
-            COCO.class_names[i]: percent(found.get(str(COCO.original_ids[i]))) for i in COCO.thing_class_ids
+            info.class_names[i]: percent(found.get(str(info.original_ids[i]))) for i in info.thing_class_ids
         }

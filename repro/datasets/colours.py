@@ -20,8 +20,8 @@ def class_colours(info: DatasetInfo) -> np.ndarray:
     for train_id in range(info.num_classes):
         # Where void is numbered among the classes it stays black.
         if train_id != info.ignore_label:
-            own = bytes.fromhex(info.colours[train_id]) if info.colours else _spread(train_id)
-            colours[train_id] = list(own)
+            own = info.colours[train_id] if info.colours else ""
+            colours[train_id] = list(bytes.fromhex(own)) if own else _spread(train_id)
     return colours
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.files.cache import Cache
     from zoo.metrics.segments import OfficialTruth
     from zoo.registry.dataset_info import DatasetInfo
+    from zoo.registry.schema import DatasetDeclaration
 
     CacheOrFolder = Cache | Path | None
 
@@ -44,7 +45,7 @@ class Sample:
 class Dataset(ABC):
     """Images with ground truth in a fixed order."""
 
-    info: DatasetInfo
+    info: DatasetInfo  # the classes of this data set; before one is opened, those of the published data set
     image_ids: tuple[str, ...]  # sorted
     skipped: Mapping[str, str]  # why images that the folder or the ground truth names are left out, by name
     expected_images: int | None  # how many a complete copy has; None where nobody declares it
@@ -56,6 +57,11 @@ class Dataset(ABC):
     def official_obstacle(self) -> str | None:
         """Why the official scripts cannot score this data set, or None where they can."""
         return None if self.official_run else f"there are no official scripts for the format {self.info.name}"
+
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """Official metric -> why no script can measure it on this data set, while others can be measured."""
+        return {}
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -106,18 +112,38 @@ class FolderDataset(Dataset):
     """One split of a data set in the original folders of its format; the folders are only read."""
 
     def __init__(
-        self, root: Path, split: str, *, expected_images: int | None = None, cache: CacheOrFolder = None
+        self,
+        root: Path,
+        split: str,
+        *,
+        info: DatasetInfo | None = None,
+        expected_images: int | None = None,
+        cache: CacheOrFolder = None,
     ) -> None:
-        """Lists the images; what is made from the data goes to `cache`, None for the default one.
+        """Lists the images.
+
+        Args:
+          root: the folder that `find_root` returned.
+          split: name of the split.
+          info: the classes, None for those that the annotations list, or else the published data set's.
+          expected_images: how many images a complete split has, or None for any number.
+          cache: where what is made from the data is kept; None for the default cache.
 
         Raises:
           DataError: there is no such split, or it has no images with ground truth.
         """
+        if info is not None:
+            self.info = info
         self.root = root
         self.split = split
         self.expected_images = expected_images
         self.cache = cache
         self.image_ids, self.skipped = self.list_images()
+
+    @classmethod
+    def declared_classes(cls, declared: DatasetDeclaration) -> DatasetInfo | None:
+        """Returns the classes that a declaration lists, or None where it lists none."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -145,8 +171,9 @@ class FolderDataset(Dataset):
         return file_digests(self.root, self.files(), cache_at(self.cache).folder("fingerprints"))
 
     def fingerprint(self) -> str:
-        """Returns a SHA-256 over `files`: names, sizes, contents."""
-        return digest_of_files(self.digests, about=f"{self.info.name} {self.split}")
+        """Returns a SHA-256 over `files`: names, sizes, contents; and over classes that no file names."""
+        own = "" if self.info == type(self).info else f" {self.info}"
+        return digest_of_files(self.digests, about=f"{self.info.name} {self.split}{own}")
 
 
 def wrong_number(where: str, found: int, expected: int | None) -> list[str]:

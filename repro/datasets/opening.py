@@ -13,6 +13,7 @@ from zoo.repro.datasets.tfrecord import TFRecordDataset, find_records
 
 if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetcher
+    from zoo.registry.dataset_info import DatasetInfo
     from zoo.registry.schema import DatasetDeclaration
     from zoo.repro.datasets.dataset import CacheOrFolder, Dataset, FolderDataset
 
@@ -43,9 +44,15 @@ def open_dataset(
             where = f", from {declared.homepage}" if declared.homepage else ""
             raise DataError(f"{who}: needs --data DIR, the folder of {declared.title}{where}")
         data = fetcher.dataset(declared)
-    kind, images = format_class(declared.format), declared.images
+    kind = format_class(declared.format)
     return open_files(
-        kind, Path(data), declared.split, expected_images=images, cache=fetcher.cache, keep_going=keep_going
+        kind,
+        Path(data),
+        declared.split,
+        info=kind.declared_classes(declared),
+        expected_images=declared.images,
+        cache=fetcher.cache,
+        keep_going=keep_going,
     )
 
 
@@ -54,6 +61,7 @@ def open_files(
     path: Path,
     split: str,
     *,
+    info: DatasetInfo | None = None,
     expected_images: int | None = None,
     cache: CacheOrFolder = None,
     keep_going: bool = False,
@@ -65,6 +73,7 @@ def open_files(
       path: the data set's folder, or the folder above it where there is only one; or TFRecords as DeepLab2
         writes them, a folder or one file.
       split: name of the split.
+      info: the classes, None for those that the annotations list, or else the published data set's.
       expected_images: how many images a complete split has, or None for any number.
       cache: where what is made from the data is kept; None for the default cache.
       keep_going: leave out images that cannot be used, instead of an error; too many images still are one.
@@ -76,9 +85,10 @@ def open_files(
     # The names of TFRecords have the split without a year.
     records = find_records(path, split.rstrip("0123456789"))
     if records:
-        dataset = TFRecordDataset(records, kind.info, expected_images=expected_images)
+        dataset = TFRecordDataset(records, info or kind.info, expected_images=expected_images)
     else:
-        dataset = kind(kind.find_root(path, split), split, expected_images=expected_images, cache=cache)
+        root = kind.find_root(path, split)
+        dataset = kind(root, split, info=info, expected_images=expected_images, cache=cache)
     # Which of too many images do not belong cannot be told: leaving some out would be a guess.
     problems = surplus(dataset) if keep_going else dataset.check()
     if problems:

@@ -11,7 +11,9 @@ One folder for each form, because the pixel-level script refuses an image for wh
     instance/<image>.json            COCO: the image's entries of the results format, masks run-length encoded
     instance.json                    all entries, made at the end
 
-Segment ids are original label id * 1000 + instance for things, and the label id for stuff.
+Segment ids are original label id * 1000 + instance for things, and the label id for stuff; where label ids
+are not all in 1 to 999, train id + 1 takes their place. Label ids above 255 make the semantic PNG files 16
+bits deep.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ def write_predictions(
     write_things(folder / INSTANCE, image_id, list(predicted.values()), index, thing_of)
 
     width = panoptic.shape[1]
-    semantic_png = encode_png(semantic_rows, width, bits=8, colour_type=GREY)
+    semantic_png = encode_png(semantic_rows, width, bits=_semantic_bits(info), colour_type=GREY)
     write_atomically(folder / SEMANTIC / f"{image_id}.png", semantic_png, durable=False)
     segment_ids = np.array([segments.get(label, (0, 0))[0] for label in labels.tolist()], np.int32)
     rows = _segment_rows(index, segment_ids)
@@ -134,23 +136,30 @@ def _segments(labels: np.ndarray, info: DatasetInfo, image_id: str) -> dict[int,
     if labels.min() < 0 or labels.max() >= end:
         raise ValueError(f"{image_id}: the panoptic map holds a value that is not a label")
     segments: dict[int, tuple[int, int]] = {}
+    are_plain = all(0 < category < _SEGMENT_DIVISOR for category in info.train_ids)
     for label in sorted(labels.tolist()):
         class_id, instance = divmod(label, info.label_divisor)
         if class_id < info.num_classes and class_id != info.ignore_label:
             category = info.original_ids[class_id]
-            segments[label] = (category * _SEGMENT_DIVISOR + instance if instance else category, category)
+            number = category if are_plain else class_id + 1
+            segments[label] = (number * _SEGMENT_DIVISOR + instance if instance else number, category)
     return segments
 
 
 def _semantic_rows(semantic: np.ndarray, info: DatasetInfo, image_id: str) -> np.ndarray:
-    """Returns PNG rows of the original class ids, [H, 1 + W] uint8."""
+    """Returns PNG rows of the original class ids, [H, 1 + W] uint8, or [H, 1 + 2 W] for ids above 255."""
     if semantic.min() < 0 or semantic.max() > 255:
         raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
-    original_of = np.zeros(256, np.uint8)
+    width_bytes = _semantic_bits(info) // 8
+    original_of = np.full(256, info.void_ids[0], f">u{width_bytes}")
     original_of[: info.num_classes] = info.original_ids
-    rows = np.zeros((semantic.shape[0], 1 + semantic.shape[1]), np.uint8)
-    rows[:, 1:] = original_of[semantic]
+    rows = np.zeros((semantic.shape[0], 1 + width_bytes * semantic.shape[1]), np.uint8)
+    rows[:, 1:] = original_of[semantic].view(np.uint8)
     return rows
+
+
+def _semantic_bits(info: DatasetInfo) -> int:
+    return 8 if max(info.original_ids) < 256 else 16
 
 
 @compiled

@@ -59,7 +59,7 @@ class OfficialScores:
             }
 
     def take_semantic(self, miou: float | None, iou: Mapping[str, float | None]) -> None:
-        """Takes mean IoU from the run's own statistics where no official script measures it (COCO).
+        """Takes mean IoU from the run's own statistics where no official script measures it, as for COCO.
 
         Its definition is that of COCO's panoptic API, whose converter makes semantic ground truth from the
         panoptic annotations: crowd regions keep their category, void is left out. Both are in percent, `iou`
@@ -69,9 +69,10 @@ class OfficialScores:
             return
         self.metrics["miou"] = miou
         self.per_class["iou"] = dict(iou)
+        reason = self.provenance.get("not_measured", {}).pop("miou", "there is no official script")
         self.provenance["miou"] = (
             "semantic head against the categories of the panoptic annotations, crowd regions included, void "
-            "left out; there is no official script, so zoo counts the pixels"
+            f"left out; {reason}, so zoo counts the pixels"
         )
 
 
@@ -153,7 +154,7 @@ class OfficialRun(ABC):
         self._folder.mkdir(parents=True, exist_ok=True)
         selected = self._folder / "panoptic_ground_truth.json"
         names = [official_ids[name] for name in self._image_ids] if official_ids else self._image_ids
-        _select_annotations(truth, names, selected)
+        _select_annotations(truth, names, selected, self._dataset.info)
         predicted = assemble_panoptic_json(self._predictions, self._image_ids, official_ids)
         job = {
             **script,
@@ -167,8 +168,10 @@ class OfficialRun(ABC):
         return self._jobs.run("panoptic", job, patience_s=self._patience_s)
 
     def _note(self, scores: OfficialScores, parts: Mapping[str, tuple[Path, float]]) -> None:
-        """Adds to the scores how long each script took, and what had to be handled."""
+        """Adds to the scores how long each script took, what had to be handled, and what was not measured."""
         handled = scores.provenance.setdefault("handled", [])
+        if self._dataset.not_measured:
+            scores.provenance["not_measured"] = dict(self._dataset.not_measured)
         for name, (work, seconds) in parts.items():
             handled += json.loads((work / "handled.json").read_text(encoding="utf-8"))
             scores.timings[f"official_{name}_s"] = seconds
@@ -202,13 +205,31 @@ class _NoOfficialRun(OfficialRun):
         return OfficialScores(provenance={"skipped": self._dataset.official_obstacle})
 
 
-def _select_annotations(source: Path, image_ids: Sequence[str] | Sequence[int], path: Path) -> None:
-    """Writes the part of a panoptic annotation file that belongs to some images, in their order."""
+def _select_annotations(
+    source: Path, image_ids: Sequence[str] | Sequence[int], path: Path, info: DatasetInfo
+) -> None:
+    """Writes the part of a panoptic annotation file that belongs to some images, in their order.
+
+    Where the file does not list its categories, those of `info` are written.
+    """
     content = json.loads(source.read_text(encoding="utf-8"))
+    content["categories"] = content.get("categories") or categories_of(info)
     for key, name in (("images", "id"), ("annotations", "image_id")):
         by_id = {element[name]: element for element in content[key]}
         content[key] = [by_id[image_id] for image_id in image_ids]
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def categories_of(info: DatasetInfo) -> list[dict[str, Any]]:
+    """Returns classes as the `categories` of a panoptic annotation file."""
+    return [
+        {
+            "id": original_id,
+            "name": info.class_names[train_id],
+            "isthing": int(train_id in info.thing_class_ids),
+        }
+        for original_id, train_id in info.train_ids.items()
+    ]
 
 
 def script_result(work: Path) -> dict[str, Any]:

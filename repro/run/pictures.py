@@ -130,8 +130,7 @@ def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.nda
         with Image.open(io.BytesIO(read_bytes(png))) as image:
             rgb = np.asarray(image.convert("RGB")).astype(np.int32)
         segments = json.loads(read_bytes(entry))["segments_info"]
-        train_id_of = {original_id: train_id for train_id, original_id in enumerate(info.original_ids)}
-        class_of = {int(s["id"]): train_id_of[s["category_id"]] for s in segments}
+        class_of = {int(s["id"]): info.train_ids[s["category_id"]] for s in segments}
     except (UnidentifiedImageError, OSError, ValueError, KeyError, TypeError):
         raise EvaluationError(
             f"{png}: is not a prediction for {info.name}; run again with --restart"

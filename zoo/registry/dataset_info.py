@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 
@@ -24,9 +25,17 @@ class DatasetInfo:
     # How the official scripts read predicted things: a PNG file for each and a list, or run-lengths in JSON.
     instance_results: Literal["masks", "rle"] = "masks"
     upstream_name: str = ""  # what published configurations call the data set
-    colours: tuple[str, ...] = ()  # the data set's own for each class, as six hexadecimal digits
+    # The data set's own for each class, as six hexadecimal digits; empty where it has none.
+    colours: tuple[str, ...] = ()
+    void_ids: tuple[int, ...] = (0,)  # what the original annotations call void; predictions say the first
 
     @property
     def void_label(self) -> int:
         """The panoptic label of void pixels."""
         return self.ignore_label * self.label_divisor
+
+    @cached_property
+    def train_ids(self) -> dict[int, int]:
+        """The train id of each original id that is scored."""
+        named = enumerate(self.original_ids)
+        return {original_id: train_id for train_id, original_id in named if train_id != self.ignore_label}

@@ -30,8 +30,12 @@ from zoo.registry.network_options import (
     wrong_key,
 )
 
+# The largest whose instances 1 to 535, or more for smaller ids, fit 16 bits.
+_LARGEST_THING_ID = 65
+
 MetricName = Literal["pq", "miou", "ap"]
 Evaluator = Literal["official", "internal"]
+Channel = Annotated[Count, Field(le=255)]
 Percent = Annotated[Decimal, Field(ge=0, le=100)]
 
 
@@ -275,6 +279,17 @@ class Backbone(Named):
     source: Text  # file and line where it is listed
 
 
+class ClassDeclaration(Declared):
+    """One class of a data set in the Cityscapes layout that has classes of its own."""
+
+    name: Text
+    id: Annotated[
+        Count, Field(le=254)
+    ]  # in `*_labelIds.png`; in `*_instanceIds.png` too, or id * 1000 + number
+    isthing: Flag  # whether its instances are told apart
+    colour: tuple[Channel, Channel, Channel] | None = None  # red, green, blue
+
+
 class DatasetDeclaration(Declared):
     """A data set on which entries are measured."""
 
@@ -283,6 +298,11 @@ class DatasetDeclaration(Declared):
     format: Text  # folder layout and annotation format, one of `zoo.registry.formats.FORMATS`
     split: Text  # for example "val"
     images: Positive  # in the split
+    path: Text | None = None  # its folder, so that no command needs `--data`
+    # In the Cityscapes layout: the classes by train id where they are not those of Cityscapes, and the label
+    # ids that stand for void. In the COCO format the annotations list the categories.
+    classes: Annotated[tuple[ClassDeclaration, ...], Field(min_length=1, max_length=255)] | None = None
+    void_ids: tuple[Annotated[Count, Field(le=255)], ...] = (0, 255)
     archive: RemoteFile | None = None  # where it may be downloaded without an account
     homepage: Text | None = None  # where to get it otherwise
     table: PublishedTable | None = None  # where upstream published numbers measured on it
@@ -291,4 +311,24 @@ class DatasetDeclaration(Declared):
     def _has_a_known_format(self) -> Self:
         if self.format not in FORMATS:
             raise wrong_key("format", " or ".join(map(repr, FORMATS)), repr(self.format))
+        return self
+
+    @model_validator(mode="after")
+    def _has_classes_that_can_be_told_apart(self) -> Self:
+        given = self.classes or ()
+        if given and self.format != "cityscapes":
+            raise wrong_key(
+                "classes", f"none, as the annotations of the format {self.format} list them", "some"
+            )
+        for key in ("name", "id"):
+            values = [getattr(each, key) for each in given]
+            if twice := [value for value in values if values.count(value) > 1]:
+                raise wrong_key("classes", f"another {key} for each class", f"{twice[0]!r} twice")
+        if "void_ids" in self.model_fields_set and (both := {each.id for each in given} & {*self.void_ids}):
+            raise wrong_key("void_ids", "label ids that are not of a class", str(min(both)))
+        if wrong := [each.id for each in given if each.isthing and not 0 < each.id <= _LARGEST_THING_ID]:
+            expected = (
+                f"label ids from 1 to {_LARGEST_THING_ID} for things, as id * 1000 + number has 16 bits"
+            )
+            raise wrong_key("classes", expected, str(wrong[0]))
         return self

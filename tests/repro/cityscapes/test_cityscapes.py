@@ -22,13 +22,15 @@ from zoo.errors import DataError
 from zoo.fetch.fetcher import Fetcher
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
-from zoo.repro.cityscapes.classes import CITYSCAPES, LABEL_ID_TO_TRAIN_ID, TRAIN_ID_TO_LABEL_ID
+from zoo.repro.cityscapes.classes import CITYSCAPES, train_id_of_label_id
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.cityscapes.instance_ids import panoptic_from_instance_ids
 from zoo.repro.datasets import digests as digests_module
 from zoo.repro.datasets.checking import check_dataset, usable_images, wrong_headers
 from zoo.repro.datasets.dataset import images_in_dataset
 from zoo.repro.datasets.opening import open_files
+
+LABEL_ID_TO_TRAIN_ID = train_id_of_label_id(CITYSCAPES)
 
 open_cityscapes = partial(open_files, CityscapesDataset, split="val")
 
@@ -59,17 +61,19 @@ def test_classes_are_those_of_the_official_package() -> None:
 
 @given(hnp.arrays(np.uint8, st.integers(1, 40), elements=st.integers(0, CITYSCAPES.num_classes - 1)))
 def test_train_ids_survive_the_way_to_label_ids_and_back(train_ids: np.ndarray) -> None:
-    label_ids = TRAIN_ID_TO_LABEL_ID[train_ids]
+    label_ids = np.array(CITYSCAPES.original_ids)[train_ids]
     assert [trainId2label[i].id for i in train_ids.tolist()] == label_ids.tolist()
     np.testing.assert_array_equal(LABEL_ID_TO_TRAIN_ID[label_ids], train_ids)
 
 
 @given(hnp.arrays(np.uint8, st.integers(1, 40), elements=st.integers(0, 33)))
 def test_label_ids_survive_where_they_are_scored(label_ids: np.ndarray) -> None:
-    back = TRAIN_ID_TO_LABEL_ID[LABEL_ID_TO_TRAIN_ID[label_ids]]
+    train_ids = LABEL_ID_TO_TRAIN_ID[label_ids]
     is_scored = np.array([not id2label[i].ignoreInEval for i in label_ids.tolist()])
-    np.testing.assert_array_equal(back[is_scored], label_ids[is_scored])
-    assert (back[~is_scored] == 0).all()
+    back = np.array(CITYSCAPES.original_ids)[train_ids[is_scored]]
+    np.testing.assert_array_equal(back, label_ids[is_scored])
+    assert (train_ids[~is_scored] == CITYSCAPES.ignore_label).all()
+    assert set(label_ids[~is_scored].tolist()) <= set(CITYSCAPES.void_ids)
 
 
 def reference_panoptic(png: np.ndarray, segments: list[dict[str, Any]]) -> np.ndarray:
@@ -113,7 +117,7 @@ def instance_ids(draw: st.DrawFn) -> np.ndarray:
 
 @given(instance_ids())
 def test_panoptic_map_follows_the_rule_for_any_ids(ids: np.ndarray) -> None:
-    panoptic, semantic = panoptic_from_instance_ids(ids, "ids")
+    panoptic, semantic = panoptic_from_instance_ids(ids, CITYSCAPES, "ids")
     expected = np.full(ids.shape, 255000)
     counts: dict[int, int] = collections.Counter()
     for value in np.unique(ids).tolist():
@@ -290,12 +294,13 @@ def test_names_that_the_official_scripts_confuse_are_an_obstacle(copy_images: Ca
     root = copy_images(2)
     for path in list(root.rglob("*_000001_000019*")):
         path.rename(path.with_name(path.name.replace("frankfurt_000001_000019", "frankfurt_000000_0000191")))
-    obstacle = open_cityscapes(root).official_obstacle
-    assert obstacle is not None
-    assert re.search("frankfurt_000000_000019, frankfurt_000000_0000191", obstacle)
+    dataset = open_cityscapes(root)
+    assert dataset.official_obstacle is None
+    assert set(dataset.not_measured) == {"miou", "iiou", "ap", "ap50"}
+    assert re.search("frankfurt_000000_000019, frankfurt_000000_0000191", dataset.not_measured["ap"])
     for path in list(root.rglob("*_0000191*")):
         path.rename(path.with_name(path.name.replace("frankfurt_000000_0000191", "frank_furt_1_1")))
-    assert "frank_furt_1_1" in str(open_cityscapes(root).official_obstacle)
+    assert "frank_furt_1_1" in open_cityscapes(root).not_measured["miou"]
 
 
 def test_fingerprint_depends_on_contents_and_not_on_the_place(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.repro.coco.classes import CATEGORY_TO_TRAIN_ID, COCO
+from zoo.repro.coco.classes import COCO
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.coco.script_jobs import panoptic_script
 from zoo.repro.datasets.opening import open_files
@@ -144,9 +144,10 @@ def test_written_colours_hold_segments_of_original_categories(dataset: CocoDatas
     category = np.zeros(ids.shape, np.int64)
     for segment, category_id in found.items():
         category[ids == segment] = category_id
-    np.testing.assert_array_equal(CATEGORY_TO_TRAIN_ID[category], sample.semantic)
+    original_ids = np.array(COCO.original_ids)
+    np.testing.assert_array_equal(category, original_ids[sample.semantic])
     semantic = np.array(Image.open(tmp_path / f"semantic/{sample.image_id}.png"))
-    np.testing.assert_array_equal(CATEGORY_TO_TRAIN_ID[semantic], sample.semantic)
+    np.testing.assert_array_equal(semantic, original_ids[sample.semantic])
     # One to one with the panoptic labels.
     pairs = np.unique(np.stack([ids.ravel(), sample.panoptic.ravel()]), axis=1)
     assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
