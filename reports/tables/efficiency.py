@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -42,10 +43,13 @@ def efficiency_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def device_of(record: Mapping[str, Any]) -> str | None:
-    """Returns the name of the device that a run was measured on, else its kind; None where unknown."""
+    """Returns the names of the devices that a run was measured on, else their kind; None where unknown."""
     device = record.get("device", {})
-    found = device.get("name") or device.get("kind")
-    return None if found is None else str(found)
+    names = (device.get("names") or [])[: device.get("replicas")]
+    # TensorFlow's own name of a device, `/physical_device:CPU:0`, says no more than its kind.
+    counts = Counter(name for name in names if not name.startswith("/"))
+    words = [name if count == 1 else f"{count} x {name}" for name, count in counts.items()]
+    return ", ".join(words) or device.get("kind")
 
 
 def efficiency_columns(runs: Iterable[Run | None]) -> dict[str, list[str]]:

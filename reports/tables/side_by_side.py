@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from zoo.registry.frames import typed_frame
 from zoo.reports.runs import Run
 from zoo.reports.tables.claim_table import run_names
-from zoo.reports.tables.efficiency import efficiency_columns
+from zoo.reports.tables.efficiency import EFFICIENCY, device_of, efficiency_columns, efficiency_of
 from zoo.reports.tables.latex import latex_text
 from zoo.reports.tables.markdown_table import aligned_text
 from zoo.repro.records.claim_words import EVALUATOR_MARKS, EVALUATORS, LEGEND, metric_title
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 # In the order of the columns.
 _METRICS = ("pq", "sq", "rq", "pq_things", "pq_stuff", "miou", "ap", "boundary_pq", "boundary_iou")
+_COUNTS = ("images", "images_in_dataset")
 HEADING = "Runs side by side"
 
 
@@ -31,6 +37,21 @@ def _columns_of(runs: Sequence[Run]) -> dict[str, list[str]]:
         texts = ["" if value is None else f"{value:.2f}" for value in values]
         columns[f"{metric_title(metric)} {EVALUATOR_MARKS[evaluator]}"] = texts
     return columns | efficiency_columns(runs)
+
+
+def side_by_side_frame(runs: Sequence[Run]) -> DataFrame:
+    """Returns the table as a DataFrame, unrounded: metrics as `official_pq`, then what the runs needed."""
+    metrics = _metrics_of(runs)
+    rows = [
+        {"run": name, "device": device_of(run.record), "path": str(run.path), **efficiency_of(run.record)}
+        | {key: run.record[key] for key in _COUNTS}
+        | {f"{evaluator}_{metric}": run.value(evaluator, metric) for evaluator, metric in metrics}
+        for name, run in zip(run_names([run.record for run in runs]), runs, strict=True)
+    ]
+    dtypes = {"run": "string", **dict.fromkeys(_COUNTS, "Int64")}
+    dtypes |= {f"{evaluator}_{metric}": "float64" for evaluator, metric in metrics}
+    dtypes |= {key: "float64" if key.startswith("seconds") else "Int64" for key in EFFICIENCY}
+    return typed_frame(rows, dtypes | {"device": "string", "path": "string"})
 
 
 def side_by_side(runs: Sequence[Run], *, latex: bool = False) -> str:

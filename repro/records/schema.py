@@ -139,6 +139,8 @@ class Efficiency(_Part):
 
 class _Device(_Part):
     kind: String | None
+    replicas: Positive | None = None
+    names: list[String] = []
 
 
 class _DatasetPart(_Part):

@@ -24,6 +24,7 @@ from zoo.repro.records.run_destination import RunDestination
 from zoo.repro.records.software import code_digest, versions
 from zoo.repro.records.statistics import image_quality
 from zoo.repro.run.clock import Clock
+from zoo.repro.run.efficiency import efficiency
 from zoo.repro.run.intervals import intervals_for, numbers_so_far
 from zoo.repro.run.pictures import write_pictures
 from zoo.repro.run.scores import InternalScores
@@ -84,6 +85,7 @@ def reproduce_entry(
         record = run.record(identity, run.score(folder, official), pipeline)
         record["timings"] |= {"images_computed": images_computed, **pipeline.timings, **official.timings}
         record["timings"]["total_s"] = clock.total()
+        record["efficiency"] = efficiency(entry, record["timings"])
         write_atomically(folder.root / "table.md", markdown([record]))
         write_json(folder.root / "record.json", record)
         if "failed" in official.provenance:

@@ -66,19 +66,33 @@ def report_measured(
     form: Annotated[
         MeasuredForm, typer.Option("--format", help="How to print them.")
     ] = MeasuredForm.markdown,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="One table, with a row for each run and all its metrics.")
+    ] = False,
 ) -> None:
-    """Print the published tables with the numbers of run records in them.
+    """Print the published tables with the numbers of run records in them, or runs side by side.
 
     Numbers are rounded as the published ones; what was not run is blank. Bundled entries have a table of
     their own. Of several runs of an entry in a folder above them, the newest counts, and before all others
     one over all images with the settings of the published numbers. `--format csv` has a row for each number
-    of these runs, unrounded; `--format latex` needs the package booktabs.
+    of these runs, unrounded; `--format latex` needs the package booktabs. Scored predictions stand side by
+    side, below the other tables; where nothing was published of any run, all runs do, and alone.
 
-    Example: `zoo report measured runs --format latex`
+    Examples: `zoo report measured runs --format latex`, `zoo report measured runs --side-by-side`
     """
+    from zoo.registry.frames import csv_text
     from zoo.reports.runs import find_runs, one_of_each_entry, open_run
+    from zoo.reports.tables import side_by_side as beside
     from zoo.reports.tables.measured import measured_tables
 
+    if side_by_side:
+        # In the order given, each once.
+        runs = list({run.path: run for path in records for run in find_runs([path])}.values())
+        if form == "csv":
+            sys.stdout.write(csv_text(beside.side_by_side_frame(runs)))
+        else:
+            sys.stdout.write(beside.side_by_side(runs, latex=form == "latex"))
+        return
     registry = chosen_registry()
     named = [path for path in records if not path.is_dir() or (path / "record.json").exists()]
     runs = find_runs(path for path in records if path not in named)
@@ -88,7 +102,6 @@ def report_measured(
             say(f"left out: {run.path}: another run of {run.entry}")
     runs = [*map(open_run, named), *chosen]
     if form == "csv":
-        from zoo.registry.frames import csv_text
         from zoo.reports.tables.frames import results_frame
 
         sys.stdout.write(csv_text(results_frame(runs)))

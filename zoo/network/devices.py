@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import EvaluationError, UsageError
+from zoo.files.processes import available_cores
+from zoo.files.words import counted
 
 
 def kind_of_device(device: str) -> str:
@@ -46,8 +52,17 @@ def describe(strategy: Any) -> dict[str, Any]:
     names = []
     for physical in tf.config.list_physical_devices(kind.upper()):
         details = tf.config.experimental.get_device_details(physical) if kind == "gpu" else {}
-        names.append(details.get("device_name", physical.name))
+        names.append(details.get("device_name") or (kind == "cpu" and _processor_name()) or physical.name)
     return {"kind": kind, "replicas": strategy.num_replicas_in_sync, "names": names}
+
+
+def _processor_name() -> str | None:
+    """Returns the name of this machine's processors and how many there are; None where it is not known."""
+    name = platform.processor()
+    if sys.platform == "linux":
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{name}, {counted(available_cores(), 'core')}" if name else None
 
 
 def parse_device(device: str) -> tuple[str, str]:

@@ -62,7 +62,7 @@ class Whole:
 
     @property
     def without_timings(self) -> dict[str, Any]:
-        return {key: value for key, value in self.record.items() if key != "timings"}
+        return {key: value for key, value in self.record.items() if key not in ("timings", "efficiency")}
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from zoo.registry import load_registry
 from zoo.reports.explain.steps import explain
 from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.run.efficiency import efficiency, peak_memory_bytes
 
 NAME = "minicity/mobilenet_v3_small_os16"
 PUBLISHED = json.loads(
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("minicity")
 
 
 def without_timings(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "timings"}
+    return {key: value for key, value in record.items() if key not in ("timings", "efficiency")}
 
 
 def test_every_claim_of_the_bundled_entry_is_a_match(whole: Whole) -> None:
@@ -123,6 +126,25 @@ def test_the_record_says_where_its_numbers_come_from(whole: Whole) -> None:
     for digest in (record["entry_digest"], record["dataset"]["fingerprint"], record["code"]):
         assert len(digest) == 64
     assert {"total_s", "network_s", "post_processing_s", "official_s"} <= record["timings"].keys()
+
+
+def test_the_record_says_what_the_run_needed(whole: Whole) -> None:
+    found, entry = whole.record["efficiency"], load_registry().resolve(NAME)
+    assert (found["parameters"], found["multiply_adds"]) == (entry.parameters, entry.multiply_adds)
+    assert found["seconds_per_image"] == whole.record["timings"]["network_s"] / IMAGES
+    # TensorFlow alone takes more than 100 MB.
+    assert 1e8 < found["peak_memory_bytes"] < psutil.virtual_memory().total
+
+
+def test_a_size_that_is_not_declared_is_that_of_the_network_as_built() -> None:
+    entry = load_registry().resolve(NAME)
+    undeclared = entry.model_copy(update={"parameters": None, "multiply_adds": None})
+    found = efficiency(undeclared, {"images_computed": 0})
+    assert (found["parameters"], found["multiply_adds"]) == (entry.parameters, entry.multiply_adds)
+    assert found["seconds_per_image"] is None
+    known = efficiency(None, {})
+    assert known.pop("peak_memory_bytes") == peak_memory_bytes()
+    assert set(known.values()) == {None}
 
 
 def test_the_table_is_beside_the_record(whole: Whole, zoo_command: Run) -> None:

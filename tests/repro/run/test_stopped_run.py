@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("minicity")
 
 
 def without_timings(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "timings"}
+    return {key: value for key, value in record.items() if key not in ("timings", "efficiency")}
 
 
 def start(environment: dict[str, str], folder: Path, *arguments: object) -> subprocess.Popen[str]:
