@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
 from zoo.files.progress import Progress
 from zoo.network.loading import load_entry
-from zoo.network.stream import stream
+from zoo.network.stream import StageTimes, stream
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from zoo.fetch.fetcher import Fetched
     from zoo.model.postprocess.result import Maps
@@ -53,14 +51,12 @@ class Pipeline:
         self.receipt: dict[str, Any] = self._network.receipt.to_json()
         self.device: dict[str, Any] = self._network.device
         self._scores = InternalScores(dataset.info)
-        self._times: dict[str, float] = {}
-        self._times_lock = threading.Lock()
+        self._times = StageTimes()
 
     @property
     def timings(self) -> dict[str, float]:
         """Seconds spent in each stage, summed over images; stages overlap in time."""
-        with self._times_lock:
-            return dict(self._times)
+        return self._times.to_json()
 
     def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
         """Evaluates those of `image_ids` not in `done`; then all statistics and predictions are on disk."""
@@ -83,24 +79,24 @@ class Pipeline:
         return f"PQ {pq:.1f}, mIoU {miou:.1f} so far"
 
     def _read(self, index: int) -> Sample:
-        with self._timed("read_s"):
+        with self._times.of("read_s"):
             try:
                 return self._dataset.load(index)
             except DataError as error:
                 raise DataError(f"{error}; --keep-going leaves such images out") from None
 
     def _maps(self, samples: Sequence[Sample]) -> list[Maps]:
-        with self._timed("network_s"):
+        with self._times.of("network_s"):
             return self._network.maps([sample.image for sample in samples])
 
     def _finish(self, sample: Sample, maps: Maps) -> None:
-        with self._timed("post_processing_s"):
+        with self._times.of("post_processing_s"):
             height, width = sample.image.shape[:2]
             prediction = self._network.postprocess(maps, (height, width))
             panoptic, semantic, instances = prediction.panoptic, prediction.semantic, prediction.instances
-        with self._timed("statistics_s"):
+        with self._times.of("statistics_s"):
             arrays = self._scores.measure(sample, panoptic, semantic, instances)
-        with self._timed("write_s"):
+        with self._times.of("write_s"):
             write_predictions(
                 self._folder.predictions,
                 sample.image_id,
@@ -111,12 +107,3 @@ class Pipeline:
             )
             self._folder.write_statistics(sample.image_id, arrays)
         self._scores.add(arrays)
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._times_lock:
-                self._times[stage] = self._times.get(stage, 0.0) + time.perf_counter() - start

@@ -107,6 +107,10 @@ class Network:
         """Returns the label maps and scored instances of an image of `raw_size` (height, width)."""
         return self.runtime.postprocess(maps, raw_size, self.options)
 
+    def prediction(self, maps: Maps, image: np.ndarray, name: str | None = None) -> Prediction:
+        """Returns what the maps of an image, of `maps`, say about it, at its size."""
+        return self._finish(self.runtime, _Picture(image, name), maps)
+
     @overload
     def predict(self, images: str | os.PathLike[str] | np.ndarray) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -74,3 +77,26 @@ def stream(
     finally:
         for executor in (reader, finisher):
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+class StageTimes:
+    """Seconds spent in each stage of a stream, summed over items; stages overlap in time."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Adds the time that the block takes to a stage; may be called from several threads."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def to_json(self) -> dict[str, float]:
+        """Returns the seconds of each stage so far."""
+        with self._lock:
+            return dict(self._seconds)
