@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,11 +34,13 @@ def write_masks(
       index: [H, W] int32, each pixel's position among the labels of the map.
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
-    mask_folder = folder / "masks" / image_id
+    # The script splits a line at its blanks.
+    masks = "masks/" + re.sub(r"\s", "%20", image_id)
+    mask_folder = folder / masks
     mask_folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for thing, rows in zip(things, _mask_rows(index, thing_of, len(things)), strict=True):
-        name = f"masks/{image_id}/{thing.segment_id}.png"
+        name = f"{masks}/{thing.segment_id}.png"
         # Not atomic one by one: no mask counts before the list below names it.
         (folder / name).write_bytes(encode_png(rows, index.shape[1], bits=1, colour_type=GREY))
         lines.append(f"{name} {thing.category_id} {thing.score!r}\n")

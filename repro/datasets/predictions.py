@@ -21,14 +21,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from zoo.files.atomic import write_atomically
 from zoo.files.machine_code import compiled
-from zoo.metrics.overlap import index_labels
 from zoo.repro.datasets.image_files import GREY, RGB, encode_png
+from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels
 from zoo.repro.datasets.predicted_instances import WRITERS, PredictedThing
 
 if TYPE_CHECKING:
@@ -59,16 +59,18 @@ def write_predictions(
     semantic: np.ndarray,
     instances: ScoredInstances,
     info: DatasetInfo,
+    things_as: str | None = None,
 ) -> None:
     """Writes one image's predictions; each file is there whole or not at all, the panoptic entry last.
 
     Args:
       folder: the run's folder of predictions; made where it is not there.
-      image_id: must not hold blanks.
+      image_id: the image's name; may be a path below `folder`.
       panoptic: [H, W] int32, the predicted panoptic map.
       semantic: [H, W] integer, the semantic head's class of each pixel (train ids).
       instances: a score for every thing in `panoptic`.
       info: the classes and their encoding.
+      things_as: "masks" or "rle" to write instances so, "" not to; None for what the data set's script reads.
 
     Raises:
       ValueError: the two maps differ in size, hold values that are not labels, or a thing has no score.
@@ -77,34 +79,32 @@ def write_predictions(
         raise ValueError(
             f"{image_id}: expected two maps of one size, found {panoptic.shape}, {semantic.shape}"
         )
-    labels, index = index_labels(panoptic.ravel())
-    index = index.reshape(panoptic.shape)
-    segments = _segments(labels, info, image_id)
+    shapes = measure_labels(panoptic)
     scores = dict(zip(instances.labels.tolist(), instances.score.tolist(), strict=True))
-    divisor, things = info.label_divisor, set(info.thing_class_ids)
-    predicted: dict[int, PredictedThing] = {}
-    for label, (segment_id, category_id) in segments.items():
-        if label % divisor and label // divisor in things:
-            if label not in scores:
-                raise ValueError(f"{image_id}: no score for panoptic label {label}")
-            predicted[label] = PredictedThing(segment_id, category_id, scores[label])
-    semantic_rows = _semantic_rows(semantic, info, image_id)
+    segments = _segments(shapes, scores, info, image_id)
+    original_of = np.zeros(256, np.uint8)
+    original_of[: info.num_classes] = info.original_ids
+    semantic_rows = _semantic_rows(semantic, original_of)
+    if not len(semantic_rows):
+        raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
 
-    for part in (SEMANTIC, PANOPTIC, INSTANCE):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    place = {label: position for position, label in enumerate(predicted)}
-    thing_of = np.array([place.get(label, -1) for label in labels.tolist()], np.int32)
-    write_things = WRITERS[info.instance_results]
-    write_things(folder / INSTANCE, image_id, list(predicted.values()), index, thing_of)
+    if write_things := WRITERS.get(info.instance_results if things_as is None else things_as):
+        things = {label: segment for label, segment in segments.items() if "score" in segment}
+        place = {label: position for position, label in enumerate(things)}
+        thing_of = np.array([place.get(label, -1) for label in shapes.labels.tolist()], np.int32)
+        predicted = [
+            PredictedThing(each["id"], each["category_id"], each["score"]) for each in things.values()
+        ]
+        write_things(folder / INSTANCE, image_id, predicted, shapes.index, thing_of)
 
     width = panoptic.shape[1]
-    semantic_png = encode_png(semantic_rows, width, bits=_semantic_bits(info), colour_type=GREY)
+    semantic_png = encode_png(semantic_rows, width, bits=8, colour_type=GREY)
     write_atomically(folder / SEMANTIC / f"{image_id}.png", semantic_png, durable=False)
-    segment_ids = np.array([segments.get(label, (0, 0))[0] for label in labels.tolist()], np.int32)
-    rows = _segment_rows(index, segment_ids)
+    segment_ids = [segments[label]["id"] if label in segments else 0 for label in shapes.labels.tolist()]
+    rows = _segment_rows(shapes.index, np.array(segment_ids, np.int32))
     panoptic_png = encode_png(rows, width, bits=8, colour_type=RGB)
     write_atomically(folder / PANOPTIC / f"{image_id}.png", panoptic_png, durable=False)
-    listed = [{"id": segment_id, "category_id": category_id} for segment_id, category_id in segments.values()]
+    listed = list(segments.values())
     annotation = {"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": listed}
     write_atomically(folder / PANOPTIC / f"{image_id}.json", json.dumps(annotation), durable=False)
 
@@ -115,51 +115,66 @@ def missing_predictions(folder: Path, image_ids: Iterable[str]) -> list[str]:
 
 
 def assemble_panoptic_json(
-    folder: Path, image_ids: Iterable[str], official_ids: Mapping[str, int] | None = None
+    folder: Path,
+    image_ids: Iterable[str],
+    official_ids: Mapping[str, int] | None = None,
+    **more: Any,
 ) -> Path:
-    """Writes and returns `panoptic.json` with the entries of `image_ids`.
+    """Writes and returns `panoptic.json` with the entries of `image_ids`, and `more` beside them.
 
-    `official_ids` is by what number the ground truth calls each image; None where by its name.
+    `official_ids` is by what number the ground truth calls an image; it goes by its name where there is none.
     """
+    numbers = official_ids or {}
     annotations = []
     for image_id in image_ids:
         annotation = json.loads((folder / PANOPTIC / f"{image_id}.json").read_text(encoding="utf-8"))
-        annotations.append({**annotation, "image_id": official_ids[image_id] if official_ids else image_id})
-    path = folder / "panoptic.json"
-    write_atomically(path, json.dumps({"annotations": annotations}), durable=False)
+        annotations.append({**annotation, "image_id": numbers.get(image_id, image_id)})
+    path = folder / f"{PANOPTIC}.json"
+    write_atomically(path, json.dumps({**more, "annotations": annotations}), durable=False)
     return path
 
 
-def _segments(labels: np.ndarray, info: DatasetInfo, image_id: str) -> dict[int, tuple[int, int]]:
-    """Returns segment id and original class of each label that is not void, in the order of the labels."""
+def _segments(
+    shapes: LabelShapes, scores: Mapping[int, float], info: DatasetInfo, image_id: str
+) -> dict[int, dict[str, Any]]:
+    """Returns the entry of each label that is not void, in the order of the labels."""
+    labels, areas, boxes = (values.tolist() for values in (shapes.labels, shapes.areas, shapes.boxes))
     end = (max(info.ignore_label, info.num_classes) + 1) * info.label_divisor
-    if labels.min() < 0 or labels.max() >= end:
+    if min(labels) < 0 or max(labels) >= end:
         raise ValueError(f"{image_id}: the panoptic map holds a value that is not a label")
-    segments: dict[int, tuple[int, int]] = {}
-    are_plain = all(0 < category < _SEGMENT_DIVISOR for category in info.train_ids)
-    for label in sorted(labels.tolist()):
+    things = set(info.thing_class_ids)
+    segments: dict[int, dict[str, Any]] = {}
+    for label, area, (x0, y0, x1, y1) in sorted(zip(labels, areas, boxes, strict=True)):
         class_id, instance = divmod(label, info.label_divisor)
-        if class_id < info.num_classes and class_id != info.ignore_label:
-            category = info.original_ids[class_id]
-            number = category if are_plain else class_id + 1
-            segments[label] = (number * _SEGMENT_DIVISOR + instance if instance else number, category)
+        if class_id >= info.num_classes or class_id == info.ignore_label:
+            continue
+        category = info.original_ids[class_id]
+        segments[label] = {
+            "id": category * _SEGMENT_DIVISOR + instance if instance else category,
+            "category_id": category,
+            "area": area,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "iscrowd": 0,
+        }
+        if instance and class_id in things:
+            if label not in scores:
+                raise ValueError(f"{image_id}: no score for panoptic label {label}")
+            segments[label]["score"] = scores[label]
     return segments
 
 
-def _semantic_rows(semantic: np.ndarray, info: DatasetInfo, image_id: str) -> np.ndarray:
-    """Returns PNG rows of the original class ids, [H, 1 + W] uint8, or [H, 1 + 2 W] for ids above 255."""
-    if semantic.min() < 0 or semantic.max() > 255:
-        raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
-    width_bytes = _semantic_bits(info) // 8
-    original_of = np.full(256, info.void_ids[0], f">u{width_bytes}")
-    original_of[: info.num_classes] = info.original_ids
-    rows = np.zeros((semantic.shape[0], 1 + width_bytes * semantic.shape[1]), np.uint8)
-    rows[:, 1:] = original_of[semantic].view(np.uint8)
+@compiled
+def _semantic_rows(semantic, original_of):  # type: ignore[no-untyped-def]
+    """Returns PNG rows of the original class ids, [H, 1 + W] uint8; none if a value is not in 0 to 255."""
+    height, width = semantic.shape
+    rows = np.zeros((height, 1 + width), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            class_id = semantic[y, x]
+            if class_id < 0 or class_id > 255:
+                return rows[:0]
+            rows[y, 1 + x] = original_of[class_id]
     return rows
-
-
-def _semantic_bits(info: DatasetInfo) -> int:
-    return 8 if max(info.original_ids) < 256 else 16
 
 
 @compiled

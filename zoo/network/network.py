@@ -201,7 +201,8 @@ class Network:
             return _Picture(self.runtime.checked(image, caller))
         from zoo.inputs.picture import read_picture
 
-        return _Picture(self.runtime.checked(read_picture(image), caller), Path(image).stem)
+        path = Path(image)
+        return _Picture(self.runtime.checked(read_picture(path), caller), path.stem)
 
     def _finish(self, runtime: Runtime, picture: _Picture, maps: Maps) -> Prediction:
         import numpy as np

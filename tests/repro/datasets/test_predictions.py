@@ -61,12 +61,18 @@ def test_what_is_written_is_what_was_predicted(
     np.testing.assert_array_equal(segments, expected)
     annotation = json.loads((folder / "panoptic/a_0_0.json").read_text())
     listed = {segment["id"]: segment["category_id"] for segment in annotation["segments_info"]}
+    for segment in annotation["segments_info"]:
+        y, x = np.nonzero(segments == segment["id"])
+        box = [x.min(), y.min(), 1 + x.max() - x.min(), 1 + y.max() - y.min()]
+        assert (segment["area"], segment["bbox"], segment["iscrowd"]) == (x.size, box, 0)
     assert set(listed) == set(np.unique(segments).tolist()) - {0}
     assert all(category == (i // 1000 or i) for i, category in listed.items())
 
     lines = (folder / "instance/a_0_0.txt").read_text().splitlines()
     instances = scored(panoptic)
     assert len(lines) == len(instances.labels)
+    given = [segment["score"] for segment in annotation["segments_info"] if "score" in segment]
+    assert given == [float(score) for score in instances.score]
     for line, label, score in zip(lines, instances.labels, instances.score, strict=True):
         name, label_id, confidence = line.split(" ")
         mask = np.array(Image.open(folder / "instance" / name).convert("L")) != 0
@@ -133,13 +139,22 @@ def test_labels_and_colours_there_and_back(data: Any, info: DatasetInfo) -> None
     np.testing.assert_array_equal(found, panoptic)
 
 
+def test_a_name_may_be_a_path_and_hold_blanks(tmp_path: Path) -> None:
+    write(tmp_path, np.full((4, 4), 11001, np.int32), np.zeros((4, 4), np.uint8), "my trip/a b")
+    assert missing_predictions(tmp_path, ["my trip/a b"]) == []
+    name, label_id, _ = (tmp_path / "instance/my trip/a b.txt").read_text().split(" ")
+    assert (name, label_id) == ("masks/my%20trip/a%20b/24001.png", "24")
+    assert (tmp_path / "instance" / name).is_file()
+
+
 def test_entries_join_in_the_order_asked_for(tmp_path: Path) -> None:
     for image_id in ("a_0_0", "b_0_0"):
         write(tmp_path, np.zeros((4, 4), np.int32), np.zeros((4, 4), np.uint8), image_id)
     assert missing_predictions(tmp_path, ["a_0_0", "c_0_0", "b_0_0"]) == ["c_0_0"]
     joined = json.loads(assemble_panoptic_json(tmp_path, ["b_0_0", "a_0_0"]).read_text())
     assert [annotation["image_id"] for annotation in joined["annotations"]] == ["b_0_0", "a_0_0"]
-    assert joined["annotations"][0]["segments_info"] == [{"id": 7, "category_id": 7}]
+    road = {"id": 7, "category_id": 7, "area": 16, "bbox": [0, 0, 4, 4], "iscrowd": 0}
+    assert joined["annotations"][0]["segments_info"] == [road]
 
 
 def test_wrong_maps_are_refused(tmp_path: Path) -> None:
