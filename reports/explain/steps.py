@@ -8,7 +8,7 @@ reported.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +17,22 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.panoptic_quality import PanopticQuality
-from zoo.metrics.pq_rules import (
-    INTERNAL,
-    OFFICIAL,
-    ImageCounts,
-    Rules,
-    count_image,
-    mean_in_order,
-    on_void,
-    on_void_or_own_crowd,
-    product_of_means,
-    quotient_of_sums,
-    sum_exactly,
-    sum_in_order,
-)
+from zoo.metrics.pq_rules import mean_in_order
 from zoo.metrics.segments import ImageSegments
+from zoo.reports.explain.pq_steps import (
+    RULE_COLUMNS,
+    RULES_BESIDE_EACH_OTHER,
+    SAME_IN_BOTH,
+    CountedImages,
+    official_steps,
+    torchmetrics_steps,
+)
 from zoo.reports.explain.waterfall import RuleChange, Waterfall, mean_of_present, take_apart
 from zoo.reports.runs import Run, open_run
 from zoo.repro.records.claim_words import HEADLINE_METRICS, metric_title
 from zoo.repro.records.run_folder import open_run_folder
 from zoo.repro.records.schema import MEASURE_AGAIN
 from zoo.repro.records.statistics import part_of
-
-SAME_IN_BOTH = (
-    "segments match where their classes are equal and their IoU is above 0.5 in float64",
-    "areas and intersections are whole numbers of pixels of the same maps; nothing is rounded (the official "
-    "script takes the areas of the ground truth from its JSON file, which has the numbers of pixels)",
-    "a prediction's pixels on void are left out of the union; pixels that are void in the prediction are in "
-    "no predicted segment",
-    "crowd regions are never false negatives and never matched",
-    "an unmatched prediction of which more than half is excused, or that lies wholly on void, is not a false "
-    "positive",
-    "the mean is over classes with a true positive, false positive or false negative (the official file says "
-    "0 for the others, and does not count them)",
-)
-"""Rules of panoptic quality that could differ and do not."""
 
 AP_OF_CITYSCAPES = (
     "each measures another AP, COCO's or the Cityscapes instance script's (void, small regions and the "
@@ -80,6 +61,14 @@ class Explanation:
     """Evaluator -> AP in percent, of both or of neither."""
     ap_note: str
     """Why the two values of AP are not compared rule by rule."""
+    torchmetrics: Waterfall | None = None
+    """From the official PQ to that of torchmetrics, where there is an official one."""
+
+    @property
+    def all_waterfalls(self) -> tuple[Waterfall, ...]:
+        """Returns `waterfalls`, with `torchmetrics` after that of PQ, which comes first."""
+        on = (self.torchmetrics,) if self.torchmetrics is not None else ()
+        return (*self.waterfalls[: len(on)], *on, *self.waterfalls[len(on) :])
 
     @property
     def counted_images(self) -> str:
@@ -93,15 +82,24 @@ class Explanation:
         shown["images_in_dataset"] = self.images_in_dataset
         for waterfall in self.waterfalls:
             shown[waterfall.metric] = {
-                "internal": waterfall.internal,
-                "official": waterfall.official,
-                "difference": waterfall.official - waterfall.internal,
+                "internal": waterfall.start,
+                "official": waterfall.end,
+                "difference": waterfall.end - waterfall.start,
                 "steps": [vars(step) for step in waterfall.steps],
                 "residual": waterfall.residual,
                 "internal_per_class": waterfall.per_class,
             }
         if "pq" in shown:
             shown["pq"]["same_in_both"] = list(SAME_IN_BOTH)
+            shown["pq"]["rules"] = [
+                dict(zip(RULE_COLUMNS, row, strict=True)) for row in RULES_BESIDE_EACH_OTHER
+            ]
+        if self.torchmetrics is not None:
+            shown["pq"]["torchmetrics"] = {
+                "value": self.torchmetrics.end,
+                "difference_from_official": self.torchmetrics.end - self.torchmetrics.start,
+                "steps": [vars(step) for step in self.torchmetrics.steps],
+            }
         if self.ap:
             shown["ap"] = {**self.ap, "note": self.ap_note}
         return shown
@@ -118,12 +116,22 @@ def explain(path: Path) -> Explanation:
     pairs = _pairs(run)
     folder = open_run_folder(run.path)
     sums = _Sums(folder.read_statistics(folder.all_images_of(run.record)), folder.images)
-    waterfalls = []
+    waterfalls, torchmetrics = [], None
     if "pq" in pairs:
         start = sums.metrics["pq"].compute()
         names = _check_same_run(run, sums, "pq", start.pq)
-        steps = _pq_steps(sums, _official(run).get("processes", 1))
-        waterfalls.append(take_apart("pq", pairs["pq"], names, start.pq_per_class, steps))
+        # A record that does not say how many processes there were is taken as of one, and the last digits may
+        # then remain unexplained.
+        processes = _official(run).get("processes", 1)
+        images = CountedImages(sums.segments, len(names), sums.thing_class_ids, processes)
+        waterfalls.append(take_apart("pq", pairs["pq"], names, start.pq_per_class, official_steps(images)))
+        official = waterfalls[0].steps[-1]
+        changes = torchmetrics_steps(images)
+        official_per_class = np.array([official.per_class[name] for name in names], np.float64)
+        evaluators = ("official", "torchmetrics")
+        torchmetrics = take_apart(
+            "pq", (official.value, None), names, official_per_class, changes, evaluators
+        )
     if "miou" in pairs and "official_miou" in sums.metrics:
         start = sums.metrics["miou"].compute()
         names = _check_same_run(run, sums, "miou", start.miou)
@@ -137,6 +145,7 @@ def explain(path: Path) -> Explanation:
         waterfalls=tuple(waterfalls),
         ap=dict(zip(("internal", "official"), pairs["ap"], strict=True)) if "ap" in pairs else {},
         ap_note=next((_AP_NOTES[name] for name in scripts if name in _AP_NOTES), _AP_OF_OTHERS),
+        torchmetrics=torchmetrics,
     )
 
 
@@ -209,67 +218,6 @@ def _check_same_run(run: Run, sums: _Sums, metric: str, found: float) -> list[st
             f"found {len(names)}; {MEASURE_AGAIN}"
         )
     return names
-
-
-# ---- panoptic quality ----
-
-PQ_RULES: tuple[tuple[str, str, Rules], ...] = (
-    (
-        "official ground truth",
-        "the segments of the official files, under the internal rules: crowd regions are void",
-        INTERNAL,
-    ),
-    (
-        "stuff segments apart",
-        "several segments of one stuff class in an image stay apart; the internal ground truth joins them",
-        replace(INTERNAL, joins_stuff=False),
-    ),
-    (
-        "other crowds in the union",
-        "a prediction's pixels on a crowd of another class count in the union; as void they did not",
-        replace(INTERNAL, joins_stuff=False, outside_union=on_void_or_own_crowd),
-    ),
-    (
-        "own crowd in the union",
-        "a prediction's pixels on a crowd of its own class count in the union; as void they did not",
-        replace(INTERNAL, joins_stuff=False, outside_union=on_void),
-    ),
-    (
-        "other crowds excuse nothing",
-        "a prediction mostly on a crowd of another class is a false positive; as on void it was not",
-        replace(OFFICIAL, excuses=on_void_or_own_crowd),
-    ),
-    (
-        "one crowd a class excuses",
-        "of several crowds of one class in an image, only the last excuses predictions on it",
-        OFFICIAL,
-    ),
-)
-"""Name, meaning, and the rules once this and all earlier ones are as in the official script."""
-
-
-def _pq_steps(sums: _Sums, processes: int) -> Iterator[RuleChange]:
-    """Yields the rules of panoptic quality, each with the metric after its change.
-
-    The script's processes shared the images, and each added up its own. A record that does not say how many
-    there were is taken as of one, and the last digits may then remain unexplained.
-    """
-    num_classes, things = sums.metrics["pq"].num_classes, sums.thing_class_ids
-    counts: list[ImageCounts] = []
-    for rule, meaning, rules in PQ_RULES:
-        counts = [
-            count_image(image, rules, num_classes=num_classes, thing_class_ids=things)
-            for image in sums.segments
-        ]
-        per_class = product_of_means(sum_exactly(counts))
-        yield rule, meaning, mean_of_present(per_class), per_class
-    per_class = quotient_of_sums(sum_in_order(counts, processes))
-    yield (
-        "the script's arithmetic",
-        "PQ of a class is one quotient, not SQ times RQ; sums in the script's order, in float64",
-        100 * mean_in_order(per_class),
-        100 * per_class,
-    )
 
 
 # ---- mean IoU ----

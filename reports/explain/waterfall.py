@@ -1,4 +1,4 @@
-"""The way of a metric from its internal to its official value, in steps that add up, class by class."""
+"""The way of a metric from one evaluator's value to another's, in steps that add up, class by class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Step:
 
     rule: str
     meaning: str
-    """What the official script does, and the internal metric did."""
+    """What the evaluator at the end does, and the one at the start did."""
     value: float
     worth: float
     """By how many percentage points the change moved the metric to `value`."""
@@ -32,15 +32,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """The way of one metric, `pq` or `miou`, from its internal to its official value, in percent."""
+    """The way of one metric, `pq` or `miou`, from one evaluator's value to another's, in percent."""
 
     metric: str
-    internal: float
+    start: float
     per_class: dict[str, float | None]
-    """Class name -> internal value; None where the class is absent."""
+    """Class name -> value at the start; None where the class is absent."""
     steps: tuple[Step, ...]
-    official: float
-    """The official script's own number."""
+    end: float
+    """The number of the evaluator at the end: its own, or where it was not run, that after the last step."""
+    evaluators: tuple[str, str] = ("internal", "official")
+    """Who stands at the start and at the end."""
+    is_measured: bool = True
+    """Whether the evaluator at the end was run."""
 
     @property
     def title(self) -> str:
@@ -50,24 +54,26 @@ class Waterfall:
     @property
     def residual(self) -> float:
         """What the steps do not explain, in percentage points."""
-        return self.official - self.steps[-1].value
+        return self.end - self.steps[-1].value
 
 
 def take_apart(
     metric: str,
-    pair: tuple[float, float],
+    pair: tuple[float, float | None],
     class_names: Sequence[str],
     per_class: np.ndarray,
     changes: Iterable[RuleChange],
+    evaluators: tuple[str, str] = ("internal", "official"),
 ) -> Waterfall:
     """Returns the way of a metric, with the worth of every class in each step.
 
     Args:
       metric: `pq` or `miou`.
-      pair: its internal and its official value, in percent.
+      pair: its values at the start and at the end in percent; None where the evaluator there was not run.
       class_names: the classes, by train id.
-      per_class: [C], the classes' internal values in percent, NaN where absent.
+      per_class: [C], the classes' values at the start in percent, NaN where absent.
       changes: the rules, in the order in which they are changed.
+      evaluators: who stands at the start and at the end.
     """
     steps: list[Step] = []
     value, shares = pair[0], _shares(per_class)
@@ -77,7 +83,9 @@ def take_apart(
         named = _named(class_names, new_per_class)
         steps.append(Step(rule, meaning, new_value, new_value - value, moved, named))
         value, shares = new_value, new_shares
-    return Waterfall(metric, pair[0], _named(class_names, per_class), tuple(steps), pair[1])
+    end = value if pair[1] is None else pair[1]
+    at_start = _named(class_names, per_class)
+    return Waterfall(metric, pair[0], at_start, tuple(steps), end, evaluators, pair[1] is not None)
 
 
 def _named(class_names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:

@@ -46,7 +46,7 @@ def draw(explanation: Explanation) -> str:
         tag("style", Markup(_STYLE)),
     ]
     top = 10
-    for waterfall in explanation.waterfalls:
+    for waterfall in explanation.all_waterfalls:
         drawn += _panel(waterfall, top)
         top += _TITLE_PX + _ROW_PX * (len(waterfall.steps) + 2) + _AXIS_PX + _GAP_PX
     names = {"role": "img", "aria_labelledby": "title description"}
@@ -55,17 +55,19 @@ def draw(explanation: Explanation) -> str:
 
 def _describe(explanation: Explanation) -> str:
     sentences = []
-    for waterfall in explanation.waterfalls:
+    for waterfall in explanation.all_waterfalls:
         worths = ", ".join(f"{step.rule} {points(step.worth)}" for step in waterfall.steps)
+        first, last = waterfall.evaluators
         sentences.append(
-            f"{waterfall.title} is {waterfall.internal:.3f} % internal and "
-            f"{waterfall.official:.3f} % official. The rules are worth, in percentage points: {worths}."
+            f"{waterfall.title} is {waterfall.start:.3f} % {first} and {waterfall.end:.3f} % {last}. "
+            f"The rules are worth, in percentage points: {worths}."
         )
     return " ".join(sentences)
 
 
 def _panel(waterfall: Waterfall, top: int) -> list[Markup]:
-    values = [waterfall.internal, *(step.value for step in waterfall.steps), waterfall.official]
+    first_name, last_name = waterfall.evaluators
+    values = [waterfall.start, *(step.value for step in waterfall.steps), waterfall.end]
     ticks = round_ticks(min(values), max(*values, min(values) + _LEAST_SPAN), most=5)
     low, high = min(ticks), max(ticks)
 
@@ -73,8 +75,8 @@ def _panel(waterfall: Waterfall, top: int) -> list[Markup]:
         return _LEFT_PX + (value - low) / (high - low) * (_RIGHT_PX - _LEFT_PX)
 
     title = (
-        f"{waterfall.title}: {waterfall.internal:.3f} internal, {waterfall.official:.3f} official "
-        f"({points(waterfall.official - waterfall.internal)} points)"
+        f"{waterfall.title}: {waterfall.start:.3f} {first_name}, {waterfall.end:.3f} {last_name} "
+        f"({points(waterfall.end - waterfall.start)} points)"
     )
     first = top + _TITLE_PX
     bottom = first + _ROW_PX * len(values)
@@ -82,8 +84,8 @@ def _panel(waterfall: Waterfall, top: int) -> list[Markup]:
     for tick, words in ticks.items():
         drawn.append(tag("line", class_="grid", x1=x(tick), x2=x(tick), y1=first, y2=bottom))
         drawn.append(tag("text", words, class_="small", x=x(tick), y=bottom + 16, text_anchor="middle"))
-    drawn += _end(first, "internal", waterfall.internal, x)
-    before = waterfall.internal
+    drawn += _end(first, first_name, waterfall.start, x)
+    before = waterfall.start
     for row, step in enumerate(waterfall.steps, start=1):
         y = first + _ROW_PX * row
         left, right = sorted((x(before), x(step.value)))
@@ -98,7 +100,7 @@ def _panel(waterfall: Waterfall, top: int) -> list[Markup]:
         drawn.append(_number(points(step.worth), y, class_))
         before = step.value
     y = first + _ROW_PX * (len(values) - 1)
-    return [*drawn, _link(y, x(before)), *_end(y, "official", waterfall.official, x)]
+    return [*drawn, _link(y, x(before)), *_end(y, last_name, waterfall.end, x)]
 
 
 def _end(y: int, name: str, value: float, x: Callable[[float], float]) -> list[Markup]:

@@ -21,8 +21,9 @@ from zoo.errors import DataError
 from zoo.files.json_files import write_json
 from zoo.metrics.segments import OfficialTruth
 from zoo.model.postprocess.instances import Instances
+from zoo.reports.explain.pq_steps import OFFICIAL_CHANGES
 from zoo.reports.explain.step_tables import class_table, markdown, points, step_rows, terminal
-from zoo.reports.explain.steps import AP_OF_CITYSCAPES, AP_OF_COCO, PQ_RULES, Explanation, explain
+from zoo.reports.explain.steps import AP_OF_CITYSCAPES, AP_OF_COCO, Explanation, explain
 from zoo.reports.explain.waterfall import Step, Waterfall
 from zoo.reports.page.waterfall_svg import draw
 from zoo.repro.coco.classes import COCO
@@ -60,9 +61,9 @@ def test_the_last_step_is_the_official_number_to_the_last_bit(
     metrics = json.loads((minicity_run / "record.json").read_text(encoding="utf-8"))["metrics"]
     assert [waterfall.metric for waterfall in explanation.waterfalls] == ["pq", "miou"]
     for waterfall in explanation.waterfalls:
-        assert waterfall.internal == metrics["internal"][waterfall.metric]
-        assert waterfall.official == metrics["official"][waterfall.metric]
-        assert waterfall.steps[-1].value == waterfall.official
+        assert waterfall.start == metrics["internal"][waterfall.metric]
+        assert waterfall.end == metrics["official"][waterfall.metric]
+        assert waterfall.steps[-1].value == waterfall.end
         assert waterfall.residual == 0
 
 
@@ -88,7 +89,7 @@ def test_official_values_per_class_are_the_official_scripts(
 
 def test_worths_and_shares_add_up(explanation: Explanation) -> None:
     for waterfall in explanation.waterfalls:
-        before = waterfall.internal
+        before = waterfall.start
         for step in waterfall.steps:
             assert step.worth == step.value - before
             assert sum(step.shares.values()) == pytest.approx(step.worth, abs=1e-12)
@@ -97,7 +98,9 @@ def test_worths_and_shares_add_up(explanation: Explanation) -> None:
 
 def test_every_rule_is_named_also_where_it_is_worth_nothing(explanation: Explanation) -> None:
     pq, miou = explanation.waterfalls
-    assert [step.rule for step in pq.steps] == [rule[0] for rule in PQ_RULES] + ["the script's arithmetic"]
+    assert [step.rule for step in pq.steps] == [rule[0] for rule in OFFICIAL_CHANGES] + [
+        "the script's arithmetic"
+    ]
     assert [step.rule for step in miou.steps] == [
         "crowd pixels count",
         "void is no class",
@@ -110,6 +113,27 @@ def test_every_rule_is_named_also_where_it_is_worth_nothing(explanation: Explana
     assert worths["other crowds excuse nothing"] < -0.01
     assert abs(worths["the script's arithmetic"]) < 1e-12
     assert max(pq.steps[4].shares, key=lambda name: abs(pq.steps[4].shares[name])) == "car"
+
+
+def test_on_to_torchmetrics_in_steps_that_add_up(minicity_run: Path, minicoco_run: Path) -> None:
+    # What torchmetrics 1.9.0 computes from the maps of these runs, see tests/peers.
+    for run, value in ((minicity_run, 74.112299245), (minicoco_run, 63.644624796)):
+        found = explain(run)
+        on = found.torchmetrics
+        assert on is not None
+        assert found.all_waterfalls[1] is on
+        assert on.end == on.steps[-1].value == pytest.approx(value, abs=1e-7)
+        assert on.start == found.waterfalls[0].end
+        assert sum(step.worth for step in on.steps) == pytest.approx(on.end - on.start, abs=1e-12)
+        for step in on.steps:
+            assert sum(step.shares.values()) == pytest.approx(step.worth, abs=1e-12)
+        shown = found.to_json()["pq"]
+        assert shown["torchmetrics"]["value"] == on.end
+        assert [step["rule"] for step in shown["torchmetrics"]["steps"]][-1] == "single precision"
+        assert shown["rules"][0]["torchmetrics"] == "segments like any other"
+    worths = {step.rule: step.worth for step in on.steps}
+    assert worths["crowds are segments"] == pytest.approx(0.221, abs=5e-4)
+    assert worths["half void is not missed"] == pytest.approx(0.351, abs=5e-4)
 
 
 def test_a_part_of_the_images(copied_run: Path, minicity_statistics: list[dict[str, np.ndarray]]) -> None:
@@ -171,7 +195,7 @@ def test_void_that_is_predicted_is_a_class_of_the_internal_mean_alone(tmp_path: 
 
     (miou,) = explain(tmp_path).waterfalls
     # Internal: person 4 of 6, void 0 of 2. Crowd pixels: person 4 of 7, car 3 of 4, void 0 of 2.
-    assert miou.internal == pytest.approx(100 * (4 / 6) / 2)
+    assert miou.start == pytest.approx(100 * (4 / 6) / 2)
     assert [step.rule for step in miou.steps] == ["crowd pixels count", "void is no class"]
     assert miou.steps[0].value == pytest.approx(100 * (4 / 7 + 3 / 4) / 3)
     assert miou.steps[1].value == pytest.approx(100 * (4 / 7 + 3 / 4) / 2)
@@ -225,12 +249,12 @@ def test_points(value: float, text: str) -> None:
 def test_markdown_lines_up(explanation: Explanation) -> None:
     text = markdown(explanation, per_class=True)
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 4
+    assert len(blocks) == 7
     for block in blocks:
         assert len({len(line) for line in block}) == 1
         assert len({line.count("|") for line in block}) == 1
     assert AP_OF_CITYSCAPES in text
-    assert len(blocks[2]) == len(explanation.waterfalls[1].steps) + 4
+    assert len(blocks[5]) == len(explanation.waterfalls[1].steps) + 4
 
 
 @pytest.mark.parametrize("width", [60, 100, 200])
@@ -301,7 +325,7 @@ def test_the_command_in_every_format(zoo_call: Call, minicity_run: Path, tmp_pat
     assert found["pq"]["residual"] == 0
     assert found["miou"]["difference"] == pytest.approx(0.0306, abs=1e-4)
     assert found["ap"]["note"] == AP_OF_CITYSCAPES
-    assert [step["rule"] for step in found["pq"]["steps"]][:2] == [rule[0] for rule in PQ_RULES[:2]]
+    assert [step["rule"] for step in found["pq"]["steps"]][:2] == [rule[0] for rule in OFFICIAL_CHANGES[:2]]
     assert picture.read_text(encoding="utf-8").startswith("<svg ")
     assert json.loads(zoo_call("explain", minicity_run, "--format", "json").stdout) == found
     text = zoo_call("explain", minicity_run, "--format", "markdown").stdout
