@@ -13,7 +13,7 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.repro.cityscapes.classes import CITYSCAPES, classes_of_table
 from zoo.repro.cityscapes.instance_ids import official_truth_from_instance_ids, panoptic_from_instance_ids
-from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample, wrong_number
+from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
     decode_id_png,
     decode_image,
@@ -171,7 +171,7 @@ class CityscapesDataset(FolderDataset):
     def check(self) -> list[str]:
         """Returns what is missing or wrong, one line each: names and numbers of files, and one file's ids."""
         total = len(self._pictures)
-        found = wrong_number(f"leftImg8bit/{self.split} has", total, self.expected_images)
+        found = self.wrong_number(f"leftImg8bit/{self.split} has", total)
         for kind in _MADE_BY:
             found += self._explain_missing(kind)
         if bare := self._without_picture:

@@ -27,6 +27,9 @@ NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 """The image of a sample that was loaded without it."""
 
 
+ANOTHER_COLLECTION = "`zoo data add NAME --data DIR` declares another collection"
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image with its ground truth."""
@@ -50,6 +53,11 @@ class Dataset(ABC):
     skipped: Mapping[str, str]  # why images that the folder or the ground truth names are left out, by name
     expected_images: int | None  # how many a complete copy has; None where nobody declares it
     contents = "the copy has"  # what holds the images, and a verb, for messages
+    # What to do about too few and about too many images.
+    advice = (
+        f"complete the copy, or --keep-going leaves out what is missing; {ANOTHER_COLLECTION}",
+        f"remove those that are not part of the data set; {ANOTHER_COLLECTION}",
+    )
     official_run: ClassVar[str] = ""
     """The place (`<module>:<class>`) of the `OfficialRun` that scores predictions; empty if there is none."""
 
@@ -105,7 +113,14 @@ class Dataset(ABC):
         if len(self.skipped) > len(found):
             found.append(f"and {counted(len(self.skipped) - len(found), 'more image')}")
         total = len(self) + len(self.skipped)
-        return found + wrong_number(self.contents, total, self.expected_images)
+        return found + self.wrong_number(self.contents, total)
+
+    def wrong_number(self, where: str, found: int) -> list[str]:
+        """Returns a line where the number of images is not the declared one, else nothing."""
+        if self.expected_images is None or found == self.expected_images:
+            return []
+        advice = self.advice[found > self.expected_images]
+        return [f"{where} {counted(found, 'image')}, expected {self.expected_images:,}; {advice}"]
 
 
 class FolderDataset(Dataset):
@@ -176,14 +191,6 @@ class FolderDataset(Dataset):
         return digest_of_files(self.digests, about=f"{self.info.name} {self.split}{own}")
 
 
-def wrong_number(where: str, found: int, expected: int | None) -> list[str]:
-    """Returns a line where the number of images is not the declared one, else nothing."""
-    if expected is None or found == expected:
-        return []
-    advice = "complete the copy, or --keep-going leaves out what is missing"
-    return [f"{where} {counted(found, 'image')}, expected {expected:,}; {advice}"]
-
-
 def images_in_dataset(dataset: Dataset) -> int:
     """Returns how many images the whole data set has: as declared, else all that its files name."""
     return dataset.expected_images or len(dataset) + len(dataset.skipped)
@@ -194,8 +201,7 @@ def surplus(dataset: Dataset) -> list[str]:
     expected, found = dataset.expected_images, len(dataset) + len(dataset.skipped)
     if expected is None or found <= expected:
         return []
-    advice = "remove those that are not part of the data set"
-    return [f"has {counted(found, 'image')}, expected {expected:,}; {advice}"]
+    return [f"has {counted(found, 'image')}, expected {expected:,}; {dataset.advice[1]}"]
 
 
 def cache_at(cache: CacheOrFolder) -> Cache:

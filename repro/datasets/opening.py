@@ -30,7 +30,7 @@ def open_dataset(
 
     Args:
       declared: its declaration.
-      data: its folder, or None to unpack the archive that it is bundled in.
+      data: its folder, or None for the declared one, or to unpack the archive that it is bundled in.
       fetcher: fetches that archive, and knows the cache.
       keep_going: leave out images that cannot be used, instead of an error.
       needed_by: who needs it, for the error message.
@@ -38,6 +38,7 @@ def open_dataset(
     Raises:
       DataError: it is not there, or not complete; the line says what is missing.
     """
+    data = data or _declared_folder(declared)
     if data is None:
         if declared.archive is None:
             who = needed_by or declared.name
@@ -45,15 +46,40 @@ def open_dataset(
             raise DataError(f"{who}: needs --data DIR, the folder of {declared.title}{where}")
         data = fetcher.dataset(declared)
     kind = format_class(declared.format)
-    return open_files(
-        kind,
-        Path(data),
-        declared.split,
-        info=kind.declared_classes(declared),
-        expected_images=declared.images,
-        cache=fetcher.cache,
-        keep_going=keep_going,
-    )
+    info, images = kind.declared_classes(declared), declared.images
+    dataset = _find(kind, data, declared.split, info, images, fetcher.cache)
+    if place := declared.own_place:
+        again = f"`zoo data add {declared.name} --data DIR --replace` counts again"
+        dataset.advice = (
+            f"change `images:` in {place}, or {again}; --keep-going leaves out what is missing",
+        )
+        dataset.advice += (f"change `images:` in {place}, or {again}",)
+    return _complete(dataset, data, keep_going=keep_going)
+
+
+def classes_of_dataset(declared: DatasetDeclaration) -> DatasetInfo | None:
+    """Returns the classes of a data set of the user's own: its table's, or its annotations', at its path.
+
+    None where the declaration has neither: its classes are those of the published data set of its format, or
+    are not known before the data are opened.
+
+    Raises:
+      DataError: the data set is not at its path, or is broken.
+    """
+    kind = format_class(declared.format)
+    if (own := kind.declared_classes(declared)) or (path := _declared_folder(declared)) is None:
+        return own
+    return _find(kind, path, declared.split, None, None, None).info
+
+
+def _declared_folder(declared: DatasetDeclaration) -> Path | None:
+    if declared.path is None:
+        return None
+    path = Path(declared.path)
+    if not path.exists():
+        where = f"of the data set {declared.name}, declared in {declared.own_place}"
+        raise DataError(f"{path}: `path:` {where}, is not there; change it, or give --data DIR")
+    return path
 
 
 def open_files(
@@ -81,14 +107,26 @@ def open_files(
     Raises:
       DataError: nothing of the kind is there, or it is not complete; the line says what is missing.
     """
-    dataset: Dataset
+    return _complete(_find(kind, path, split, info, expected_images, cache), path, keep_going=keep_going)
+
+
+def _find(
+    kind: type[FolderDataset],
+    path: Path,
+    split: str,
+    info: DatasetInfo | None,
+    images: int | None,
+    cache: CacheOrFolder,
+) -> Dataset:
     # The names of TFRecords have the split without a year.
     records = find_records(path, split.rstrip("0123456789"))
     if records:
-        dataset = TFRecordDataset(records, info or kind.info, expected_images=expected_images)
-    else:
-        root = kind.find_root(path, split)
-        dataset = kind(root, split, info=info, expected_images=expected_images, cache=cache)
+        return TFRecordDataset(records, info or kind.info, expected_images=images)
+    root = kind.find_root(path, split)
+    return kind(root, split, info=info, expected_images=images, cache=cache)
+
+
+def _complete(dataset: Dataset, path: Path, *, keep_going: bool) -> Dataset:
     # Which of too many images do not belong cannot be told: leaving some out would be a guess.
     problems = surplus(dataset) if keep_going else dataset.check()
     if problems:

@@ -14,6 +14,7 @@ from zoo.files.progress import say
 from zoo.files.tensorflow import import_tensorflow
 from zoo.files.words import counted
 from zoo.network.devices import kind_of_device
+from zoo.network.network import require_outputs
 from zoo.reports.tables.claim_table import markdown
 from zoo.repro.datasets.checking import require_headers, usable_images
 from zoo.repro.datasets.dataset import images_in_dataset
@@ -68,6 +69,7 @@ def reproduce_entry(
     fetcher = fetcher or Fetcher()
     declared = registry.dataset(entry.dataset)
     dataset = open_dataset(declared, data, fetcher, keep_going=settings.keep_going, needed_by=entry.name)
+    require_outputs(entry, dataset.info)
     checkpoint = fetcher.checkpoint(entry)
     import_tensorflow()
     run = _Run(entry, dataset, checkpoint, settings, _choose_images(entry, dataset, settings), clock)

@@ -93,10 +93,11 @@ def load(
     entry = declared.find(name)
     chosen = LoadOptions(input_size, **options).checked(entry)
     if source == "saved_model":
-        return _load_saved_model(entry, [*(["checkpoint"] if checkpoint else []), *chosen.chosen()])
+        network = _load_saved_model(entry, [*(["checkpoint"] if checkpoint else []), *chosen.chosen()])
+        return _on_its_dataset(network, declared)
     if source != "checkpoint":
         raise UsageError(f"{entry.name}: source: expected checkpoint or saved_model, found {source!r}")
-    return _restored(entry, find_checkpoint_of(entry, checkpoint), chosen)
+    return _on_its_dataset(_restored(entry, find_checkpoint_of(entry, checkpoint), chosen), declared)
 
 
 def load_entry(
@@ -147,7 +148,13 @@ def build(
     from zoo.network.keras_runtime import KerasRuntime
 
     receipt = weights.restore_into(model, "encoder/") if weights else None
-    return Network(entry, KerasRuntime(model, entry), backbone_receipt=receipt)
+    return _on_its_dataset(Network(entry, KerasRuntime(model, entry), backbone_receipt=receipt), declared)
+
+
+def _on_its_dataset(network: Network, registry: Registry) -> Network:
+    if network.entry.kind == "panoptic":
+        network.dataset = registry.dataset(network.entry.dataset)
+    return network
 
 
 def find_checkpoint_of(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.prediction.prediction import Prediction
     from zoo.registry import Backbone, Entry
     from zoo.registry.dataset_info import DatasetInfo
+    from zoo.registry.schema import DatasetDeclaration
 
     Runtime = KerasRuntime | SavedModelRuntime
     # An array or a tensor, or the path of a picture.
@@ -48,6 +49,7 @@ class Network:
       receipt: what its checkpoint gave; None where nothing was loaded, and for a SavedModel.
       backbone_receipt: what `backbone_weights` gave to the encoder, where `zoo.build` restored it.
       own_classes: the classes that it predicts, where they are not those of the entry's evaluation.
+      dataset: the declaration of its entry's data set, which may have classes of its own.
       input_shape: (None, height, width, 3) of the images that `network(images)` takes.
       replicas: how many images `maps` runs at once, one on each device.
       device: kind, replicas and names of the devices; empty where TensorFlow chooses.
@@ -58,6 +60,7 @@ class Network:
     receipt: Receipt | None = None
     backbone_receipt: Receipt | None = None
     own_classes: DatasetInfo | None = None
+    dataset: DatasetDeclaration | None = None
 
     def __post_init__(self) -> None:
         self.input_shape = self.runtime.input_shape
@@ -187,7 +190,7 @@ class Network:
     @cached_property
     def classes(self) -> DatasetInfo:
         """The classes that the network predicts; a `UsageError` where they are not known."""
-        return self.own_classes or classes_of(self._panoptic_entry())
+        return self.own_classes or classes_of(self._panoptic_entry(), self.dataset)
 
     @cached_property
     def options(self) -> PostprocessOptions:
@@ -245,14 +248,23 @@ def predict_panoptic(
     return network.predict_panoptic(image, scales=scales, flip=flip)
 
 
-def classes_of(entry: Entry) -> DatasetInfo:
+def classes_of(entry: Entry, dataset: DatasetDeclaration | None = None) -> DatasetInfo:
     """Returns the classes that an entry's network predicts.
+
+    These are those of its data set where the user declared one with classes, else those of its evaluation.
 
     Raises:
       UsageError: they are not known, or not as many as the network has outputs.
+      DataError: the data set is not where it is declared.
     """
     from zoo.registry.formats import classes_by_upstream_name
 
+    if dataset is not None and dataset.own_place:
+        from zoo.repro.datasets.opening import classes_of_dataset
+
+        if own := classes_of_dataset(dataset):
+            require_outputs(entry, own)
+            return own
     known = classes_by_upstream_name()
     classes = known.get(entry.evaluation.dataset)
     if classes is None:
@@ -267,3 +279,15 @@ def classes_of(entry: Entry) -> DatasetInfo:
             f"{entry.evaluation.dataset} has, found {outputs} output_channels of the semantic head"
         )
     return classes
+
+
+def require_outputs(entry: Entry, classes: DatasetInfo) -> None:
+    """Raises a UsageError where an entry's network has not as many outputs as its data set has classes."""
+    outputs = entry.network.semantic_head.output_channels
+    if outputs != classes.num_classes:
+        void = " with void" if classes.ignore_label < classes.num_classes else ""
+        raise UsageError(
+            f"{entry.name}: expected a network of {classes.num_classes} classes, as its data set "
+            f"{entry.dataset} has{void}, found one of {outputs} (output_channels of the semantic head); it "
+            "needs a checkpoint that was trained on these classes"
+        )

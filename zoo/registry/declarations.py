@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from zoo.errors import RegistryError
 from zoo.registry.messages import KeyPath, describe_value, did_you_mean, explain_error
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow
-from zoo.registry.yaml_file import FILE_KEYS, RegistryFile
+from zoo.registry.yaml_file import BUILTIN, FILE_KEYS, RegistryFile
 
 Section = Literal["datasets", "templates", "entries", "backbones"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
@@ -61,9 +61,13 @@ class Declarations:
 
     def datasets(self) -> tuple[DatasetDeclaration, ...]:
         """Returns all data sets, in the order of their files."""
-        return tuple(
-            self._validate(DatasetDeclaration, item) for item in self._by_section["datasets"].values()
-        )
+        return tuple(map(self._dataset, self._by_section["datasets"].values()))
+
+    def _dataset(self, declaration: _Declaration) -> DatasetDeclaration:
+        dataset, file = self._validate(DatasetDeclaration, declaration), declaration.file
+        if file.label != BUILTIN:
+            dataset._own_place = f"{file.label}:{file.line((*declaration.path, 'images'))}"
+        return dataset
 
     def backbones(self) -> tuple[Backbone, ...]:
         """Returns all ImageNet backbones, in the order of their files."""

@@ -18,7 +18,7 @@ from zoo.registry.declarations import Declarations
 from zoo.registry.messages import did_you_mean
 from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry
-from zoo.registry.yaml_file import RegistryFile, parse, read
+from zoo.registry.yaml_file import BUILTIN, RegistryFile, parse, read
 
 ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
 
@@ -159,7 +159,8 @@ RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.
 def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFile] = ()) -> Registry:
     """Loads the built-in registry, the files of `ZOO_REGISTRY` (separated as in `PATH`), `files`, `parsed`.
 
-    A loaded registry is returned as it is.
+    What is `parsed` takes the place of the file that it calls itself after. A loaded registry is returned as
+    it is.
 
     Raises:
         RegistryError: A file that does not follow the schema: file, line, key path, expected, found.
@@ -170,8 +171,10 @@ def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFi
         files = [files]
     listed = [path for path in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if path]
     paths = {Path(path).resolve(): path for path in (*listed, *(files or ()))}
+    for file in parsed:
+        paths.pop(Path(file.label).resolve(), None)
     builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
-    declared = Declarations([parse(builtin, "zoo/registry.yaml"), *map(read, paths.values()), *parsed])
+    declared = Declarations([parse(builtin, BUILTIN), *map(read, paths.values()), *parsed])
     datasets = declared.datasets()
     return Registry(declared.entries(), declared.backbones(), datasets)
 

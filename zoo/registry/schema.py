@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from zoo.registry.formats import FORMATS
@@ -306,6 +306,12 @@ class DatasetDeclaration(Declared):
     archive: RemoteFile | None = None  # where it may be downloaded without an account
     homepage: Text | None = None  # where to get it otherwise
     table: PublishedTable | None = None  # where upstream published numbers measured on it
+    _own_place: str = PrivateAttr("")
+
+    @property
+    def own_place(self) -> str:
+        """File and line of `images` in a registry file of the user; empty for a built-in data set."""
+        return self._own_place
 
     @model_validator(mode="after")
     def _has_a_known_format(self) -> Self:

@@ -15,6 +15,10 @@ from zoo.registry.messages import KeyPath, describe_value
 
 # Keys whose value is a file; a relative path starts at the folder of the registry file.
 FILE_KEYS = frozenset({"checkpoint", "saved_model", "archive"})
+_FOLDER_KEY = "path"  # the same for a folder, which stays a path
+
+BUILTIN = "zoo/registry.yaml"
+"""How error messages call the built-in registry file."""
 
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -166,14 +170,20 @@ def read_text(file: Path, what: str) -> str:
 
 
 def _with_urls(value: Any, folder: Path, is_file: bool = False) -> Any:
-    """Replaces local paths of files by `file://` URLs."""
+    """Replaces local paths of files by `file://` URLs, and those of folders by absolute ones."""
     if isinstance(value, dict):
         return {
-            key: _with_urls(item, folder, key in FILE_KEYS or (is_file and key == "url"))
+            key: _absolute(item, folder)
+            if key == _FOLDER_KEY
+            else _with_urls(item, folder, key in FILE_KEYS or (is_file and key == "url"))
             for key, item in value.items()
         }
     if isinstance(value, list):
         return [_with_urls(item, folder) for item in value]
     if is_file and isinstance(value, str) and value and "://" not in value:
-        return Path(os.path.abspath(folder / os.path.expanduser(value))).as_uri()
+        return Path(_absolute(value, folder)).as_uri()
     return value
+
+
+def _absolute(path: Any, folder: Path) -> Any:
+    return os.path.abspath(folder / os.path.expanduser(path)) if path and isinstance(path, str) else path
