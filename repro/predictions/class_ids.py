@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
 
@@ -36,7 +34,7 @@ class ClassIds:
         if numberings.get("contiguous") == numberings.get("train", self.train_id_of):
             del numberings["contiguous"]
         self.others = numberings
-        void = getattr(info, "void_ids", (0,)) if ids == "original" else (info.ignore_label,)
+        void = info.void_ids if ids == "original" else (info.ignore_label,)
         self.void = tuple(number for number in void if number not in self.train_id_of)
 
     def read_as(self, ids: str) -> ClassIds:
@@ -57,14 +55,11 @@ class ClassIds:
         void = {255, self.info.ignore_label} if with_void else set()
         return [name for name, known in self.others.items() if found and set(found) <= known.keys() | void]
 
-    def table(self, size: int) -> np.ndarray:
-        """Returns the train id of each number below `size`, int32; -1 for unknown ones."""
-        table = np.full(size, -1, np.int32)
-        table[[number for number in self.void if number < size]] = self.info.ignore_label
-        for number, train_id in self.train_id_of.items():
-            if number < size:
-                table[number] = train_id
-        return table
+    @property
+    def number_of(self) -> dict[int, int]:
+        """The number of each train id, void's included where it has one."""
+        void = {self.info.ignore_label: self.void[0]} if self.void else {}
+        return void | {train_id: number for number, train_id in self.train_id_of.items()}
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -18,10 +18,14 @@ class Finding:
     file: str
     expected: str
     found: str
-    remedy: str
-    fixable: bool = False  # whether a corrected copy is unambiguous
+    remedy: str = FIX
     blocks: bool = True  # whether nothing can be scored before it is mended
     image_id: str = ""  # of the data set; empty where it concerns more than one image, or none
+
+    @property
+    def fixable(self) -> bool:
+        """Whether a corrected copy is unambiguous."""
+        return self.remedy.startswith(FIX)
 
     def __str__(self) -> str:
         return f"{self.file}: expected {self.expected}, found {self.found}; {self.remedy}"

@@ -13,6 +13,8 @@ from zoo.repro.predictions.finding import FIX, Finding
 from zoo.repro.predictions.image_names import ImageNames
 
 NO_AREA = -1
+# What the three channels of a PNG can hold.
+_LARGEST_ID = (1 << 24) - 1
 
 
 class Segments(NamedTuple):
@@ -66,7 +68,7 @@ def read_entries(content: Any, title: str, names: ImageNames) -> PanopticEntries
     read = PanopticEntries(title)
     if not isinstance(content, dict):
         what = "a JSON object with the key `annotations`"
-        read.findings.append(Finding("key-missing", title, what, "the bare list", FIX, fixable=True))
+        read.findings.append(Finding("key-missing", title, what, "the bare list"))
     for row in annotations_of(content) or ():
         if not isinstance(row, dict):
             what = f"{type(row).__name__} {str(row)[:40]!r}"
@@ -83,7 +85,7 @@ def read_entries(content: Any, title: str, names: ImageNames) -> PanopticEntries
             found = f"image {image_id} twice" + ("" if same else " with different segments")
             remedy = FIX if same else "remove the wrong one"
             read.findings.append(
-                Finding("image-twice", title, "each image once", found, remedy, same, image_id=image_id)
+                Finding("image-twice", title, "each image once", found, remedy, image_id=image_id)
             )
     return read
 
@@ -96,9 +98,7 @@ def _image_of(row: dict[str, Any], title: str, names: ImageNames) -> tuple[str |
         if by_file is None:
             return None, []
         found = f"none for {file_name}"
-        return by_file, [
-            Finding("key-missing", title, "the key `image_id`", found, FIX, True, image_id=by_file)
-        ]
+        return by_file, [Finding("key-missing", title, "the key `image_id`", found, image_id=by_file)]
     given = row["image_id"]
     exact = names.exactly(given)
     if exact is not None:
@@ -107,14 +107,13 @@ def _image_of(row: dict[str, Any], title: str, names: ImageNames) -> tuple[str |
     if resolved is None:
         return None, []
     expected = f"the image_id {names.official(resolved)!r}"
-    return resolved, [Finding("image-id", title, expected, repr(given), FIX, True, image_id=resolved)]
+    return resolved, [Finding("image-id", title, expected, repr(given), image_id=resolved)]
 
 
 def _entry(row: dict[str, Any], title: str, image_id: str, findings: list[Finding]) -> Entry:
-    def add(kind: str, expected: str, found: str, remedy: str = "", *, blocks: bool = True) -> None:
-        found = f"{found} (image {image_id})"
+    def add(kind: str, expected: str, found: str, remedy: str = FIX) -> None:
         findings.append(
-            Finding(kind, title, expected, found, remedy or FIX, not remedy, blocks, image_id=image_id)
+            Finding(kind, title, expected, f"{found} (image {image_id})", remedy, image_id=image_id)
         )
 
     file_name = row.get("file_name")
@@ -151,14 +150,15 @@ def _entry(row: dict[str, Any], title: str, image_id: str, findings: list[Findin
             if numbers["id"] in rows:
                 same = rows[numbers["id"]][0] == row_[0]
                 found = f"segment {numbers['id']} twice" + ("" if same else " with two categories")
-                add("segment-twice", "each segment id once", found, "" if same else "write the JSON again")
+                add("segment-twice", "each segment id once", found, FIX if same else "write the JSON again")
             area = NO_AREA if row_[1] is None else row_[1]
             rows.setdefault(numbers["id"], (row_[0], area, row_[2]))
     if texts:
         add("id-text", "ids as integers", f"{texts[0]}" + (" and more" if len(texts) > 1 else ""))
-    if 0 in rows:
-        add("segment-zero", "segment ids from 1, as 0 is void", "id 0", "number the segments from 1")
-        del rows[0]
+    for number in [number for number in rows if not 0 < number <= _LARGEST_ID]:
+        expected = f"segment ids from 1 to {_LARGEST_ID:,}; 0 is void"
+        add("segment-id", expected, f"id {number}", "number the segments from 1")
+        del rows[number]
     values = list(rows.values())
     segments = Segments(
         np.array(list(rows), np.int64),

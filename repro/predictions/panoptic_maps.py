@@ -10,15 +10,15 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
-from zoo.repro.predictions.class_ids import TITLES, ClassIds, ranges
-from zoo.repro.predictions.finding import FIX, Finding, FindingError
+from zoo.repro.predictions.class_ids import ClassIds, ranges
+from zoo.repro.predictions.finding import Finding
 from zoo.repro.predictions.panoptic_json import NO_AREA, Entry, PanopticEntries
-from zoo.repro.predictions.pixels import JPEG, PALETTE, RGB_8, RGB_16, Pixels, read_pixels, size_of
+from zoo.repro.predictions.pixels import JPEG, PALETTE, RGB_8, Pixels, read_pixels, size_of
+from zoo.repro.predictions.shared_checks import broken, numbering_of, wrong_scores, wrong_size
 
 if TYPE_CHECKING:
     from zoo.repro.predictions.storage import Storage
 
-# A score above this is no probability, and no heatmap value either, which may be a little above 1.
 _MOST_SCORE = 2.0
 _MOST_STRAYS = 64
 
@@ -49,13 +49,14 @@ class PanopticMaps:
         self.unknown = read.unknown
         self.entries = read.entries
         self._storage = storage
-        self._classes = ids
         self._files = {
             image_id: file
             for image_id, entry in read.entries.items()
             if (file := _find(entry.file_name, json_name, pictures)) is not None
         }
-        self._look_at_categories()
+        categories = {int(c) for entry in read.entries.values() for c in np.unique(entry.segments.categories)}
+        self.classes, findings = numbering_of(categories, ids, self.title)
+        self.findings += findings
         self._look_at_scores()
 
     @property
@@ -77,15 +78,15 @@ class PanopticMaps:
         """Returns the name of an image's PNG file."""
         return self._files[image_id]
 
-    def read(self, image_id: str, size: tuple[int, int]) -> tuple[ReadPanoptic | None, list[Finding]]:
+    def panoptic(self, image_id: str, size: tuple[int, int]) -> tuple[ReadPanoptic | None, list[Finding]]:
         """Returns an image's prediction, None where it cannot be read, and what is wrong with it."""
         entry, name = self.entries[image_id], self._storage.title(self._files[image_id])
         findings = list(entry.findings)
         try:
             data = self._storage.read(self._files[image_id])
-            wrong = wrong_size(size_of(data, name), size, name, image_id)
-            if wrong is not None:
-                return None, [*findings, wrong]
+            other_size = wrong_size(size_of(data, name), size, name, image_id)
+            if other_size is not None:
+                return None, [*findings, other_size]
             pixels = read_pixels(data, name)
         except DataError as error:
             return None, [*findings, broken(error, name, image_id)]
@@ -96,13 +97,13 @@ class PanopticMaps:
         colours, wrong = _as_rgb(pixels, name, image_id)
         if colours is None:
             return None, [*findings, *wrong]
-        counted = _count(colours, ids, labels[order], self._classes.info.void_label)
+        counted = _count(colours, ids, labels[order], self.classes.info.void_label)
         if counted.strays.size:
             swapped = np.ascontiguousarray(colours[:, :, ::-1])
-            again = _count(swapped, ids, labels[order], self._classes.info.void_label)
+            again = _count(swapped, ids, labels[order], self.classes.info.void_label)
             if not again.strays.size:
                 what = "blue in the place of red: the ids are listed once both are swapped"
-                wrong.append(Finding("channel-order", name, "ids in RGB", what, FIX, True, image_id=image_id))
+                wrong.append(Finding("channel-order", name, "ids in RGB", what, image_id=image_id))
                 counted = again
             elif not wrong:
                 wrong.append(self._unlisted(counted.strays, name, image_id))
@@ -115,9 +116,9 @@ class PanopticMaps:
 
     def _labels(self, entry: Entry, name: str) -> tuple[np.ndarray, list[Finding]]:
         """Returns a label of the data set for each segment: numbered in each class, stuff from 0."""
-        info, findings = self._classes.info, []
+        info, findings = self.classes.info, []
         train_ids = [
-            self._classes.train_id_of.get(category, -1) for category in entry.segments.categories.tolist()
+            self.classes.train_id_of.get(category, -1) for category in entry.segments.categories.tolist()
         ]
         unknown = sorted(
             {c for c, t in zip(entry.segments.categories.tolist(), train_ids, strict=True) if t < 0}
@@ -128,7 +129,7 @@ class PanopticMaps:
                 Finding(
                     "category-unknown",
                     self.title,
-                    self._classes.expected(),
+                    self.classes.expected(),
                     found,
                     "map the categories of the model to those of the data set",
                     image_id=entry.image_id,
@@ -150,7 +151,7 @@ class PanopticMaps:
         return labels, findings
 
     def _result(self, entry: Entry, label_map: np.ndarray, labels: np.ndarray) -> ReadPanoptic:
-        info = self._classes.info
+        info = self.classes.info
         is_thing = np.isin(labels // info.label_divisor, info.thing_class_ids) & (labels != info.void_label)
         scores = entry.segments.scores[is_thing].astype(np.float32)
         return ReadPanoptic(label_map, labels, labels[is_thing], None if np.isnan(scores).any() else scores)
@@ -160,74 +161,27 @@ class PanopticMaps:
         """Whether the JSON gives scores."""
         return any(not np.isnan(entry.segments.scores).all() for entry in self.entries.values())
 
-    def _look_at_categories(self) -> None:
-        """Takes the numbering in which all categories are known, where it is another one."""
-        found = {int(c) for entry in self.entries.values() for c in np.unique(entry.segments.categories)}
-        if not self._classes.unknown(found, with_void=False):
-            return
-        others = self._classes.other_numberings(found, with_void=False)
-        if others:
-            what = f"{' or '.join(TITLES[name] for name in others)} (categories {ranges(found)})"
-            remedy = FIX if len(others) == 1 else "write the ids of the annotations"
-            self.findings.append(
-                Finding(
-                    f"{others[0]}-ids", self.title, self._classes.expected(), what, remedy, len(others) == 1
-                )
-            )
-            self._classes = self._classes.read_as(others[0])
-
     def _look_at_scores(self) -> None:
-        with_scores = [entry for entry in self.entries.values() if entry.segments.scores.size]
-        scores = np.concatenate([np.zeros(0), *(entry.segments.scores for entry in with_scores)])
-        finite = scores[np.isfinite(scores)]
-        expected = "scores from 0 to 1"
-        if np.isinf(scores).any():
-            found = f"{np.count_nonzero(np.isinf(scores))} that are not finite numbers"
+        parts = [entry.segments for entry in self.entries.values()]
+        scores = np.concatenate([np.zeros(0), *(part.scores for part in parts)])
+        self.findings += wrong_scores(scores[~np.isnan(scores)], self.title)
+        things = {c for c, t in self.classes.train_id_of.items() if t in self.classes.info.thing_class_ids}
+        bare = sum(
+            category in things and score
+            for part in parts
+            for category, score in zip(part.categories.tolist(), np.isnan(part.scores).tolist(), strict=True)
+        )
+        if self.has_scores and bare:
+            expected, found = "a score for every thing, or for none", f"{bare} things without a score"
             self.findings.append(
-                Finding("score-number", self.title, expected, found, "leave out what the model did not score")
+                Finding("score-missing", self.title, expected, found, "write the score of each thing")
             )
-        self.findings += wrong_scores(finite, self.title)
 
     def _unlisted(self, strays: np.ndarray, name: str, image_id: str) -> Finding:
         found = ("" if strays.size < _MOST_STRAYS else "more than ") + f"{strays.size}"
         found += f" that the JSON does not list (first: {strays[0]})"
         remedy = "list them with their category, or make them 0 (void)"
         return Finding("segment-unlisted", name, "segment ids of the JSON", found, remedy, image_id=image_id)
-
-
-def wrong_scores(scores: np.ndarray, title: str) -> Iterator[Finding]:
-    """Yields what is wrong with the finite scores of all predictions."""
-    expected = "scores from 0 to 1"
-    if scores.size and scores.min() < 0:
-        yield Finding("score-range", title, expected, f"{scores.min():g}", "write probabilities")
-    elif scores.size and scores.max() > 100:
-        yield Finding("score-range", title, expected, f"{scores.max():g}", "write probabilities")
-    elif scores.size and scores.max() > _MOST_SCORE:
-        found = f"percent (up to {scores.max():g})"
-        yield Finding("score-percent", title, expected, found, FIX, fixable=True)
-
-
-def wrong_size(found: tuple[int, int], expected: tuple[int, int], name: str, image_id: str) -> Finding | None:
-    """Returns a finding where a map has not the size of its image."""
-    if found == expected:
-        return None
-    what = f"{found[0]} x {found[1]}"
-    if found == expected[::-1]:
-        what += " (height and width are swapped)"
-    elif abs(found[0] * expected[1] - found[1] * expected[0]) <= max(expected):
-        what += f" (scaled by {found[0] / expected[0]:.3g})"
-    remedy = "write the map at the size of the image; ids must not be blended when it is resized"
-    return Finding("size", name, f"{expected[0]} x {expected[1]} pixels", what, remedy, image_id=image_id)
-
-
-def broken(error: DataError, name: str, image_id: str) -> Finding:
-    """Returns the finding of a file that cannot be read."""
-    if isinstance(error, FindingError):
-        return error.finding
-    reason = str(error).removeprefix(f"{name}: ").partition(";")[0]
-    return Finding(
-        "broken-file", name, "a file that can be read", reason, "write it again", image_id=image_id
-    )
 
 
 class _Counted(NamedTuple):
@@ -253,9 +207,8 @@ def _as_rgb(pixels: Pixels, name: str, image_id: str) -> tuple[np.ndarray | None
     elif values.ndim == 2:
         values = np.stack([values & 255, values >> 8, np.zeros_like(values)], axis=-1)
     rgb = np.ascontiguousarray(values[:, :, :3].astype(np.uint8))
-    found = kind + (", scaled" if kind == RGB_16 else "")
     expected = f"a PNG of {RGB_8}, id = R + 256 G + 65536 B"
-    return rgb, [Finding("colour-type", name, expected, found, FIX, True, image_id=image_id)]
+    return rgb, [Finding("colour-type", name, expected, kind, image_id=image_id)]
 
 
 def _unfixable(finding: Finding) -> Finding:
@@ -272,9 +225,7 @@ def _look_at_areas(entry: Entry, areas: np.ndarray, name: str) -> Iterator[Findi
     absent = ids[areas == 0]
     if absent.size:
         found = f"{absent.size} without a pixel (first: {absent[0]})"
-        yield Finding(
-            "segment-absent", name, "all segments of the JSON", found, FIX, True, image_id=entry.image_id
-        )
+        yield Finding("segment-absent", name, "all segments of the JSON", found, image_id=entry.image_id)
     different = np.flatnonzero((given != NO_AREA) & (given != areas) & (areas > 0))
     if different.size:
         first = different[0]
@@ -282,7 +233,7 @@ def _look_at_areas(entry: Entry, areas: np.ndarray, name: str) -> Iterator[Findi
         found = f"{given[first]}" + (
             f", and {different.size - 1} more that differ" if different.size > 1 else ""
         )
-        yield Finding("area", name, expected, found, FIX, True, blocks=False, image_id=entry.image_id)
+        yield Finding("area", name, expected, found, blocks=False, image_id=entry.image_id)
 
 
 def _find(file_name: str, json_name: str, pictures: Collection[str]) -> str | None:

@@ -83,8 +83,8 @@ class Predictions:
     def __init__(self, path: Path, dataset: Dataset, storage: Storage, parts: Parts) -> None:
         self.path = path
         self.dataset = dataset
-        self._storage = storage
-        self._parts = parts
+        self.storage = storage
+        self.parts = parts
         self.form = parts.form
         self.holds = parts.holds
         self.problems: tuple[Finding, ...] = tuple(parts.findings)
@@ -98,15 +98,22 @@ class Predictions:
           FindingError: something is wrong with it, which `findings` would tell.
         """
         image, findings = self._read(image_id)
+        findings = [finding for finding in self.problems if finding.image_id == image_id] + findings
         for finding in findings:
             if finding.blocks:
                 raise FindingError(finding)
         return image
 
+    def require_sound(self) -> None:
+        """Raises a FindingError where `problems` hold something that has to be mended first."""
+        for finding in self.problems:
+            if finding.blocks:
+                raise FindingError(finding)
+
     def findings(self, image_ids: Iterable[str] | None = None) -> Iterator[Finding]:
         """Yields what is wrong, first `problems`, then image by image; `image_ids` are all by default."""
         yield from self.problems
-        for image_id in self.image_ids if image_ids is None else image_ids:
+        for image_id in self.dataset.image_ids if image_ids is None else image_ids:
             yield from self.findings_of(image_id)
 
     def findings_of(self, image_id: str) -> list[Finding]:
@@ -115,26 +122,26 @@ class Predictions:
 
     @cached_property
     def _digest(self) -> str:
-        return self._storage.digest()
+        return self.storage.digest()
 
     def digest(self) -> str:
         """Returns a SHA-256 over names, sizes and contents of all files."""
         return self._digest
 
     def _read(self, image_id: str) -> tuple[PredictedImage, list[Finding]]:
-        parts, size = self._parts, self.dataset.image_size(self._index[image_id])
+        parts, size = self.parts, self.dataset.image_size(self._index[image_id])
         findings: list[Finding] = []
         panoptic: ReadPanoptic | None = None
         semantic = instances = masks = None
-        if parts.panoptic is not None:
-            panoptic, wrong = parts.panoptic(image_id, size)
+        if parts.panoptic is not None and image_id in parts.panoptic.image_ids:
+            panoptic, wrong = parts.panoptic.panoptic(image_id, size)
             findings += wrong
-        if parts.semantic is not None:
+        if parts.semantic is not None and image_id in parts.semantic.image_ids:
             semantic, wrong = parts.semantic.semantic(image_id, size)
             findings += wrong
         labels = None if panoptic is None else panoptic.labels
         scores = None if panoptic is None else panoptic.scores
-        if parts.masks is not None:
+        if parts.masks is not None and image_id in parts.masks.image_ids:
             read, wrong = parts.masks.read(image_id, size, labels)
             findings += wrong
             masks = read.masks

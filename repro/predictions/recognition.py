@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import DataError, UsageError
 from zoo.files.words import counted
 from zoo.repro.predictions.class_ids import ClassIds, Ids
-from zoo.repro.predictions.finding import FIX, Finding, FindingError
+from zoo.repro.predictions.finding import Finding, FindingError
 from zoo.repro.predictions.image_names import ImageNames
 from zoo.repro.predictions.label_maps import LabelMaps
 from zoo.repro.predictions.panoptic_json import annotations_of, parse_json, read_entries
-from zoo.repro.predictions.panoptic_maps import PanopticMaps, ReadPanoptic
+from zoo.repro.predictions.panoptic_maps import PanopticMaps
 from zoo.repro.predictions.pixels import GREY_16, HEAD_BYTES, NPY, RGB_8, kind_of
 from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
 
@@ -39,7 +39,7 @@ _SHOWN = 3
 class Parts:
     """The forms that were found, and what is wrong with them as a whole."""
 
-    panoptic: Callable[[str, tuple[int, int]], tuple[ReadPanoptic | None, list[Finding]]] | None = None
+    panoptic: PanopticMaps | LabelMaps | None = None
     semantic: LabelMaps | None = None
     masks: ScoredMasks | None = None
     covered: dict[str, Collection[str]] = field(default_factory=dict)  # images of each form by its name
@@ -187,7 +187,7 @@ class _Recognition:
                 taken.add(file)
         pictures -= taken
         if maps.image_ids:
-            parts.panoptic = maps.read
+            parts.panoptic = maps
             parts.has_scores = maps.has_scores
             parts.covered["coco"] = maps.image_ids
         self._unknown[title] = read.unknown
@@ -285,7 +285,7 @@ class _Recognition:
         if self._divisor is None:
             self._need_divisor(chosen, set())
         maps = LabelMaps(self._storage, files, ids, self._divisor or 1)
-        self._parts.panoptic = maps.panoptic
+        self._parts.panoptic = maps
         self._parts.covered["divisor"] = maps.image_ids
 
     def _take_label_ids(self, narrow: set[str], coloured: set[str], wide: set[str]) -> None:
@@ -349,7 +349,7 @@ class _Recognition:
         for name in self._storage.junk:
             title, expected = self._storage.title(name), "files of predictions alone"
             found = "a file of the operating system"
-            self._parts.findings.append(Finding("junk", title, expected, found, FIX, True, blocks=False))
+            self._parts.findings.append(Finding("junk", title, expected, found, blocks=False))
 
     def _nothing(self, pictures: set[str]) -> Finding:
         """Returns why nothing can be read."""

@@ -12,10 +12,10 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.metrics.mask_overlaps import Mask, mask_overlaps
 from zoo.metrics.overlap import LabelOverlaps
-from zoo.repro.predictions.class_ids import TITLES, ClassIds
-from zoo.repro.predictions.finding import FIX, Finding
-from zoo.repro.predictions.panoptic_maps import broken, wrong_scores, wrong_size
+from zoo.repro.predictions.class_ids import ClassIds
+from zoo.repro.predictions.finding import Finding
 from zoo.repro.predictions.pixels import read_pixels, size_of
+from zoo.repro.predictions.shared_checks import broken, numbering_of, wrong_scores, wrong_size
 
 if TYPE_CHECKING:
     from zoo.repro.predictions.storage import Storage
@@ -50,7 +50,7 @@ class ScoredMasks(ABC):
     def __init__(self, storage: Storage, ids: ClassIds) -> None:
         self.findings: list[Finding] = []
         self._storage = storage
-        self._classes = ids
+        self.classes = ids
         self._rows: dict[str, Sequence[Row]] = {}
         self._files: dict[str, str] = {}
 
@@ -79,8 +79,8 @@ class ScoredMasks(ABC):
         title = self._storage.title(self._files[image_id])
         masks, names, findings = [], [], []
         for row in self._rows[image_id]:
-            train_id = self._classes.train_id_of.get(row.category, -1)
-            if train_id not in self._classes.info.thing_class_ids:
+            train_id = self.classes.train_id_of.get(row.category, -1)
+            if train_id not in self.classes.info.thing_class_ids:
                 what = f"{row.category}, " + ("a class without instances" if train_id >= 0 else "no class")
                 remedy = "leave it out, or write the ids of the annotations"
                 expected, what = "a class with instances", f"{what} (image {image_id})"
@@ -115,26 +115,9 @@ class ScoredMasks(ABC):
     def _look_at_rows(self, title: str) -> None:
         """Finds the numbering of the classes, and looks at all scores."""
         rows = [row for rows in self._rows.values() for row in rows]
-        found = {row.category for row in rows}
-        if self._classes.unknown(found, with_void=False):
-            others = self._classes.other_numberings(found, with_void=False)
-            if others:
-                what = " or ".join(TITLES[name] for name in others)
-                remedy = FIX if len(others) == 1 else "write the ids of the annotations"
-                self.findings.append(
-                    Finding(
-                        f"{others[0]}-ids", title, self._classes.expected(), what, remedy, len(others) == 1
-                    )
-                )
-                self._classes = self._classes.read_as(others[0])
+        self.classes, findings = numbering_of({row.category for row in rows}, self.classes, title)
         scores = np.array([row.score for row in rows], np.float64)
-        if not np.isfinite(scores).all():
-            number = np.count_nonzero(~np.isfinite(scores))
-            self.findings.append(
-                Finding("score-number", title, "scores from 0 to 1", f"{number} that are no finite numbers",
-                        "leave out what the model did not score")
-            )  # fmt: skip
-        self.findings += wrong_scores(scores[np.isfinite(scores)], title)
+        self.findings += [*findings, *wrong_scores(scores, title)]
 
 
 class TextMasks(ScoredMasks):

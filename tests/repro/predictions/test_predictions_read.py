@@ -53,12 +53,12 @@ def test_a_json_file_stands_for_its_folder(written: Path, tiny: CityscapesDatase
     annotations = json.loads((written / "panoptic.json").read_text())
     assert len(annotations["annotations"]) == len(tiny)
     predictions = open_predictions(written / "panoptic.json", tiny)
-    assert (predictions.form, predictions.holds) == ("coco", {"panoptic"})
+    assert (predictions.form, predictions.holds) == ("coco", {"panoptic", "instances"})
     assert list(predictions.findings()) == []
     image = predictions.load(tiny.image_ids[0])
     assert image.semantic is None
-    assert image.instances is None
     assert image.masks is None
+    assert image.instances is not None
 
 
 def test_the_digest_depends_on_contents_alone(written: Path, tiny: CityscapesDataset, tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Ways to break correct predictions that several forms share; tests run this file by its path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from PIL import Image
+
+from zoo.errors import DataError
+from zoo.repro.datasets.dataset import Dataset
+from zoo.repro.predictions.check import check_predictions
+from zoo.repro.predictions.predictions import PredictedImage, open_predictions
+
+
+class Break(NamedTuple):
+    """One way: what it does, and the finding that it has to cause.
+
+    Attributes:
+      kind, file, found: of the first finding of the kind; `file` and `found` are parts of it.
+      count: how many there are; None for one or more.
+      fixable: whether a corrected copy scores as before.
+    """
+
+    function: Callable[[Path], Any]
+    kind: str
+    file: str
+    found: str
+    count: int | None = 1
+    fixable: bool = False
+    blocks: bool = True
+
+
+def rows_of(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    content = json.loads((folder / "panoptic.json").read_text())
+    return content, content["annotations"]
+
+
+def edits(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Path], None]:
+    def function(folder: Path) -> None:
+        content, rows = rows_of(folder)
+        change(rows)
+        (folder / "panoptic.json").write_text(json.dumps(content))
+
+    return function
+
+
+def segments(
+    change: Callable[[dict[str, Any]], object], *, images: slice = slice(1)
+) -> Callable[[Path], None]:
+    def of_rows(rows: list[dict[str, Any]]) -> None:
+        for row in rows[images]:
+            for segment in row["segments_info"]:
+                change(segment)
+
+    return edits(of_rows)
+
+
+def first_file(folder: Path, part: str = "panoptic") -> Path:
+    return min((folder / part).glob("*.png"))
+
+
+def pixels(change: Callable[[Image.Image], Image.Image], part: str = "panoptic") -> Callable[[Path], None]:
+    def function(folder: Path) -> None:
+        path = first_file(folder, part)
+        with Image.open(path) as image:
+            changed = change(image.copy())
+        changed.save(path, "PNG")
+
+    return function
+
+
+def as_jpeg(part: str = "panoptic") -> Callable[[Path], None]:
+    def function(folder: Path) -> None:
+        path = first_file(folder, part)
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
+        pixels.save(path, "JPEG")
+
+    return function
+
+
+def removed(pattern: str) -> Callable[[Path], None]:
+    return lambda folder: min(folder.glob(pattern)).unlink()
+
+
+def look(broken: Break, folder: Path, dataset: Dataset) -> None:
+    broken.function(folder)
+    check = check_predictions(folder, dataset)
+    found = [finding for finding in check.findings if finding.kind == broken.kind]
+    assert found, check
+    assert broken.count in (None, check.counts[broken.kind]), check
+    first = min(found, key=lambda finding: broken.found not in finding.found)
+    assert broken.file in first.file
+    assert broken.found in first.found
+    assert (first.fixable, first.blocks) == (broken.fixable, broken.blocks), first
+    assert "\n" not in str(first)
+    assert str(first) in str(check)
+    if broken.blocks:
+        with pytest.raises(DataError, match=r"expected .*, found "):
+            read_all(folder, dataset)
+
+
+def read_all(folder: Path, dataset: Dataset) -> list[PredictedImage]:
+    predictions = open_predictions(folder, dataset)
+    predictions.require_sound()
+    return [predictions.load(image_id) for image_id in dataset.image_ids]
