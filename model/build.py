@@ -11,11 +11,11 @@ import keras
 
 from zoo.errors import UsageError
 from zoo.model.backbones import mobilenet_v3, residual
+from zoo.model.backend import SharedZeros
 from zoo.model.blocks import PRECISIONS, Features, Style
 from zoo.model.decoders.panoptic_deeplab import panoptic_deeplab, published_aspp_window
 from zoo.model.images import ImageNetwork
 from zoo.model.layers import NormalizeImage
-from zoo.model.memory import SharedZeros
 from zoo.registry.network_options import EncoderOptions, NetworkOptions
 
 BACKBONES: dict[str, Callable[..., dict[str, Features]]] = {

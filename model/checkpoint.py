@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from zoo.errors import CheckpointError
-from zoo.model.memory import take_values
+from zoo.model.backend import take_values
 
 Shape = tuple[int, ...]
 
@@ -29,7 +28,6 @@ _SLOT = "/.OPTIMIZER_SLOT/"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _COUNTERS = {"save_counter", "global_step", "step", "iterations", "iter", "epoch"}
 _AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"}
-_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)  # A file cut off is an IndexError.
 _LARGE_BYTES = 1 << 20
 """TensorFlow reads larger tensors into memory that it never gives back."""
 _OTHER_ENCODER = re.compile("^backbone/_encoder/")  # Written by another trainer of the same encoders.
@@ -156,10 +154,16 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
 
 def _open(prefix: str) -> Any:
     try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"checkpoint {prefix}: only TensorFlow reads it, and it is not installed; pip install tensorflow"
+        ) from error
+    try:
         return tf.train.load_checkpoint(prefix)
     except tf.errors.NotFoundError as error:
         raise CheckpointError(f"checkpoint {prefix}: no {prefix}.index with its data files") from error
-    except _READ_ERRORS as error:
+    except _read_errors() as error:
         raise CheckpointError(
             f"checkpoint {prefix}: {prefix}.index is corrupt ({_first_line(error)}); fetch the archive again"
         ) from error
@@ -168,13 +172,20 @@ def _open(prefix: str) -> Any:
 def _read(reader: Any, stored_name: str, prefix: str) -> np.ndarray:
     try:
         return reader.get_tensor(stored_name)
-    except _READ_ERRORS as error:
+    except _read_errors() as error:
         files = ", ".join(sorted(glob.glob(f"{glob.escape(prefix)}.data-*"))) or f"{prefix}.data-*"
         key = stored_name.removesuffix(_SUFFIX)
         raise CheckpointError(
             f"checkpoint {prefix}: variable {key} in {files} is corrupt or cut off ({_first_line(error)}); "
             "fetch the archive again"
         ) from error
+
+
+def _read_errors() -> tuple[type[Exception], ...]:
+    """Returns what TensorFlow raises for a file that is corrupt, or cut off (an `IndexError`)."""
+    import tensorflow as tf
+
+    return tf.errors.OpError, RuntimeError, ValueError, IndexError
 
 
 def _first_line(error: Exception) -> str:
@@ -197,7 +208,7 @@ def _compare(
         shape, found = tuple(variable.shape), tuple(shapes[name])
         if shape != found:
             different.append(ShapeDifference(key, shape, found))
-        elif types[name] != tf.float32:
+        elif types[name].name != "float32":
             raise CheckpointError(
                 f"checkpoint {prefix}: variable {key} is {types[name].name}, expected float32; "
                 "this is not a checkpoint of the published form"

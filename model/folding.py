@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
+from zoo.model.backend import SharedZeros, give_up_values, take_values, values_of, zeros_apart
 from zoo.model.layers import Conv2D, DepthwiseConv2D
-from zoo.model.memory import SharedZeros, give_up_values, take_values, zeros_apart
 
 _CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D)
 _CONTEXT = "post_global_context.convolution"
@@ -32,7 +31,7 @@ class _Fold:
         """Returns the convolution's kernel, times the scale of each output channel."""
         # A depthwise kernel is [h, w, channels, 1], any other [h, w, in, out].
         is_depthwise = isinstance(self.convolution, DepthwiseConv2D)
-        kernel = _values(self.convolution.kernel)
+        kernel = values_of(self.convolution.kernel)
         scaled = zeros_apart(kernel.shape)
         # Rounded once, in chunks: no copy of the kernel in float64.
         np.multiply(kernel, self.scale[:, None] if is_depthwise else self.scale, scaled, casting="same_kind")
@@ -40,17 +39,12 @@ class _Fold:
 
     def context_kernel(self, context: keras.layers.Layer) -> np.ndarray:
         """Returns the context's kernel, [1, 1, channels, channels], for means that are scaled already."""
-        kernel = _values(context.kernel)
+        kernel = values_of(context.kernel)
         scaled = zeros_apart(kernel.shape)
         for channel, divisor in enumerate(self.scale):
             factors = self.scale / divisor
             np.multiply(kernel[0, 0, channel], factors, scaled[0, 0, channel], casting="same_kind")
         return scaled
-
-
-def _values(variable: keras.Variable) -> np.ndarray:
-    """Returns the memory of a variable itself; `np.asarray(variable)` would be a copy."""
-    return np.asarray(tf.convert_to_tensor(variable.value))
 
 
 def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Model:

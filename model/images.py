@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from zoo.errors import UsageError
 
@@ -42,14 +41,15 @@ def check_images(images: Any, input_shape: tuple[int | None, ...], name: str, *r
     tensor = leaves[0] if len(leaves) == 1 else images
     remedy = "give a batch of RGB images"
     if hasattr(tensor, "shape") and hasattr(tensor, "dtype"):
-        shape = tf.TensorShape(tensor.shape)
+        # A tensor of TensorFlow may have a shape of which not even the number of sides is known.
+        shape = None if getattr(tensor.shape, "rank", 0) is None else tuple(tensor.shape)
         # The name of a type, whichever library the array is of.
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
         is_number = "int" in dtype or "float" in dtype
-        if shape.rank is None or (is_number and shape.is_compatible_with(input_shape)):
+        if shape is None or (is_number and _fits(shape, input_shape)):
             return
         found = f"{dtype} {list(shape)}"
-        if is_number and shape.rank == 4 and shape[3] == 3:
+        if is_number and len(shape) == 4 and shape[3] == 3:
             remedy = f"load the network with `zoo.load(..., input_size=({shape[1]}, {shape[2]}))`"
     else:
         found = type(tensor).__name__
@@ -57,6 +57,12 @@ def check_images(images: Any, input_shape: tuple[int | None, ...], name: str, *r
     raise UsageError(
         f"{name}: expected RGB images [B, {expected}], found {found}; {', or '.join([remedy, *remedies])}"
     )
+
+
+def _fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Returns whether two shapes may be the same; None stands for a side that is not known yet."""
+    sides = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in sides)
 
 
 def checked_image(image: Any, caller: str = "predict", *, whole_numbers: bool = False) -> np.ndarray:

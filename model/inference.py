@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
+from zoo.model.backend import compiled
 from zoo.model.folding import fold_batch_norm
 from zoo.model.layers import WindowAverage
 
@@ -32,23 +32,15 @@ def aspp_window(network: keras.Model) -> tuple[int, int]:
     return next(layer.window for layer in network.layers if isinstance(layer, WindowAverage))
 
 
-def compile_inference(
-    network: keras.Model, *, fold: bool = True
-) -> Callable[[tf.Tensor | np.ndarray], dict[str, tf.Tensor]]:
+def compile_inference(network: keras.Model, *, fold: bool = True) -> Callable[[Any], dict[str, Any]]:
     """Returns `network` as one compiled graph, for many images of one size.
 
     Args:
-      network: of `zoo.model.build`, loaded: later changes of its variables do not show in the graph.
+      network: of `zoo.model.build`, loaded: if it is folded, later changes of its variables do not show.
       fold: whether batch normalisation is folded into the convolutions first; equal up to float32 rounding.
 
     Returns:
       A function of images [B, H, W, 3], uint8 or float32, to the network's dict of maps.
     """
     inference_form = fold_batch_norm(network) if fold else network
-    specification = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
-
-    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return inference_form(images, training=False)
-
-    graph = tf.function(predict, input_signature=[specification], autograph=False).get_concrete_function()
-    return lambda images: graph(tf.cast(images, tf.float32))
+    return compiled(lambda images: inference_form(images, training=False), inference_form)

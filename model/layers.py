@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from zoo.model.backend import conv2d, depthwise_conv2d, resize
+
+Tensor = Any
+"""A tensor of Keras' backend."""
 
 _serializable = keras.saving.register_keras_serializable(package="zoo")
 
@@ -18,7 +22,7 @@ def scale_size(size: Sequence[int], scale: float) -> tuple[int, int]:
     return height, width
 
 
-def resize_bilinear(features: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+def resize_bilinear(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes [B, h, w, C] to [B, *size, C], bilinear, with aligned corners, in the type of `features`.
 
     Equals `tf.compat.v1.image.resize_bilinear(..., align_corners=True)`.
@@ -26,10 +30,8 @@ def resize_bilinear(features: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     if tuple(features.shape[1:3]) == tuple(size):
         return features
     if tuple(features.shape[1:3]) == (1, 1):
-        return tf.broadcast_to(features, [tf.shape(features)[0], *size, features.shape[3]])
-    # The operation computes and returns float32 whatever it is given.
-    resized = tf.raw_ops.ResizeBilinear(images=features, size=size, align_corners=True)
-    return tf.cast(resized, features.dtype)
+        return ops.broadcast_to(features, [ops.shape(features)[0], *size, features.shape[3]])
+    return ops.cast(resize(features, size), features.dtype)
 
 
 @_serializable
@@ -39,7 +41,7 @@ class NormalizeImage(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
+    def call(self, images: Tensor) -> Tensor:
         """Normalises `images`, keeping the shape."""
         return ops.cast(images, "float32") / 127.5 - 1.0
 
@@ -55,48 +57,46 @@ class _EvenlyPadded(keras.layers.Layer):
     stride 2, which shifts the features by half a pixel. Its output's size is `ceil(size / stride)`, too.
     """
 
-    def call(self, features: tf.Tensor) -> tf.Tensor:
+    def call(self, features: Tensor) -> Tensor:
         """Convolves `features` [B, h, w, C]."""
         outputs = self._convolve(*self._padded(features))
-        # As `BiasAdd`, TensorFlow fuses it with the convolution and the activation.
-        outputs = outputs if self.bias is None else tf.nn.bias_add(outputs, self.bias)
+        # TensorFlow fuses it with the convolution and the activation: `ops.add` makes it a `BiasAdd`.
+        outputs = outputs if self.bias is None else ops.add(outputs, self.bias)
         return self.activation(outputs)
 
-    def _padded(self, features: tf.Tensor) -> tuple[tf.Tensor, str]:
+    def _padded(self, features: Tensor) -> tuple[Tensor, str]:
         """Returns features, padded where needed, and the framework's padding to convolve them with."""
         height, width = features.shape[1:3]
         # With an odd kernel, 'same' puts equal zeros on both sides: at stride 1, and at 2 on odd sizes.
         is_odd = None not in (height, width) and height % 2 == width % 2 == 1
         if max(self.strides) == 1 or (max(self.strides) == 2 and is_odd):
-            return features, "SAME"
+            return features, "same"
         above, left = ((k - 1) * d // 2 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True))
         # Not the convolution's own explicit padding: TensorFlow loses it where it fuses a depthwise one.
-        return tf.pad(features, [[0, 0], [above, above], [left, left], [0, 0]]), "VALID"
+        return ops.pad(features, [[0, 0], [above, above], [left, left], [0, 0]]), "valid"
 
 
 @_serializable
 class Conv2D(_EvenlyPadded, keras.layers.Conv2D):
     """A convolution, evenly padded."""
 
-    def _convolve(self, features: tf.Tensor, padding: str) -> tf.Tensor:
-        # Not `keras.ops.conv`: on CPU it rearranges the features around an atrous convolution.
-        return tf.nn.conv2d(features, self.kernel, self.strides, padding, dilations=self.dilation_rate)
+    def _convolve(self, features: Tensor, padding: str) -> Tensor:
+        return conv2d(features, self.kernel, self.strides, padding, self.dilation_rate)
 
 
 @_serializable
 class DepthwiseConv2D(_EvenlyPadded, keras.layers.DepthwiseConv2D):
     """A depthwise convolution, evenly padded."""
 
-    def _convolve(self, features: tf.Tensor, padding: str) -> tf.Tensor:
-        strides = (1, *self.strides, 1)
-        return tf.nn.depthwise_conv2d(features, self.kernel, strides, padding, dilations=self.dilation_rate)
+    def _convolve(self, features: Tensor, padding: str) -> Tensor:
+        return depthwise_conv2d(features, self.kernel, self.strides, padding, self.dilation_rate)
 
 
 @_serializable
 class HardSwish(keras.layers.Layer):
     """`x * relu6(x + 3) / 6` (Howard et al. 2019, section 5.2)."""
 
-    def call(self, features: tf.Tensor) -> tf.Tensor:
+    def call(self, features: Tensor) -> Tensor:
         """Applies the activation, keeping the shape."""
         # In this order, TensorFlow fuses it with a convolution.
         return features * ops.relu6(features + 3.0) * (1.0 / 6.0)
@@ -110,7 +110,7 @@ class HardSwish(keras.layers.Layer):
 class ResizeLike(keras.layers.Layer):
     """Bilinear resize to the height and width of a second map, corner pixels on corner pixels."""
 
-    def call(self, features: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    def call(self, features: Tensor, like: Tensor) -> Tensor:
         """Resizes `features` [B, h, w, C] to [B, H, W, C] of `like` [B, H, W, any]."""
         return resize_bilinear(features, like.shape[1:3])
 
@@ -138,7 +138,7 @@ class WindowAverage(keras.layers.Layer):
     def _inside(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return min(self.window[0], shape[1]), min(self.window[1], shape[2])
 
-    def call(self, features: tf.Tensor) -> tf.Tensor:
+    def call(self, features: Tensor) -> Tensor:
         """Averages [B, h, w, C] to [B, h - window height + 1, w - window width + 1, C]."""
         window = self._inside(features.shape)
         exact = ops.cast(features, keras.backend.result_type(features.dtype, "float32"))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from zoo.errors import UsageError
+from zoo.model.backend import after, compiled
 from zoo.model.images import check_images
 from zoo.model.inference import aspp_window, at_size
-from zoo.model.layers import resize_bilinear, scale_size
+from zoo.model.layers import Tensor, resize_bilinear, scale_size
 
-TensorMaps = dict[str, tf.Tensor]
+TensorMaps = dict[str, Tensor]
 
 
 class MultiScaleNetwork:
@@ -42,10 +44,8 @@ class MultiScaleNetwork:
             network if s == 1.0 else at_size(network, scale_size(self._size, s), scale_size(window, s))
             for s in self.scales
         ]
-        images = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
-        self._average = tf.function(self._average_passes, input_signature=[images], autograph=False)
 
-    def __call__(self, images: tf.Tensor | np.ndarray) -> TensorMaps:
+    def __call__(self, images: Any) -> TensorMaps:
         """Returns the averaged maps of a batch.
 
         Args:
@@ -59,24 +59,26 @@ class MultiScaleNetwork:
           UsageError: something that is not a batch of images of that size.
         """
         check_images(images, self.network.input_shape, self.network.name)
-        return self._average(tf.cast(images, tf.float32))
+        return self._average(images)
 
-    def _average_passes(self, images: tf.Tensor) -> TensorMaps:
+    @cached_property
+    def _average(self) -> Callable[[Any], TensorMaps]:
+        return compiled(self._average_passes, self.network)
+
+    def _average_passes(self, images: Tensor) -> TensorMaps:
         total: TensorMaps = {}
         for network in self._scaled_networks:
             for mirrored in (False, True) if self.flip else (False,):
                 # One pass after the other, so that the memory of one is free before the next begins.
-                with tf.control_dependencies(list(total.values())):
-                    pass_images = tf.identity(images)
-                maps = self._predict(network, pass_images, mirrored)
+                maps = self._predict(network, after(list(total.values()), images), mirrored)
                 total = {name: total[name] + maps[name] for name in maps} if total else maps
         passes = len(self._scaled_networks) * (2 if self.flip else 1)
         return {name: values / passes for name, values in total.items()}
 
-    def _predict(self, network: keras.Model, images: tf.Tensor, mirrored: bool) -> TensorMaps:
+    def _predict(self, network: keras.Model, images: Tensor, mirrored: bool) -> TensorMaps:
         images = resize_bilinear(images, network.input_shape[1:3])
         if mirrored:
-            maps = _mirror(network(tf.reverse(images, [2]), training=False))
+            maps = _mirror(network(ops.flip(images, axis=2), training=False))
         else:
             maps = network(images, training=False)
         return _at_size_of_images(maps, self._size)
@@ -84,8 +86,8 @@ class MultiScaleNetwork:
 
 def _mirror(maps: TensorMaps) -> TensorMaps:
     """Mirrors maps left to right; an offset along x then points the other way."""
-    mirrored = {name: tf.reverse(values, [2]) for name, values in maps.items()}
-    return {**mirrored, "offset_map": mirrored["offset_map"] * (1.0, -1.0)}
+    mirrored = {name: ops.flip(values, axis=2) for name, values in maps.items()}
+    return {**mirrored, "offset_map": mirrored["offset_map"] * ops.array((1.0, -1.0), "float32")}
 
 
 def _at_size_of_images(maps: TensorMaps, size: tuple[int, int]) -> TensorMaps:
@@ -93,7 +95,7 @@ def _at_size_of_images(maps: TensorMaps, size: tuple[int, int]) -> TensorMaps:
     height, width = maps["offset_map"].shape[1:3]
     px_per_position = ((size[0] - 1) / (height - 1), (size[1] - 1) / (width - 1))
     return {
-        "semantic_probs": tf.nn.softmax(resize_bilinear(maps["semantic_logits"], size)),
+        "semantic_probs": ops.softmax(resize_bilinear(maps["semantic_logits"], size)),
         "center_heatmap": resize_bilinear(maps["center_heatmap"], size),
-        "offset_map": resize_bilinear(maps["offset_map"] * px_per_position, size),
+        "offset_map": resize_bilinear(maps["offset_map"] * ops.array(px_per_position, "float32"), size),
     }

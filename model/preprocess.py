@@ -75,24 +75,25 @@ def padded_size(
 
 
 def network_input(image: Any, size: Any, crop_size: tuple[int, int]) -> Any:
-    """Resizes an image with aligned corners and pads it; graph operations, float32 throughout.
+    """Resizes an image with aligned corners and pads it; float32 throughout.
 
     Args:
       image: [H, W, 3] tensor, RGB 0..255, any dtype.
-      size: (height, width) to resize to, at most the crop size; a tensor [2] int32 or numbers.
+      size: (height, width) to resize to, at most the crop size; numbers, or on TensorFlow a tensor [2] int32.
       crop_size: (height, width) of the network's input.
 
     Returns:
       [crop height, crop width, 3] float32 tensor.
     """
-    import tensorflow as tf
+    from keras import ops
 
-    image = tf.cast(image, tf.float32)[None]
-    resized = tf.raw_ops.ResizeBilinear(images=image, size=size, align_corners=True)
+    from zoo.model.backend import resize
+
+    resized = resize(ops.cast(image, "float32")[None], size)
     padding = [[0, crop_size[0] - size[0]], [0, crop_size[1] - size[1]], [0, 0]]
     # Around the mean, as the reference does: fractions of a resized image are rounded on the way.
-    padded = tf.pad(resized[0] - MEAN_PIXEL, padding) + MEAN_PIXEL
-    return tf.ensure_shape(padded, (*crop_size, 3))
+    padded = ops.pad(resized[0] - MEAN_PIXEL, padding) + MEAN_PIXEL
+    return ops.reshape(padded, (*crop_size, 3))
 
 
 def _both_sides(value: Sequence[int]) -> tuple[int, int] | None:

@@ -8,10 +8,10 @@ published networks do not switch: there it is a plain one between the two global
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 
+from zoo.model.backend import conv2d
 from zoo.model.blocks import Activation, Features, Kernel, Style, normalize_and_activate
-from zoo.model.layers import Conv2D
+from zoo.model.layers import Conv2D, Tensor
 
 LARGE_RATE = 3
 """The large atrous rate, relative to the small one."""
@@ -30,10 +30,10 @@ class SwitchableAtrousConv2D(keras.layers.Conv2D):
         """Makes the kernel."""
         super().build(features_shape)
 
-    def call(self, features: tf.Tensor, switch: tf.Tensor) -> tf.Tensor:
+    def call(self, features: Tensor, switch: Tensor) -> Tensor:
         """Convolves `features` [B, h, w, C] as `switch` [B, h, w, 1] says, 0 for the small rate."""
         small, large = (
-            tf.nn.conv2d(features, self.kernel, 1, "SAME", dilations=[rate * n for n in self.dilation_rate])
+            conv2d(features, self.kernel, 1, "same", [rate * n for n in self.dilation_rate])
             for rate in (1, LARGE_RATE)
         )
         return switch * large + (1 - switch) * small

@@ -14,12 +14,12 @@ import tensorflow as tf
 from zoo.errors import UsageError
 from zoo.model.backbones.residual import switches_of_strided_blocks
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D, switchable_conv_bn
+from zoo.model.backend import SharedZeros
 from zoo.model.blocks import Kernel, Style
 from zoo.model.build import build_encoder
 from zoo.model.checkpoint import variables
 from zoo.model.folding import fold_batch_norm
 from zoo.model.layers import Conv2D
-from zoo.model.memory import SharedZeros
 
 BATCH_NORM = SimpleNamespace(epsilon=0.001, momentum=0.99)
 SIZE = (65, 97)

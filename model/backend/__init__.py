@@ -1,0 +1,47 @@
+"""What differs between Keras' backends: a backend's own form where it has a faster one, else the portable."""
+
+import keras
+
+from zoo.model.backend.portable import (
+    SharedZeros,
+    after,
+    conv2d,
+    depthwise_conv2d,
+    give_up_values,
+    resize,
+    take_values,
+    values_of,
+    zeros_apart,
+)
+
+if keras.backend.backend() == "tensorflow":
+    from zoo.model.backend.tensorflow import (
+        SharedZeros,
+        after,
+        compiled,
+        conv2d,
+        depthwise_conv2d,
+        give_up_values,
+        resize,
+        take_values,
+        values_of,
+    )
+elif keras.backend.backend() == "jax":
+    from zoo.model.backend.jax import after, compiled
+else:
+    from zoo.model.backend.torch import compiled, name_parameters_without_dots
+
+    name_parameters_without_dots()
+
+__all__ = [
+    "SharedZeros",
+    "after",
+    "compiled",
+    "conv2d",
+    "depthwise_conv2d",
+    "give_up_values",
+    "resize",
+    "take_values",
+    "values_of",
+    "zeros_apart",
+]

@@ -1,0 +1,84 @@
+"""What networks need of a Keras backend, in `keras.ops`: right on every backend."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Sides = int | Sequence[int]
+"""Of a step or a distance in px: one number for both axes, or (height, width)."""
+
+
+def conv2d(features: Any, kernel: Any, strides: Sides, padding: str, dilations: Sides) -> Any:
+    """Convolves [B, h, w, C] with a kernel [y, x, C, D]; `padding` is "same" or "valid"."""
+    return ops.conv(features, kernel, strides, padding, "channels_last", dilations)
+
+
+def depthwise_conv2d(features: Any, kernel: Any, strides: Sides, padding: str, dilations: Sides) -> Any:
+    """Convolves each channel of [B, h, w, C] with its own of a kernel [y, x, C, 1]; see `conv2d`."""
+    return ops.depthwise_conv(features, kernel, strides, padding, "channels_last", dilations)
+
+
+def resize(features: Any, size: Any) -> Any:
+    """Resizes [B, h, w, C] to [B, *size, C], bilinear, with aligned corners.
+
+    Computes in float32 at least. The same sums as TensorFlow's `ResizeBilinear`, in the same order.
+    """
+    resized = ops.cast(features, keras.backend.result_type(features.dtype, "float32"))
+    for axis, length in ((2, int(size[1])), (1, int(size[0]))):
+        old = resized.shape[axis]
+        scale = np.float32(old - 1) / np.float32(max(length - 1, 1))
+        positions = np.arange(length, dtype=np.float32) * scale
+        before = positions.astype(np.int32)
+        after = np.minimum(before + 1, old - 1)
+        weights = ops.convert_to_tensor((positions - before).reshape(-1, *[1] * (3 - axis)), resized.dtype)
+        first, second = (ops.take(resized, indices, axis=axis) for indices in (before, after))
+        resized = first + (second - first) * weights
+    return resized
+
+
+def after(computed: Sequence[Any], value: Any) -> Any:
+    """Returns `value`, for computations that begin once those of `computed` are finished."""
+    return value
+
+
+# --- the memory of variables ------------------------------------------------------------------------------
+
+
+def zeros_apart(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns float32 zeros in memory of their own: taken when written, returned at once when freed."""
+    size = math.prod(shape)
+    memory = mmap.mmap(-1, max(4 * size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, np.float32, size).reshape(shape)
+
+
+class SharedZeros(keras.initializers.Zeros):
+    """The first values of variables that are assigned before they are read."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+        """Returns float32 zeros, as an array: nothing is compiled for each shape."""
+        return np.zeros(shape, np.float32)
+
+
+def values_of(variable: keras.Variable) -> np.ndarray:
+    """Returns the values of a variable, not to be written to."""
+    return np.asarray(ops.convert_to_numpy(variable.value))
+
+
+def give_up_values(variable: keras.Variable) -> None:
+    """Frees a variable's memory where the backend can; `take_values` must follow before it is read again."""
+
+
+def take_values(variable: keras.Variable, values: np.ndarray, *, copy: bool = True) -> None:
+    """Assigns a float32 variable, whose values may have been given up.
+
+    With `copy=False` the variable may take over the array, which must come from `zeros_apart` or the backend.
+    """
+    assert values.shape == tuple(variable.shape), (values.shape, variable.shape)
+    variable.assign(values)
