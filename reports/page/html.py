@@ -25,6 +25,7 @@ from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
 from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.page.overview import overview
 from zoo.reports.runs import Run, conditions
+from zoo.reports.tables.efficiency import device_of
 from zoo.reports.tables.history import Point, histories, moments
 from zoo.reports.tables.history import rows as history_rows
 from zoo.repro.records.claim_words import EVALUATORS, SHOWN_METRICS, metric_title
@@ -137,7 +138,7 @@ def _cards(run: Run) -> Markup:
         f"measured {run.started[:16].replace('T', ' ')}" if run.started else None,
         f"on {name}" if (name := run.record.get("dataset", {}).get("name")) else None,
         f"{computed / seconds:.1f} images/s" if seconds and computed else None,
-        run.record.get("device", {}).get("kind"),
+        device_of(run.record),
     ]
     words = " · ".join(str(fact) for fact in facts if fact)
     return join((tag("p", words, class_="facts"), tag("dl", cards, class_="cards")))

@@ -8,6 +8,7 @@ from zoo.reports.page.elements import breakable, items, note, scrolled_table
 from zoo.reports.page.markup import Markup, tag
 from zoo.reports.runs import Run
 from zoo.reports.tables.claim_table import INTERVAL, measured_rows, numbers_in_print
+from zoo.reports.tables.efficiency import DEVICE, efficiency_columns
 from zoo.reports.tables.history import moments
 from zoo.repro.records.claim_words import HEADLINE_METRICS, MATCH, MISMATCH, NOT_JUDGED, WITHIN, metric_title
 
@@ -32,6 +33,7 @@ def overview(runs: Sequence[Run], newest: Mapping[str, Run], pictures: Mapping[s
         tag("h2", "Published and measured", id="claims"),
         _tally(newest.values(), "legend tally", "Number of claims by verdict"),
         _runs_table(runs, newest) if len(runs) > 1 else None,
+        _efficiency_table(newest),
         [_summary(anchor, run, pictures.get(anchor)) for anchor, run in newest.items()],
         [note(reason[0].upper(), reason[1:], ".") for reason in dict.fromkeys(reasons)],
         note(
@@ -78,6 +80,21 @@ def _runs_table(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
         rows.append([name, started, *numbers, _tally([run], "tally", f"Verdicts of {run.title}, {started}")])
     caption = "All runs and their settings; values in percent"
     return scrolled_table("Table of all runs", caption, columns, rows, "runs")
+
+
+def _efficiency_table(newest: Mapping[str, Run]) -> Markup | None:
+    """Returns a table of what each section's run needed; None where no record says."""
+    needed = efficiency_columns(newest.values())
+    if not needed:
+        return None
+    names = [
+        (tag("a", breakable(run.entry), href=f"#{anchor}"), tag("small", run.settings, class_="settings"))
+        for anchor, run in newest.items()
+    ]
+    columns = [("Run", None), *((title, None if title == DEVICE else "number") for title in needed)]
+    caption = "What the runs needed: the network alone, and the memory of the whole process"
+    rows = list(zip(names, *needed.values(), strict=True))
+    return scrolled_table("Table of what the runs needed", caption, columns, rows, "runs needed")
 
 
 def _summary(anchor: str, run: Run, picture: Markup | None) -> Markup:

@@ -116,6 +116,24 @@ def test_the_overview_has_a_row_for_each_run_with_its_settings(make_run: MakeRun
     assert "71.2 to 79.0" in Page(text).text
 
 
+def test_what_the_newest_runs_needed_is_in_a_table(make_run: MakeRun) -> None:
+    def measured(record: dict[str, Any]) -> None:
+        record["efficiency"] = {"parameters": 5_130_000, "seconds_per_image": 0.0655}
+        record["device"] |= {"replicas": 1, "names": ["NVIDIA H200"]}
+
+    unknown = make_run("unknown", entry="minicity/other")
+    assert "What the runs needed" not in page(find_runs([unknown]))
+    text = page(find_runs([unknown, make_run("known", change=measured)]))
+    table = text[text.index("What the runs needed") :]
+    head, known, other = table[: table.index("</table>")].split("<tr>")[1:]
+    titles = ("Parameters", "Network time per image", "Device")
+    assert head.count("<th") == 1 + len(titles)
+    assert all(title in head for title in titles)
+    for cell in ("5.1 M", "65.5 ms", "NVIDIA H200"):
+        assert f">{cell}</td>" in known + other
+    assert '<td class="number"></td>' in known + other, "what is not known is blank"
+
+
 def test_numbers_without_a_published_one_are_shown(make_run: MakeRun) -> None:
     def unpublished(record: dict[str, Any]) -> None:
         record["claims"] = []
