@@ -11,18 +11,23 @@ if TYPE_CHECKING:
     from zoo.registry import Entry
 
 
-def efficiency(entry: Entry | None, timings: Mapping[str, Any]) -> dict[str, float | int | None]:
+def efficiency(
+    entry: Entry | None, timings: Mapping[str, Any], replicas: int = 1
+) -> dict[str, float | int | None]:
     """Returns the part of a run record that says what the run needed; None for what is not known.
 
     Args:
       entry: what was measured; None for predictions whose network is not known. Parameters and multiply-adds
         are those that the registry declares, else those of the network as it is built.
-      timings: of the record: seconds in the network, and for how many images.
+      timings: of the record: seconds in the network, all and in its first call, and for how many images.
+      replicas: how many images a call of the network takes.
     """
-    network_s, images = timings.get("network_s"), timings.get("images_computed")
+    # The first call takes many times as long as the others: it traces the network.
+    network_s = timings.get("network_s", 0) - timings.get("network_first_s", 0)
+    images = timings.get("images_computed", 0) - replicas
     return {
         **(_size(entry) if entry is not None else {"parameters": None, "multiply_adds": None}),
-        "seconds_per_image": network_s / images if network_s and images else None,
+        "seconds_per_image": network_s / images if images > 0 else None,
         "peak_memory_bytes": peak_memory_bytes(),
     }
 

@@ -86,7 +86,8 @@ class Pipeline:
                 raise DataError(f"{error}; --keep-going leaves such images out") from None
 
     def _maps(self, samples: Sequence[Sample]) -> list[Maps]:
-        with self._times.of("network_s"):
+        # The first call traces the network.
+        with self._times.of("network_s", first="network_first_s"):
             return self._network.maps([sample.image for sample in samples])
 
     def _finish(self, sample: Sample, maps: Maps) -> None:

@@ -87,7 +87,7 @@ def reproduce_entry(
         record = run.record(identity, run.score(folder, official), pipeline)
         record["timings"] |= {"images_computed": images_computed, **pipeline.timings, **official.timings}
         record["timings"]["total_s"] = clock.total()
-        record["efficiency"] = efficiency(entry, record["timings"])
+        record["efficiency"] = efficiency(entry, record["timings"], replicas=pipeline.device["replicas"])
         write_atomically(folder.root / "table.md", markdown([record]))
         write_json(folder.root / "record.json", record)
         if "failed" in official.provenance:
