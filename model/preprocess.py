@@ -102,5 +102,6 @@ def _both_sides(value: Sequence[int]) -> tuple[int, int] | None:
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    height, width = (int(np.floor(np.float32(side) * np.float32(factor))) for side in size)
+    # The reference would resize a line of pixels to nothing.
+    height, width = (max(1, int(np.floor(np.float32(side) * np.float32(factor)))) for side in size)
     return height, width

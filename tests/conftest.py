@@ -149,7 +149,7 @@ def zoo_call(
 ) -> ZooCommand:
     """Returns a function that runs `zoo` like `zoo_command`, but in this process: no time to start.
 
-    `zoo reproduce` takes a network that an earlier test has loaded.
+    `zoo reproduce` and `zoo predict` take a network that an earlier test has loaded.
     """
     for name in _NOT_INHERITED:
         monkeypatch.delenv(name, raising=False)
@@ -160,6 +160,7 @@ def zoo_call(
 
     tf.config.list_physical_devices()
     monkeypatch.setattr("zoo.repro.run.pipeline.load_entry", _load_once)
+    monkeypatch.setattr("zoo.network.predicting.load_entry", _load_once)
     folder = tmp_path / "working_folder"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -39,6 +39,8 @@ def test_sizes_equal_those_of_tensorflow(raw, value):
         ((640, 480), (641, 481)),
         ((426, 640), (426, 641)),
         ((1024, 2048), (320, 641)),
+        # The reference would leave nothing of a line of pixels.
+        ((1, 6000), (1, 641)),
     ],
 )
 def test_sizes_of_common_images(raw, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,10 @@ Records = Annotated[
     list[Path],
     typer.Argument(metavar="RECORD", help="Run records, the folders of runs, or folders above them."),
 ]
+Precision = Enum("Precision", {"float32": "float32", "bfloat16": "bfloat16"}, type=str)
+PrecisionName = Annotated[Precision, typer.Option("--precision", help="What convolutions compute in.")]
+Scales = Annotated[str, typer.Option("--scales", help="Scales to average over, e.g. 0.75,1,1.25.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit code 4 where a claim was not judged, or nothing published.")
@@ -144,3 +149,16 @@ def check_svg_name(picture: Path | None) -> None:
     """Raises a UsageError where the value of `--picture` does not end in .svg."""
     if picture is not None and picture.suffix.lower() != ".svg":
         raise UsageError(f"--picture {picture}: expected a file name that ends in .svg")
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Returns the numbers of `--scales`; raises a UsageError for anything else."""
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or any(not 0.1 <= scale <= 4 for scale in scales):
+        raise UsageError(
+            f"--scales {text}: expected numbers from 0.1 to 4 with commas between, e.g. 0.75,1,1.25"
+        )
+    return scales

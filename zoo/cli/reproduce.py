@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +12,15 @@ import typer
 from zoo.cli.options import (
     AsJson,
     DeviceName,
+    Flip,
     Names,
+    Precision,
+    PrecisionName,
+    Scales,
     Strict,
     chosen_registry,
     data_folders,
+    parse_scales,
     reads_registry,
     takes_fields,
 )
@@ -27,8 +31,6 @@ from zoo.files.progress import say
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
     from zoo.repro.run.settings import RunSettings
-
-Precision = Enum("Precision", {"float32": "float32", "bfloat16": "bfloat16"}, type=str)
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class RunOptions:
         Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")
     ] = None
     device: DeviceName = "auto"
-    precision: Annotated[Precision, typer.Option(help="What convolutions compute in.")] = Precision.float32
-    scales: Annotated[str, typer.Option(help="Scales to average over, e.g. 0.75,1,1.25.")] = "1"
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False
+    precision: PrecisionName = Precision.float32
+    scales: Scales = "1"
+    flip: Flip = False
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")
     ] = False
@@ -85,7 +87,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
     entries = registry.resolve_all(names)
     # Before TensorFlow is imported, which takes seconds.
     parse_device(run.device)
-    scales = _parse_scales(run.scales)
+    scales = parse_scales(run.scales)
     folders = _needed_folders(run.data or [], entries, registry)
 
     from zoo.reports.tables.claim_table import terminal
@@ -152,15 +154,3 @@ def _exit_with_verdict(records: Sequence[Mapping[str, Any]], *, strict: bool) ->
         raise typer.Exit(1)
     if strict and any(reasons.values()):
         raise typer.Exit(UNJUDGED_EXIT_CODE)
-
-
-def _parse_scales(text: str) -> tuple[float, ...]:
-    try:
-        scales = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        scales = ()
-    if not scales or any(not 0.1 <= scale <= 4 for scale in scales):
-        raise UsageError(
-            f"--scales {text}: expected numbers from 0.1 to 4 with commas between, e.g. 0.75,1,1.25"
-        )
-    return scales

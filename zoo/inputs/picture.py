@@ -105,7 +105,7 @@ def _open(file: BinaryIO, path: Path) -> Image:
             image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
         width, height = image.size
     except UnidentifiedImageError:
-        remedy = "`pip install pillow-heif`, or convert it" if is_heic else "convert it, or leave it out"
+        remedy = "`pip install pillow-heif`, or convert it" if is_heic else "convert it"
         found = "a HEIC picture" if is_heic else "something else"
         raise DataError(f"{path}: expected {_ANY_PICTURE}, found {found}; {remedy}") from None
     except Image.DecompressionBombError:
