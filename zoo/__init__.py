@@ -2,8 +2,9 @@
 
 `zoo.load(NAME)` gives a ready network, `zoo.build(NAME)` the same network without its checkpoint,
 `network.predict(image)` the panoptic map of an image, `zoo.list_entries()` what there is; `zoo.entries()`,
-`zoo.published()` and `zoo.results(PATH, ...)` are pandas DataFrames. Nothing heavy is imported before it is
-needed.
+`zoo.published()` and `zoo.results(PATH, ...)` are pandas DataFrames; `zoo.check_predictions(PATH, DATASET)`
+says what is wrong with predictions of any model, and `zoo.fix_predictions` writes a corrected copy. Nothing
+heavy is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from zoo.registry.frames import entries as entries
     from zoo.registry.frames import published as published
     from zoo.reports.tables.frames import results as results
+    from zoo.repro.predictions.check import check_predictions as check_predictions
+    from zoo.repro.predictions.fix import fix_predictions as fix_predictions
 
 __version__: str
 
@@ -50,7 +53,9 @@ __all__ = [
     "ZooError",
     "__version__",
     "build",
+    "check_predictions",
     "entries",
+    "fix_predictions",
     "list_entries",
     "load",
     "predict_panoptic",
@@ -60,7 +65,9 @@ __all__ = [
 
 _HOME = {
     "build": "zoo.network.loading",
+    "check_predictions": "zoo.repro.predictions.check",
     "entries": "zoo.registry.frames",
+    "fix_predictions": "zoo.repro.predictions.fix",
     "load": "zoo.network.loading",
     "list_entries": "zoo.registry",
     "predict_panoptic": "zoo.network.network",

@@ -50,7 +50,7 @@ class LabelMaps:
         self._storage = storage
         self._files = dict(files)
         self._classes = ids
-        self._divisor = divisor
+        self.divisor = divisor
         self._lock = threading.Lock()
         self._all: set[int] | None = None
 
@@ -102,9 +102,9 @@ class LabelMaps:
         number_of, ignore_label = self._classes.number_of, self._classes.info.ignore_label
         values = []
         for number in numbers.distinct.tolist():
-            train_id = table.get(number // self._divisor, ignore_label)
-            instance = number % self._divisor if train_id != ignore_label else 0
-            values.append(number_of[train_id] * self._divisor + instance)
+            train_id = table.get(number // self.divisor, ignore_label)
+            instance = number % self.divisor if train_id != ignore_label else 0
+            values.append(number_of[train_id] * self.divisor + instance)
         return np.array(values, np.int32)[numbers.index]
 
     def numbering(self) -> ClassIds:
@@ -143,7 +143,7 @@ class LabelMaps:
     def _values(self, pixels: Pixels, image_id: str) -> tuple[np.ndarray | None, Finding | None]:
         """Returns the numbers that a file holds, None where it holds something else."""
         values, kind = pixels.values, pixels.kind
-        is_semantic = self._divisor == 1
+        is_semantic = self.divisor == 1
         expected = f"class ids in {GREY_8}" if is_semantic else f"ids in {GREY_16} or {NPY}"
         if kind == JPEG:
             return None, self._wrong(image_id, "lossy", expected, JPEG, "write PNG: JPEG changes ids")
@@ -168,7 +168,7 @@ class LabelMaps:
 
     def _train_ids(self, numbers: np.ndarray, image_id: str) -> tuple[np.ndarray, list[Finding]]:
         """Returns the train id of each number, void for unknown ones, and what is wrong with the numbers."""
-        found = set((numbers // self._divisor).tolist())
+        found = set((numbers // self.divisor).tolist())
         classes, findings = self._classes, []
         if self._odd(found):
             finding = self._explain(found, numbers, image_id)
@@ -177,7 +177,7 @@ class LabelMaps:
         table = self._table(classes)
         ignore_label = classes.info.ignore_label
         return np.array(
-            [table.get(n // self._divisor, ignore_label) for n in numbers.tolist()], np.int32
+            [table.get(n // self.divisor, ignore_label) for n in numbers.tolist()], np.int32
         ), findings
 
     def _odd(self, found: Collection[int]) -> bool:
@@ -190,7 +190,7 @@ class LabelMaps:
 
     def _explain(self, found: set[int], numbers: np.ndarray, image_id: str) -> Finding | None:
         """Returns what is wrong with the odd ids of an image, in the light of all images."""
-        classes, divisor = self._classes, self._divisor
+        classes, divisor = self._classes, self.divisor
         others = classes.other_numberings(found, with_void=True)
         if others:
             others = classes.other_numberings(self._classes_of_all(), with_void=True)
@@ -225,7 +225,7 @@ class LabelMaps:
 
     def _is_void_of_16_bits(self, value: int) -> bool:
         """Returns whether void has to be 65535, because its label does not fit into 16 bits."""
-        return value == 65535 and bool(self._classes.void) and self._classes.void[0] * self._divisor > 65535
+        return value == 65535 and bool(self._classes.void) and self._classes.void[0] * self.divisor > 65535
 
     def _classes_of_all(self) -> set[int]:
         """Returns the classes of all images, as they are numbered; reads every file once."""
@@ -238,5 +238,5 @@ class LabelMaps:
                     except DataError:
                         continue
                     if values.ndim == 2:
-                        self._all |= set((np.unique(values).astype(np.int64) // self._divisor).tolist())
+                        self._all |= set((np.unique(values).astype(np.int64) // self.divisor).tolist())
             return self._all

@@ -74,7 +74,7 @@ def read_entries(content: Any, title: str, names: ImageNames) -> PanopticEntries
             what = f"{type(row).__name__} {str(row)[:40]!r}"
             read.findings.append(Finding("json-form", title, "an object for each image", what, "remove it"))
             continue
-        image_id, findings = _image_of(row, title, names)
+        image_id, findings = image_of_row(row, title, names)
         if image_id is None:
             read.unknown.append(str(row.get("image_id", row.get("file_name", "?"))))
             continue
@@ -90,7 +90,7 @@ def read_entries(content: Any, title: str, names: ImageNames) -> PanopticEntries
     return read
 
 
-def _image_of(row: dict[str, Any], title: str, names: ImageNames) -> tuple[str | None, list[Finding]]:
+def image_of_row(row: dict[str, Any], title: str, names: ImageNames) -> tuple[str | None, list[Finding]]:
     """Returns the image that an annotation is of, None for one that is not in the data set."""
     file_name = row.get("file_name")
     by_file = names.of_file(file_name) if isinstance(file_name, str) else None

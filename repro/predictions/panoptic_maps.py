@@ -46,6 +46,7 @@ class PanopticMaps:
         """Finds the PNG file of each entry among `pictures`."""
         self.findings = list(read.findings)
         self.title = read.title
+        self.json_name = json_name
         self.unknown = read.unknown
         self.entries = read.entries
         self._storage = storage

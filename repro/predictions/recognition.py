@@ -218,7 +218,7 @@ class _Recognition:
             first = str(PurePosixPath(next(iter(found))).parent)
         elif results:
             for name, content in results.items():
-                masks.add(name, content, self._image_of_result)
+                self._take_list(masks, name, content)
             # A list of instances says nothing of images without any.
             covered = set(self._dataset.image_ids)
             first = next(iter(results))
@@ -229,10 +229,27 @@ class _Recognition:
         self._parts.masks = masks
         self._parts.covered["instances"] = covered
 
-    def _image_of_result(self, entry: Any) -> str | None:
-        given = entry.get("image_id") if isinstance(entry, dict) else None
-        exact = self._names.exactly(given)
-        return exact if exact is not None or given is None else self._names.of_text(str(given))
+    def _take_list(self, masks: RunLengths, name: str, content: list[Any]) -> None:
+        """Takes a list of the instances of many images."""
+        title, inexact = self._storage.title(name), {}
+        unknown: dict[str, None] = {}
+
+        def image_of(entry: Any) -> str | None:
+            given = entry.get("image_id") if isinstance(entry, dict) else None
+            image_id = self._names.exactly(given)
+            if image_id is None and given is not None:
+                image_id = self._names.of_text(str(given))
+                if image_id is None:
+                    unknown[str(given)] = None
+                else:
+                    inexact.setdefault(image_id, given)
+            return image_id
+
+        masks.add(name, content, image_of)
+        self._unknown[title] = list(unknown)
+        for image_id, given in inexact.items():
+            expected = f"the image_id {self._names.official(image_id)!r}"
+            masks.findings.append(Finding("image-id", title, expected, repr(given), image_id=image_id))
 
     # ---- text files and pictures ----
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from zoo.errors import DataError
 from zoo.repro.datasets.dataset import Dataset
 from zoo.repro.predictions.check import check_predictions
+from zoo.repro.predictions.fix import fix_predictions
 from zoo.repro.predictions.predictions import PredictedImage, open_predictions
 
 
@@ -108,3 +110,23 @@ def read_all(folder: Path, dataset: Dataset) -> list[PredictedImage]:
     predictions = open_predictions(folder, dataset)
     predictions.require_sound()
     return [predictions.load(image_id) for image_id in dataset.image_ids]
+
+
+def mend(broken: Break, folder: Path, dataset: Dataset) -> None:
+    correct = read_all(folder, dataset)
+    broken.function(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    fixed = fix_predictions(folder, folder.with_name("fixed"), dataset)
+    assert fixed.changed[broken.kind], fixed
+    assert fixed.left == ()
+    check = check_predictions(folder.with_name("fixed"), dataset)
+    assert check.ok, check
+    for was, image in zip(correct, read_all(folder.with_name("fixed"), dataset), strict=True):
+        np.testing.assert_array_equal(image.panoptic, was.panoptic)
+        np.testing.assert_array_equal(image.semantic, was.semantic)
+        assert image.instances is not None
+        assert was.instances is not None
+        np.testing.assert_array_equal(image.instances.labels, was.instances.labels)
+        np.testing.assert_allclose(image.instances.score, was.instances.score, rtol=1e-6)
+        assert len(image.masks or []) == len(was.masks or [])
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -234,6 +234,11 @@ def test_broken_coco_predictions_are_found(way: str, coco_predictions: Path, coc
     breaking.look(COCO_BREAKS[way], coco_predictions, coco)
 
 
+@pytest.mark.parametrize("way", [way for way, broken in COCO_BREAKS.items() if broken.fixable])
+def test_a_corrected_copy_scores_as_before(way: str, coco_predictions: Path, coco: CocoDataset) -> None:
+    breaking.mend(COCO_BREAKS[way], coco_predictions, coco)
+
+
 @pytest.mark.parametrize("kind", ["city", "coco"])
 def test_nothing_is_found_in_correct_predictions(kind: str, request: pytest.FixtureRequest) -> None:
     check = check_predictions(request.getfixturevalue(f"{kind}_predictions"), request.getfixturevalue(kind))
