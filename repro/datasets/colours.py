@@ -33,6 +33,19 @@ def shade(colour: np.ndarray, number: int) -> np.ndarray:
     return np.round(colour + (target - colour) * abs(step)).astype(np.uint8)
 
 
+def label_colours(labels: np.ndarray, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the colour of each label, [L, 3] uint8, and which are things, [L] bool; void is black."""
+    base = class_colours(info)
+    colours = np.zeros((labels.size, 3), np.uint8)
+    is_thing = np.zeros(labels.size, np.bool_)
+    for i, label in enumerate(labels.tolist()):
+        class_id, instance = divmod(label, info.label_divisor)
+        if class_id < info.num_classes and class_id != info.ignore_label:
+            colours[i] = shade(base[class_id], instance) if instance else base[class_id]
+            is_thing[i] = instance > 0 and class_id in info.thing_class_ids
+    return colours, is_thing
+
+
 def _spread(index: int) -> tuple[int, ...]:
     hue = index * _GOLDEN_TURN % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.55)[index % 2], (0.85, 0.95, 0.7)[index % 3])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.files.atomic import write_atomically
+from zoo.files.atomic import write_atomically, writing
 from zoo.files.machine_code import compiled
 from zoo.repro.datasets.image_files import GREY, encode_png
 
@@ -36,14 +36,14 @@ def write_masks(
     """
     # The script splits a line at its blanks.
     masks = "masks/" + re.sub(r"\s", "%20", image_id)
-    mask_folder = folder / masks
-    mask_folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for thing, rows in zip(things, _mask_rows(index, thing_of, len(things)), strict=True):
-        name = f"{masks}/{thing.segment_id}.png"
-        # Not atomic one by one: no mask counts before the list below names it.
-        (folder / name).write_bytes(encode_png(rows, index.shape[1], bits=1, colour_type=GREY))
-        lines.append(f"{name} {thing.category_id} {thing.score!r}\n")
+    with writing(folder / masks):
+        (folder / masks).mkdir(parents=True, exist_ok=True)
+        for thing, rows in zip(things, _mask_rows(index, thing_of, len(things)), strict=True):
+            name = f"{masks}/{thing.segment_id}.png"
+            # Not atomic one by one: no mask counts before the list below names it.
+            (folder / name).write_bytes(encode_png(rows, index.shape[1], bits=1, colour_type=GREY))
+            lines.append(f"{name} {thing.category_id} {thing.score!r}\n")
     write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 

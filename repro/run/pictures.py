@@ -14,7 +14,7 @@ import numpy as np
 from zoo.errors import EvaluationError
 from zoo.files.atomic import write_atomically, writing
 from zoo.metrics.overlap import index_labels, label_overlaps
-from zoo.repro.datasets.colours import class_colours, shade
+from zoo.repro.datasets.colours import class_colours, label_colours
 from zoo.repro.datasets.image_files import read_bytes
 from zoo.repro.datasets.predictions import PANOPTIC
 
@@ -228,18 +228,11 @@ def _draw(sample: Sample, predicted: np.ndarray, wrong: np.ndarray, info: Datase
 
 def _label_png(labels: np.ndarray, info: DatasetInfo) -> bytes:
     """Returns a label map in the classes' colours, things outlined; void is black."""
-    base = class_colours(info)
     present, inverse = np.unique(labels, return_inverse=True)
     indices = inverse.reshape(labels.shape)
-    colours = np.zeros((present.size + 1, 3), np.uint8)
-    is_thing = np.zeros(present.size, np.bool_)
-    for i, label in enumerate(present.tolist()):
-        train_id, instance = divmod(label, info.label_divisor)
-        if train_id < info.num_classes and train_id != info.ignore_label:
-            colours[i] = shade(base[train_id], instance) if instance else base[train_id]
-            is_thing[i] = instance > 0 and train_id in info.thing_class_ids
-    colours[-1] = _OUTLINE
+    colours, is_thing = label_colours(present, info)
     outline = _borders(indices, is_thing[indices])
+    colours = np.concatenate([colours, [_OUTLINE]]).astype(np.uint8)
     return _palette_png(np.where(outline, present.size, indices), colours)
 
 

@@ -1,14 +1,20 @@
-"""What a network sees in one image: maps of labels, and the instances in them as a table."""
+"""What a network sees in one image: maps of labels, the instances in them as a table, and a picture."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.errors import UsageError
+from zoo.prediction.forms import PICTURES, write_overlay, writer_of
+from zoo.prediction.overlay import draw_overlay, encode_picture
+from zoo.prediction.table import INSTANCE_DTYPES, TABLES, instance_rows, require_table, write_table
 from zoo.registry.frames import typed_frame
 from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels
 
@@ -18,15 +24,8 @@ if TYPE_CHECKING:
     from zoo.model.postprocess.instances import Instances
     from zoo.registry.dataset_info import DatasetInfo
 
-_BOX = ("x0_px", "y0_px", "x1_px", "y1_px")
-INSTANCE_DTYPES = {
-    **dict.fromkeys(("label", "class_id"), "int64"),
-    "class_name": "string",
-    "area_px": "int64",
-    "score": "float64",
-    **dict.fromkeys(_BOX, "int64"),
-}
-"""The columns of `Prediction.instances`, and the type of each."""
+_NOTEBOOK_PX = 1024
+"""The longer side of a picture in a notebook."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,23 +57,75 @@ class Prediction:
         center, 0 to about 1, as a heatmap is not bounded), and the box that holds it, `x0_px`, `y0_px`,
         `x1_px`, `y1_px` (int64: half open, from the top left).
         """
-        return typed_frame(self.instance_rows(), INSTANCE_DTYPES)
+        return typed_frame(instance_rows(self.scored, self.shapes, self.classes), INSTANCE_DTYPES)
 
-    def instance_rows(self) -> list[dict[str, int | float | str]]:
-        """Returns the rows of `instances`, without pandas."""
-        box_of = dict(zip(self.shapes.labels.tolist(), self.shapes.boxes.tolist(), strict=True))
-        found = zip(*(values.tolist() for values in self._columns), strict=True)
-        return [
-            {
-                "label": label,
-                "class_id": label // self.label_divisor,
-                "class_name": self.class_name(label),
-                "area_px": area,
-                "score": score,
-                **dict(zip(_BOX, box_of[label], strict=True)),
-            }
-            for label, area, score in found
-        ]
+    def overlay(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        alpha: float = 0.5,
+        labels: bool = True,
+        outlines: bool = True,
+    ) -> np.ndarray:
+        """Returns the prediction drawn over its image, [H, W, 3] uint8: colours, outlines, names and scores.
+
+        Pixels without a class stay as they are.
+
+        Args:
+          image: [H, W, 3], RGB 0..255, to draw on instead of the one that the prediction was made of.
+          alpha: how much the colours hide of the image, 0 to 1.
+          labels: whether to write the names of classes, and scores, into segments that have room for them.
+          outlines: whether to part segments by a light line.
+
+        Raises:
+          UsageError: there is no image, or it has another size; or alpha is not in 0 to 1.
+        """
+        if not 0 <= alpha <= 1:
+            raise UsageError(f"overlay: expected alpha from 0 to 1, found {alpha}")
+        pixels = self._pixels(image)
+        scores = dict(zip(self.scored.labels.tolist(), self.scored.score.tolist(), strict=True))
+        return draw_overlay(
+            pixels, self.shapes, self.classes, scores, alpha=alpha, labels=labels, outlines=outlines
+        )
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        form: str | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Writes the prediction to a file, or into a folder in one of the forms of `zoo predict --write`.
+
+        Args:
+          path: a picture (`.jpg`, `.png`) for the overlay, or a table (`.csv`, `.parquet`) of the instances;
+            with `form`, a folder, to which several predictions may be saved.
+          form: "overlay", "coco", "cityscapes" or "table".
+          name: of the image in the folder, and in a table; that of its file unless it is given.
+          **options: those of `overlay`; and `suffix`, of the overlay or the table in a folder.
+
+        Raises:
+          UsageError: the path does not say what to write, or the image has no name.
+          ZooError: it cannot be written.
+        """
+        path, name = Path(path), name or self.name
+        suffix = path.suffix.lower()
+        if form is None and suffix in PICTURES:
+            write_overlay(path, self, **options)
+        elif form is None and suffix in TABLES:
+            require_table(suffix, str(path))
+            rows = instance_rows(self.scored, self.shapes, self.classes)
+            write_table(path, [{"image": name, **row} for row in rows])
+        elif form is None:
+            known = ", ".join([*PICTURES, *TABLES])
+            raise UsageError(f'{path}: expected a file that ends in {known}, or a folder and form="coco"')
+        elif name is None:
+            raise UsageError(f'{path}: expected the name of the image, as it came as an array: name="street"')
+        else:
+            writer = writer_of(form, path, self.classes, **options)
+            writer.write(name, self)
+            writer.finish()
 
     def class_name(self, label: int) -> str:
         """Returns the name of a panoptic label's class, "void" for pixels without one."""
@@ -97,12 +148,8 @@ class Prediction:
 
     @cached_property
     def shapes(self) -> LabelShapes:
-        """Areas and bounding boxes of all segments in `panoptic`, things, stuff and void."""
+        """Areas and bounding boxes of all segments in `panoptic`: things, stuff and void."""
         return measure_labels(self.panoptic)
-
-    @property
-    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.scored.labels, self.scored.areas, self.scored.score
 
     def __repr__(self) -> str:
         height, width = self.panoptic.shape
@@ -110,3 +157,29 @@ class Prediction:
         seen = ", ".join(f"{number} {name}" for name, number in count.most_common()) or "no instance"
         name = f"{self.name}, " if self.name else ""
         return f"<Prediction {name}{height} x {width}: {seen}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """Returns what a notebook shows: the overlay as a PNG, scaled down; None without an image."""
+        from PIL import Image
+
+        if self.image is None:
+            return None
+        height, width = self.panoptic.shape
+        scale = min(1.0, _NOTEBOOK_PX / max(height, width))
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        # Labels cannot be interpolated.
+        rows, columns = (
+            (np.arange(new) * old + old // 2) // new for new, old in zip(size, (height, width), strict=True)
+        )
+        image = Image.fromarray(self._pixels(None)).resize(size[::-1], Image.Resampling.LANCZOS)
+        shown = replace(self, panoptic=self.panoptic[np.ix_(rows, columns)], image=np.asarray(image))
+        return encode_picture(shown.overlay(), ".png")
+
+    def _pixels(self, image: np.ndarray | None) -> np.ndarray:
+        image = self.image if image is None else np.asarray(image)
+        if image is None:
+            raise UsageError("overlay: expected the image that the prediction was made of: overlay(image)")
+        expected = (*self.panoptic.shape, 3)
+        if image.shape != expected:
+            raise UsageError(f"overlay: expected an image {list(expected)}, found {list(image.shape)}")
+        return image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 255)).astype(np.uint8)
