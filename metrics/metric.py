@@ -44,7 +44,11 @@ class Metric(ABC):
             array += theirs[name]
 
     def _settings(self) -> dict[str, np.ndarray]:
-        return {name: np.asarray(getattr(self, name), np.int64) for name in self.setting_names}
+        settings = {name: getattr(self, name) for name in self.setting_names}
+        return {
+            name: np.asarray(value, np.float64 if isinstance(value, float) else np.int64)
+            for name, value in settings.items()
+        }
 
     def merge(self, other: Self) -> None:
         """Adds the state of `other`, as if its images had been given to `update` after this metric's own.

@@ -60,29 +60,10 @@ def quality_per_class(
     return sq * rq / 100, sq, rq
 
 
-class PanopticQuality(Metric):
-    """Panoptic quality of label maps `class * label_divisor + instance`.
+class QualitySums(Metric):
+    """Sums of IoU and counts of true positives, false positives and false negatives per class.
 
-    State: sums of IoU and counts of true positives, false positives and false negatives per class. All
-    are kept as integers, so the totals do not depend on the order or grouping of images, to the last bit.
-
-    Void is the label `ignore_label * label_divisor`; predicted pixels on it do not count in a union, and a
-    prediction that lies mostly on it is not a false positive.
-
-    Args:
-        num_classes: number of classes, C.
-        ignore_label: class that is not scored; may lie outside 0..C-1.
-        label_divisor: factor between class and instance in a label.
-
-    >>> import numpy as np
-    >>> from zoo.metrics.overlap import label_overlaps
-    >>> truth = np.array([[0, 0, 0, 1001], [0, 0, 0, 1001]], np.int32)
-    >>> prediction = np.array([[0, 0, 1001, 1001], [0, 0, 0, 1001]], np.int32)
-    >>> metric = PanopticQuality(num_classes=3, ignore_label=255, label_divisor=1000)
-    >>> metric.update(label_overlaps(truth, prediction))
-    >>> result = metric.compute(thing_class_ids=[1])
-    >>> [round(value, 2) for value in (result.pq, result.things.pq, result.stuff.pq)]
-    [75.0, 66.67, 83.33]
+    All are kept as integers, so the totals do not depend on the order or grouping of images, to the last bit.
     """
 
     setting_names = ("num_classes", "ignore_label", "label_divisor")
@@ -117,6 +98,84 @@ class PanopticQuality(Metric):
     def fn(self) -> np.ndarray:
         """Ground-truth segments without a match per class, [C] int64."""
         return self._fn.copy()
+
+    def _add_image(
+        self, match_classes: np.ndarray, match_ious: np.ndarray, fp: np.ndarray, fn: np.ndarray
+    ) -> None:
+        """Adds an image's matches, each IoU above 0.5, in their order, and its counts per class, [C]."""
+        image_iou = np.bincount(match_classes, match_ious, self.num_classes)
+        high = np.floor(image_iou * 2.0 ** (_UNIT_BITS - _LOW_WORD_BITS))
+        low = (image_iou * 2.0 ** (_UNIT_BITS - _LOW_WORD_BITS) - high) * 2.0**_LOW_WORD_BITS
+        self._iou_units += np.stack([high, low]).astype(np.int64)
+        self._carry()
+        self._tp += np.bincount(match_classes, minlength=self.num_classes)
+        self._fp += fp
+        self._fn += fn
+
+    def _quality(self, thing_class_ids: Collection[int] | None) -> PanopticQualityResult:
+        """Returns PQ, SQ and RQ in percent; things and stuff are averaged too where the things are known."""
+        iou = self.iou
+        pq, sq, rq = quality_per_class(iou, self._tp, self._fp, self._fn)
+        occurs = ~np.isnan(rq)
+
+        def means(chosen: np.ndarray) -> QualityMeans:
+            chosen = chosen & occurs
+            if not chosen.any():
+                return QualityMeans(float("nan"), float("nan"), float("nan"), 0)
+            pq_mean, sq_mean, rq_mean = (float(values[chosen].mean()) for values in (pq, sq, rq))
+            return QualityMeans(pq_mean, sq_mean, rq_mean, int(chosen.sum()))
+
+        overall = means(np.ones(self.num_classes, bool))
+        things = stuff = None
+        if thing_class_ids is not None:
+            is_thing = np.isin(np.arange(self.num_classes), list(thing_class_ids))
+            things, stuff = means(is_thing), means(~is_thing)
+        return PanopticQualityResult(
+            overall.pq, overall.sq, overall.rq, things, stuff, pq, sq, rq, iou, self.tp, self.fp, self.fn
+        )
+
+    def _carry(self) -> None:
+        """Carries from the low words to the high ones, so that equal sums are equal arrays."""
+        self._iou_units[0] += self._iou_units[1] >> _LOW_WORD_BITS
+        self._iou_units[1] &= 2**_LOW_WORD_BITS - 1
+
+    def _add(self, other: Any) -> None:
+        super()._add(other)
+        self._carry()
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"iou_units": self._iou_units, "tp": self._tp, "fp": self._fp, "fn": self._fn}
+
+
+class PanopticQuality(QualitySums):
+    """Panoptic quality of label maps `class * label_divisor + instance`.
+
+    Void is the label `ignore_label * label_divisor`; predicted pixels on it do not count in a union, and a
+    prediction that lies mostly on it is not a false positive.
+
+    Args:
+        num_classes: number of classes, C.
+        ignore_label: class that is not scored; may lie outside 0..C-1.
+        label_divisor: factor between class and instance in a label.
+
+    >>> import numpy as np
+    >>> from zoo.metrics.overlap import label_overlaps
+    >>> truth = np.array([[0, 0, 0, 1001], [0, 0, 0, 1001]], np.int32)
+    >>> prediction = np.array([[0, 0, 1001, 1001], [0, 0, 0, 1001]], np.int32)
+    >>> metric = PanopticQuality(num_classes=3, ignore_label=255, label_divisor=1000)
+    >>> metric.update(label_overlaps(truth, prediction))
+    >>> result = metric.compute(thing_class_ids=[1])
+    >>> [round(value, 2) for value in (result.pq, result.things.pq, result.stuff.pq)]
+    [75.0, 66.67, 83.33]
+    """
+
+    def compute(self, thing_class_ids: Collection[int] | None = None) -> PanopticQualityResult:
+        """Returns PQ, SQ and RQ in percent; classes without TP, FP and FN are left out of every mean.
+
+        Args:
+            thing_class_ids: classes that have instances; where given, things and stuff are averaged too.
+        """
+        return self._quality(thing_class_ids)
 
     def update(self, overlaps: LabelOverlaps) -> None:
         """Adds one image.
@@ -155,55 +214,15 @@ class PanopticQuality(Metric):
         # The reference adds in order of ground-truth label; float64 sums within an image keep that order.
         matches = matches[np.argsort(overlaps.gt_labels[gt_index[matches]], kind="stable")]
         match_classes = gt_classes[gt_index[matches]]
-        image_iou = np.bincount(match_classes, ious[matches], self.num_classes)
 
         missed = gt_classes != self.ignore_label
         missed[gt_index[matches]] = False
         spurious = (pred_classes != self.ignore_label) & ~(void_areas / overlaps.pred_areas > 0.5)
         spurious[pred_index[matches]] = False
 
-        high = np.floor(image_iou * 2.0 ** (_UNIT_BITS - _LOW_WORD_BITS))
-        low = (image_iou * 2.0 ** (_UNIT_BITS - _LOW_WORD_BITS) - high) * 2.0**_LOW_WORD_BITS
-        self._iou_units += np.stack([high, low]).astype(np.int64)
-        self._carry()
-        self._tp += np.bincount(match_classes, minlength=self.num_classes)
-        self._fp += np.bincount(pred_classes[spurious], minlength=self.num_classes)
-        self._fn += np.bincount(gt_classes[missed], minlength=self.num_classes)
-
-    def compute(self, thing_class_ids: Collection[int] | None = None) -> PanopticQualityResult:
-        """Returns PQ, SQ and RQ in percent; classes without TP, FP and FN are left out of every mean.
-
-        Args:
-            thing_class_ids: classes that have instances; where given, things and stuff are averaged too.
-        """
-        iou = self.iou
-        pq, sq, rq = quality_per_class(iou, self._tp, self._fp, self._fn)
-        occurs = ~np.isnan(rq)
-
-        def means(chosen: np.ndarray) -> QualityMeans:
-            chosen = chosen & occurs
-            if not chosen.any():
-                return QualityMeans(float("nan"), float("nan"), float("nan"), 0)
-            pq_mean, sq_mean, rq_mean = (float(values[chosen].mean()) for values in (pq, sq, rq))
-            return QualityMeans(pq_mean, sq_mean, rq_mean, int(chosen.sum()))
-
-        overall = means(np.ones(self.num_classes, bool))
-        things = stuff = None
-        if thing_class_ids is not None:
-            is_thing = np.isin(np.arange(self.num_classes), list(thing_class_ids))
-            things, stuff = means(is_thing), means(~is_thing)
-        return PanopticQualityResult(
-            overall.pq, overall.sq, overall.rq, things, stuff, pq, sq, rq, iou, self.tp, self.fp, self.fn
+        self._add_image(
+            match_classes,
+            ious[matches],
+            fp=np.bincount(pred_classes[spurious], minlength=self.num_classes),
+            fn=np.bincount(gt_classes[missed], minlength=self.num_classes),
         )
-
-    def _carry(self) -> None:
-        """Carries from the low words to the high ones, so that equal sums are equal arrays."""
-        self._iou_units[0] += self._iou_units[1] >> _LOW_WORD_BITS
-        self._iou_units[1] &= 2**_LOW_WORD_BITS - 1
-
-    def _add(self, other: Any) -> None:
-        super()._add(other)
-        self._carry()
-
-    def _state(self) -> dict[str, np.ndarray]:
-        return {"iou_units": self._iou_units, "tp": self._tp, "fp": self._fp, "fn": self._fn}

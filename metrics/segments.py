@@ -12,8 +12,19 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from zoo.files.machine_code import compiled
 from zoo.metrics.metric import stored_array
-from zoo.metrics.overlap import label_overlaps
+from zoo.metrics.overlap import index_labels, label_overlaps
+
+
+@compiled
+def _look_up(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Returns `table[index]` of a map, in a fraction of the time."""
+    found = np.empty(index.shape, table.dtype)
+    for row in range(index.shape[0]):
+        for column in range(index.shape[1]):
+            found[row, column] = table[index[row, column]]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +37,27 @@ class OfficialTruth:
     class_ids: np.ndarray  # [S] int32, train ids
     is_crowd: np.ndarray  # [S] bool
 
+    @classmethod
+    def of_panoptic(cls, panoptic: np.ndarray, *, label_divisor: int, ignore_label: int) -> OfficialTruth:
+        """Returns the truth of a panoptic map, [H, W] int32: each label is a segment, and none a crowd.
+
+        Labels of the class `ignore_label` are void.
+        """
+        labels, index = index_labels(panoptic.reshape(-1))
+        segments = np.sort(labels[labels // label_divisor != ignore_label])
+        position = np.searchsorted(segments, labels).astype(np.int32)
+        position[labels // label_divisor == ignore_label] = -1
+        return cls(
+            segment_map=position[index].reshape(panoptic.shape),
+            segment_ids=segments,
+            class_ids=segments // label_divisor,
+            is_crowd=np.zeros(segments.size, np.bool_),
+        )
+
     def semantic(self, ignore_label: int) -> np.ndarray:
         """Returns the class of each pixel, [H, W] int32, crowd regions included; `ignore_label` for void."""
         # The last element is what -1 finds.
-        return np.append(self.class_ids, np.int32(ignore_label)).astype(np.int32)[self.segment_map]
+        return _look_up(np.append(self.class_ids, ignore_label).astype(np.int32), self.segment_map)
 
 
 @dataclass(frozen=True, eq=False)

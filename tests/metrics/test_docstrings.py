@@ -8,7 +8,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["overlap", "mask_overlaps", "panoptic_quality", "mean_iou", "mask_ap"])
+@pytest.mark.parametrize(
+    "name", ["overlap", "mask_overlaps", "boundary", "panoptic_quality", "mean_iou", "mask_ap"]
+)
 def test_examples(name: str) -> None:
     results = doctest.testmod(importlib.import_module(f"zoo.metrics.{name}"))
     assert results.attempted > 0
