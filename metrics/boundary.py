@@ -14,14 +14,13 @@ import numpy as np
 
 from zoo.files.machine_code import compiled
 from zoo.metrics.metric import check_segment_classes
-from zoo.metrics.overlap import check_maps
+from zoo.metrics.overlap import check_maps, count_row, no_pairs, overlaps_of, with_room
 from zoo.metrics.panoptic_quality import PanopticQualityResult, QualitySums
 from zoo.metrics.pq_rules import OFFICIAL, count_matches, overlap_ious
 from zoo.metrics.segments import ImageSegments, OfficialTruth
 
 _DEFAULT_RATIO = 0.02
 _RATIOS = {"cityscapes": 0.005}
-_NO_CLASS = -(2**31)
 
 
 def dilation_ratio(format_name: str) -> float:
@@ -38,29 +37,12 @@ def boundary_distance_px(shape: tuple[int, ...], ratio: float) -> int:
 
 
 @compiled
-def _without_interiors(labels: np.ndarray, distance: int, inner: int, kept: int) -> np.ndarray:
-    """Returns the map with every pixel `inner` that is further than `distance` from another label.
-
-    That is where the square around a pixel, of `distance` pixels to each side, is in the image and of one
-    label: where each of the square's rows is, and all have the same label in the middle. So it is enough to
-    know for each column how many such rows there are in succession. Pixels of the label `kept` stay.
-    """
-    height, width = labels.shape
-    result = labels.copy()
-    rows = np.zeros(width, np.int32)
-    for row in range(height):
-        _add_row(labels[row], labels[max(0, row - 1)], distance, rows)
-        if row >= 2 * distance:
-            middle = result[row - distance]
-            for column in range(width):
-                if rows[column] > 2 * distance and middle[column] != kept:
-                    middle[column] = inner
-    return result
-
-
-@compiled
 def _add_row(line: np.ndarray, above: np.ndarray, distance: int, rows: np.ndarray) -> None:
-    """Counts, in `rows`, how many rows up to this one are the same for `distance` pixels to each side."""
+    """Counts in `rows`, for each column, the rows in succession that are of one label around it.
+
+    Those are the rows up to this one that have the label of `line` in the column and for `distance` pixels to
+    each side.
+    """
     start = 0
     for end in range(1, line.size + 1):
         if end < line.size and line[end] == line[end - 1]:
@@ -69,30 +51,50 @@ def _add_row(line: np.ndarray, above: np.ndarray, distance: int, rows: np.ndarra
         last = max(end - distance, first)
         rows[start:first] = 0
         rows[last:end] = 0
-        for column in range(first, last):
-            rows[column] = rows[column] + 1 if above[column] == line[column] else 1
+        label, here, before = line[start], rows[first:last], above[first:last]
+        for column in range(here.size):
+            here[column] = here[column] * (before[column] == label) + np.int32(1)
         start = end
 
 
 @compiled
-def _count_boundaries(
-    ground_truth: np.ndarray, prediction: np.ndarray, ignore_label: int, areas: np.ndarray
-) -> None:
-    """Adds to `areas`, [3, C], the pixels of each class in both maps, in the first, and in the second.
+def _draw_outlines(line: np.ndarray, is_inner: np.ndarray, inner: int, void: int, drawn: np.ndarray) -> None:
+    """Copies a row into `drawn`, with `inner` where a label other than `void` is inner."""
+    for column in range(line.size):
+        drawn[column] = inner if is_inner[column] & (line[column] != void) else line[column]
 
-    Pixels that the first map ignores do not count, nor does what is not a class.
+
+@compiled
+def _count_outline_pairs(
+    ground_truth: np.ndarray,
+    prediction: np.ndarray,
+    distance: int,
+    inner: tuple[int, int],
+    void: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the pairs of labels of two maps of outlines: both labels and the pixel count of each.
+
+    `inner`, one of each map, are the labels of pixels that are no outline: the square around such a pixel, of
+    `distance` pixels to each side, is in the image and of one label. That is so where each of its rows is,
+    and all have the same label in the middle. Pixels of the labels `void` stay.
     """
-    for row in range(ground_truth.shape[0]):
-        gt_row, pred_row = ground_truth[row], prediction[row]
-        for column in range(gt_row.size):
-            gt, pred = gt_row[column], pred_row[column]
-            if gt == ignore_label:
-                continue
-            if 0 <= gt < areas.shape[1]:
-                areas[1, gt] += 1
-                areas[0, gt] += gt == pred
-            if 0 <= pred < areas.shape[1]:
-                areas[2, pred] += 1
+    height, width = ground_truth.shape
+    pairs, count = no_pairs(), 0
+    gt_rows, pred_rows = np.zeros(width, np.int32), np.zeros(width, np.int32)
+    gt_line, pred_line = np.empty(width, np.int32), np.empty(width, np.int32)
+    for row in range(height + distance if width else 0):
+        if row < height:
+            _add_row(ground_truth[row], ground_truth[max(0, row - 1)], distance, gt_rows)
+            _add_row(prediction[row], prediction[max(0, row - 1)], distance, pred_rows)
+        elif row == height:
+            gt_rows[:], pred_rows[:] = 0, 0
+        middle = row - distance
+        if 0 <= middle < height:
+            _draw_outlines(ground_truth[middle], gt_rows > 2 * distance, inner[0], void[0], gt_line)
+            _draw_outlines(prediction[middle], pred_rows > 2 * distance, inner[1], void[1], pred_line)
+            pairs = with_room(pairs, count + width)
+            count = count_row(gt_line, pred_line, pairs, count)
+    return pairs[2][:count].copy(), pairs[3][:count].copy(), pairs[4][:count].copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +168,7 @@ class BoundaryQuality(QualitySums):
             ValueError: a map is not 2-D and integer, or the shapes differ.
             DataError: a predicted label's class is neither one of the C classes nor the ignore label.
         """
+        check_maps("label", np.int32, gt_segments=truth.segment_map, panoptic=panoptic)
         check_maps("semantic", np.integer, gt_segments=truth.segment_map, pred_semantic=semantic)
         if segments is None:
             segments = self._segments(truth, panoptic)
@@ -202,35 +205,45 @@ class BoundaryQuality(QualitySums):
         inner = truth.class_ids.size
         outlines = replace(
             truth,
-            segment_map=_without_interiors(truth.segment_map, distance, inner, -1),
             segment_ids=np.append(truth.segment_ids, 0),
             class_ids=np.append(truth.class_ids, -1),
             is_crowd=np.append(truth.is_crowd, True),
         )
         void = self.ignore_label * self.label_divisor
-        found = self._segments(outlines, _without_interiors(panoptic, distance, void, void))
+        pairs = _count_outline_pairs(truth.segment_map, panoptic, distance, (inner, void), (-1, void))
+        found = ImageSegments.of_overlaps(
+            outlines,
+            overlaps_of(*pairs),
+            label_divisor=self.label_divisor,
+            ignore_label=self.ignore_label,
+        )
         # Every segment has a boundary, so it has the same position in both.
         num_gt, num_pred = segments.gt_area.size, segments.pred_area.size
         of_segments = found.overlap_gt < num_gt
-        pairs = segments.overlap_gt.astype(np.int64) * num_pred + segments.overlap_pred
-        found_pairs = found.overlap_gt.astype(np.int64) * num_pred + found.overlap_pred
-        areas = np.zeros(pairs.size, np.int64)
-        areas[np.searchsorted(pairs, found_pairs[of_segments])] = found.overlap_area[of_segments]
+        keys = segments.overlap_gt.astype(np.int64) * num_pred + segments.overlap_pred
+        found_keys = found.overlap_gt.astype(np.int64) * num_pred + found.overlap_pred
+        areas = np.zeros(keys.size, np.int64)
+        areas[np.searchsorted(keys, found_keys[of_segments])] = found.overlap_area[of_segments]
         gt, pred = segments.overlap_gt, segments.overlap_pred
         unions = found.gt_area[gt] + (found.pred_area - found.pred_void_area)[pred] - areas
         return areas / unions
 
     def _add_semantic(self, gt_semantic: np.ndarray, pred_semantic: np.ndarray, distance: int) -> None:
-        counted = np.zeros_like(self._boundary_areas)
-        _count_boundaries(
-            _without_interiors(gt_semantic, distance, _NO_CLASS, self.ignore_label),
-            _without_interiors(pred_semantic, distance, _NO_CLASS, _NO_CLASS),
-            self.ignore_label,
-            counted,
+        ignore, num_classes = self.ignore_label, self.num_classes
+        no_class = -(2**31)
+        gt, pred, area = _count_outline_pairs(
+            gt_semantic, pred_semantic, distance, (no_class, no_class), (ignore, no_class)
         )
-        if 0 <= self.ignore_label < self.num_classes:
-            counted[:, self.ignore_label] = 0
-        self._boundary_areas += counted
+        gt_counts, pred_counts = (
+            (of != ignore) & (of >= 0) & (of < num_classes) & (gt != ignore) for of in (gt, pred)
+        )
+        for total, counts, of in zip(
+            self._boundary_areas,
+            (gt_counts & (gt == pred), gt_counts, pred_counts),
+            (gt, gt, pred),
+            strict=True,
+        ):
+            np.add.at(total, of[counts], area[counts])
 
     def _state(self) -> dict[str, np.ndarray]:
         return {**super()._state(), "boundary_areas": self._boundary_areas}

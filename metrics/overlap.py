@@ -31,6 +31,10 @@ class LabelOverlaps:
     area: np.ndarray  # [N] int64, of each intersection
 
 
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""A table of pairs of labels: its keys and values, and of each pair both labels and the number of pixels."""
+
+
 @compiled
 def _find_or_add(keys: np.ndarray, values: np.ndarray, key: np.int64, new_value: int) -> int:
     """Returns the value at `key` of an open-addressing table; adds `new_value` where there is none."""
@@ -82,17 +86,9 @@ def index_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def _count_row(
-    gt_row: np.ndarray,
-    pred_row: np.ndarray,
-    keys: np.ndarray,
-    values: np.ndarray,
-    gt_labels: np.ndarray,
-    pred_labels: np.ndarray,
-    areas: np.ndarray,
-    count: int,
-) -> int:
+def count_row(gt_row: np.ndarray, pred_row: np.ndarray, pairs: Pairs, count: int) -> int:
     """Adds one row of pixels to the first `count` pairs of labels and returns the new number of pairs."""
+    keys, values, gt_labels, pred_labels, areas = pairs
     width = gt_row.size
     start = 0
     for end in range(1, width + 1):
@@ -110,28 +106,36 @@ def _count_row(
 
 
 @compiled
+def no_pairs() -> Pairs:
+    """Returns an empty table."""
+    keys, values = np.zeros(1024, np.int64), np.full(1024, -1, np.int64)
+    return keys, values, np.empty(512, np.int32), np.empty(512, np.int32), np.empty(512, np.int64)
+
+
+@compiled
+def with_room(pairs: Pairs, size: int) -> Pairs:
+    """Returns the table with room for `size` pairs."""
+    keys, values, gt_labels, pred_labels, areas = pairs
+    while size > areas.size:
+        keys, values = _twice_as_large(keys, values)
+        gt_labels = np.concatenate((gt_labels, np.empty_like(gt_labels)))
+        pred_labels = np.concatenate((pred_labels, np.empty_like(pred_labels)))
+        areas = np.concatenate((areas, np.empty_like(areas)))
+    return keys, values, gt_labels, pred_labels, areas
+
+
+@compiled
 def _count_pairs(
     ground_truth: np.ndarray, prediction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns both labels and the pixel count of each pair of labels, in order of first appearance."""
     height, width = ground_truth.shape
-    capacity = 512
-    keys, values = np.zeros(2 * capacity, np.int64), np.full(2 * capacity, -1, np.int64)
-    gt_labels, pred_labels = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
-    areas = np.empty(capacity, np.int64)
-    count = 0
+    pairs, count = no_pairs(), 0
     for row in range(height if width else 0):
         # Room for a row of pairs never seen before: within a row nothing is allocated.
-        while count + width > capacity:
-            keys, values = _twice_as_large(keys, values)
-            gt_labels = np.concatenate((gt_labels, np.empty(capacity, np.int32)))
-            pred_labels = np.concatenate((pred_labels, np.empty(capacity, np.int32)))
-            areas = np.concatenate((areas, np.empty(capacity, np.int64)))
-            capacity *= 2
-        count = _count_row(
-            ground_truth[row], prediction[row], keys, values, gt_labels, pred_labels, areas, count
-        )
-    return gt_labels[:count].copy(), pred_labels[:count].copy(), areas[:count].copy()
+        pairs = with_room(pairs, count + width)
+        count = count_row(ground_truth[row], prediction[row], pairs, count)
+    return pairs[2][:count].copy(), pairs[3][:count].copy(), pairs[4][:count].copy()
 
 
 @compiled
@@ -171,7 +175,11 @@ def label_overlaps(ground_truth: np.ndarray, prediction: np.ndarray) -> LabelOve
     [(0, 0, 1), (0, 1, 1), (1, 1, 1)]
     """
     check_maps("label", np.int32, ground_truth=ground_truth, prediction=prediction)
-    pair_gt_labels, pair_pred_labels, area = _count_pairs(ground_truth, prediction)
+    return overlaps_of(*_count_pairs(ground_truth, prediction))
+
+
+def overlaps_of(pair_gt_labels: np.ndarray, pair_pred_labels: np.ndarray, area: np.ndarray) -> LabelOverlaps:
+    """Returns the overlaps that pairs of labels stand for, each pair given once, [N] each."""
     gt_labels, gt_index = index_labels(pair_gt_labels)
     pred_labels, pred_index = index_labels(pair_pred_labels)
     return LabelOverlaps(

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.files.machine_code import compiled
 from zoo.metrics.metric import stored_array
-from zoo.metrics.overlap import index_labels, label_overlaps
+from zoo.metrics.overlap import LabelOverlaps, index_labels, label_overlaps
 
 
 @compiled
@@ -88,7 +88,14 @@ class ImageSegments:
 
         Its labels of the class `ignore_label` are void.
         """
-        found = label_overlaps(truth.segment_map, panoptic)
+        overlaps = label_overlaps(truth.segment_map, panoptic)
+        return cls.of_overlaps(truth, overlaps, label_divisor=label_divisor, ignore_label=ignore_label)
+
+    @classmethod
+    def of_overlaps(
+        cls, truth: OfficialTruth, found: LabelOverlaps, *, label_divisor: int, ignore_label: int
+    ) -> ImageSegments:
+        """Returns the segments from the overlaps of the truth's segment map with a predicted map."""
         is_segment = found.gt_labels >= 0
         is_predicted = found.pred_labels // label_divisor != ignore_label
         gt_order = np.argsort(found.gt_labels, kind="stable")[np.count_nonzero(~is_segment) :]
