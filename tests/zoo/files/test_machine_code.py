@@ -21,8 +21,8 @@ import zoo.repro.cityscapes.dataset, zoo.repro.coco.dataset, zoo.repro.datasets.
 import numpy as np
 from zoo.metrics.mean_iou import _add_pixels
 labels = np.ones((2, 3), np.uint8)
-confusion = np.zeros((2, 2), np.int64)
-_add_pixels(labels, labels, 255, confusion)
+confusion, unlabelled = np.zeros((2, 2), np.int64), np.zeros(2, np.int64)
+_add_pixels(labels, labels, 255, confusion, unlabelled)
 assert confusion[1, 1] == 6
 """
 
