@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
+from PIL import Image
 
 import zoo
-from zoo.errors import UsageError
+from zoo.errors import DataError, UsageError
 from zoo.fetch.fetcher import Fetcher
 from zoo.model.inference import aspp_window
 from zoo.model.postprocess.center_offset import postprocess
@@ -145,6 +146,26 @@ def test_lists_batches_and_streams_are_predicted_in_order(network: Any, images: 
         assert [each.panoptic.shape for each in found] == [(256, 512)] * 2
         assert_same(found[1], expected[4])
     assert network.predict([]) == []
+
+
+def test_pictures_are_predicted_by_their_paths(small: Any, images: list[np.ndarray], tmp_path: Path) -> None:
+    paths = [tmp_path / "a street.png", tmp_path / "b.v2.png"]
+    for path, image in zip(paths, images, strict=False):
+        Image.fromarray(image[:65, :129]).save(path)
+    one = small.predict(str(paths[0]))
+    assert one.name == "a street"
+    assert_same(one, small.predict(images[0][:65, :129]))
+    np.testing.assert_array_equal(one.image, images[0][:65, :129])
+    several = small.predict([paths[1], images[0][:65, :129], paths[0]])
+    assert [each.name for each in several] == ["b.v2", None, "a street"]
+    assert_same(several[1], several[2])
+    assert_same(small.predict_panoptic(paths[0]), one)
+    (tmp_path / "text.png").write_text("not a picture")
+    for wrong in (tmp_path / "none.png", tmp_path / "text.png"):
+        for call in (small.predict, small.predict_panoptic, lambda path: small.predict([paths[0], path])):
+            with pytest.raises(DataError, match=wrong.name) as caught:
+                call(wrong)
+            assert "\n" not in str(caught.value)
 
 
 def test_an_endless_stream_is_read_a_little_ahead_and_stops(small: Any, images: list[np.ndarray]) -> None:
