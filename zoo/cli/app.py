@@ -23,7 +23,7 @@ from zoo.cli.options import RegistryFiles, registry_files
 from zoo.cli.registry import registry_app
 from zoo.cli.report import explain, report_app
 from zoo.cli.reproduce import reproduce
-from zoo.errors import InterruptedRunError, UsageError, ZooError
+from zoo.errors import InterruptedRunError, RegistryError, UsageError, ZooError
 from zoo.files.progress import say
 from zoo.repro.nights.exit_file import write_exit_file
 
@@ -189,7 +189,10 @@ def _describe_unexpected(error: BaseException) -> str:
 
 
 def _fail(message: str, exit_code: int, error: BaseException | None = None) -> NoReturn:
-    line = " ".join(message.split())
-    write_exit_file(line, exit_code, error)
-    say(f"error: {line}")
+    # A registry error has a line for each problem.
+    texts = message.splitlines() if isinstance(error, RegistryError) else [message]
+    lines = [" ".join(text.split()) for text in texts]
+    write_exit_file("; ".join(lines), exit_code, error)
+    for line in lines:
+        say(f"error: {line}")
     sys.exit(exit_code)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from zoo.errors import RegistryError
-from zoo.registry.messages import KeyPath, describe_value, did_you_mean, explain_error
+from zoo.registry.messages import KeyPath, Problems, describe_value, did_you_mean, explain_error
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow
 from zoo.registry.yaml_file import BUILTIN, FILE_KEYS, RegistryFile
 
@@ -21,13 +22,23 @@ SECTIONS: tuple[Section, ...] = get_args(Section)
 # A value of these keys is one statement: a later layer replaces it whole.
 REPLACED_KEYS = FILE_KEYS | {"published", "related", "quirks"}
 
-# What an entry says about itself; an entry that extends it takes over only its settings.
-OWN_KEYS = REPLACED_KEYS | {"title", "config", "parameters", "multiply_adds", "training", "note"}
+# What an entry says about its own row of a table; an entry that extends it never takes it over.
+OWN_KEYS = frozenset({"published", "related", "quirks", "note"})
+
+# What is inherited only as long as nothing changes that it is a statement about: a key that an heir writes
+# -> the keys that it does not inherit then.
+_SIZES = frozenset({"config", "parameters", "multiply_adds"})
+OUTDATED_KEYS = {
+    "checkpoint": _SIZES | {"saved_model", "training"},
+    "network": _SIZES,
+    "evaluation": _SIZES,
+}
 
 _FULL_NAME = re.compile(r"[\w.+-]+/[\w.+-]+")
 _PLAIN_NAME = re.compile(r"[\w.+-]+")
 
 AnySchema = TypeVar("AnySchema", EntryRow, Backbone, DatasetDeclaration)
+AnyDeclared = TypeVar("AnyDeclared", Entry, Backbone, DatasetDeclaration)
 
 
 @dataclass(frozen=True)
@@ -49,33 +60,56 @@ class _Declaration:
 
 
 class Declarations:
-    """The declarations of all files, before their templates are merged in."""
+    """The declarations of all files, before their templates are merged in.
+
+    Raises:
+        RegistryError: Files break the layout of a registry: a line for each problem.
+    """
 
     def __init__(self, files: Iterable[RegistryFile]) -> None:
         self._by_section: dict[Section, dict[str, _Declaration]] = {section: {} for section in SECTIONS}
+        problems = Problems()
         for file in files:
-            _check_layout(file)
-            for section in SECTIONS:
+            errors = list(_layout_errors(file))
+            problems.add(*errors)
+            for section in SECTIONS if not errors else ():
                 for name in file.content.get(section, {}):
-                    self._add(_Declaration(file, section, name))
+                    with problems.collected():
+                        self._add(_Declaration(file, section, name))
+        problems.check()
 
-    def datasets(self) -> tuple[DatasetDeclaration, ...]:
-        """Returns all data sets, in the order of their files."""
-        return tuple(map(self._dataset, self._by_section["datasets"].values()))
+    def validated(
+        self,
+    ) -> tuple[tuple[Entry, ...], tuple[Backbone, ...], tuple[DatasetDeclaration, ...]]:
+        """Returns all entries, ImageNet backbones and data sets, each in the order of their files.
+
+        Raises:
+            RegistryError: Some do not follow the schema: a line for each problem.
+        """
+        problems = Problems()
+        backbones = partial(self._validate, Backbone)
+        found = (
+            self._each("entries", self._entry, problems),
+            self._each("backbones", backbones, problems),
+            self._each("datasets", self._dataset, problems),
+        )
+        problems.check()
+        return found
+
+    def _each(
+        self, section: Section, make: Callable[[_Declaration], AnyDeclared], problems: Problems
+    ) -> tuple[AnyDeclared, ...]:
+        made = []
+        for declaration in self._by_section[section].values():
+            with problems.collected():
+                made.append(make(declaration))
+        return tuple(made)
 
     def _dataset(self, declaration: _Declaration) -> DatasetDeclaration:
         dataset, file = self._validate(DatasetDeclaration, declaration), declaration.file
         if file.label != BUILTIN:
             dataset._own_place = f"{file.label}:{file.line((*declaration.path, 'images'))}"
         return dataset
-
-    def backbones(self) -> tuple[Backbone, ...]:
-        """Returns all ImageNet backbones, in the order of their files."""
-        return tuple(self._validate(Backbone, item) for item in self._by_section["backbones"].values())
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Returns all entries, in the order of their files."""
-        return tuple(self._entry(item) for item in self._by_section["entries"].values())
 
     def _entry(self, declaration: _Declaration) -> Entry:
         row = self._validate(EntryRow, declaration)
@@ -94,9 +128,9 @@ class Declarations:
         self._by_section[new.section][new.name] = new
 
     def _validate(self, model: type[AnySchema], declaration: _Declaration) -> AnySchema:
-        merged: dict[str, Any] = {}
-        for layer, is_inherited in self._layers(declaration):
-            merged = _merge(merged, _inherited(layer) if is_inherited else layer.body)
+        # Before anything is merged: what it extends is there, and never extends itself.
+        list(self._layers(declaration))
+        merged = self._merged(declaration)
         merged.pop("extends", None)
         if "name" in merged:
             message = "expected no such key, the name being the key of the whole mapping"
@@ -107,27 +141,50 @@ class Declarations:
             # A misspelled key explains a missing one, not the other way round.
             details = error.errors(include_url=False)
             details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
-            more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-            path, message = explain_error(model, details[0])
-            raise self._error(declaration, path, message + more) from None
+            problems = Problems()
+            for path, message in (explain_error(model, detail) for detail in details):
+                problems.add(self._error(declaration, path, message))
+            problems.check()
+            raise
+
+    def _bases(self, declaration: _Declaration) -> Iterator[_Declaration]:
+        """Yields what a declaration itself extends, weakest first."""
+        extends = declaration.body.get("extends", [])
+        for name in [extends] if isinstance(extends, str) else extends:
+            section: Section = "entries" if "/" in name and declaration.section == "entries" else "templates"
+            base = self._by_section[section].get(name)
+            if base is None:
+                known = [*self._by_section["templates"], *self._by_section["entries"]]
+                message = f"expected a template or an entry, found {name!r}{did_you_mean(name, known)}"
+                raise declaration.file.error((*declaration.path, "extends"), message)
+            yield base
+
+    def _merged(self, declaration: _Declaration) -> dict[str, Any]:
+        """Returns what a declaration says together with all that it extends."""
+        merged: dict[str, Any] = {}
+        from_entries: set[str] = set()
+        for base in (*self._bases(declaration), declaration):
+            body, is_heir = (declaration.body, True) if base is declaration else (self._merged(base), False)
+            is_inherited = not is_heir and base.section == "entries"
+            if is_inherited:
+                body = {key: value for key, value in body.items() if key not in OWN_KEYS}
+            outdated = {it for key, keys in OUTDATED_KEYS.items() if key in body for it in keys}
+            for key in outdated & from_entries:
+                merged.pop(key, None)
+            merged = _merge(merged, body)
+            from_entries |= body.keys() if is_inherited else set()
+        return merged
 
     def _layers(
         self, declaration: _Declaration, trail: tuple[_Declaration, ...] = ()
     ) -> Iterator[tuple[_Declaration, bool]]:
         """Yields what `declaration` extends, weakest first, then itself; with each, if it is inherited."""
         trail = (*trail, declaration)
-        extends = declaration.body.get("extends", [])
-        for name in [extends] if isinstance(extends, str) else extends:
-            section: Section = "entries" if "/" in name and declaration.section == "entries" else "templates"
-            base = self._by_section[section].get(name)
-            path = (*declaration.path, "extends")
-            if base is None:
-                known = [*self._by_section["templates"], *self._by_section["entries"]]
-                message = f"expected a template or an entry, found {name!r}{did_you_mean(name, known)}"
-                raise declaration.file.error(path, message)
+        for base in self._bases(declaration):
             if base in trail:
                 cycle = " -> ".join(item.name for item in (*trail, base))
-                raise declaration.file.error(path, f"entries extend each other in a cycle: {cycle}")
+                message = f"entries extend each other in a cycle: {cycle}"
+                raise declaration.file.error((*declaration.path, "extends"), message)
             for layer, _ in self._layers(base, trail):
                 yield layer, True
         yield declaration, False
@@ -145,30 +202,33 @@ class Declarations:
         return declaration.file.error((*declaration.path, *path), message)
 
 
-def _check_layout(file: RegistryFile) -> None:
+def _layout_errors(file: RegistryFile) -> Iterator[RegistryError]:
+    """Yields what is wrong with the sections and names of a file."""
     known = ("version", *SECTIONS)
     for key in file.content:
         if key not in known:
             hint = did_you_mean(str(key), known)
-            raise file.error((key,), f"expected one of the keys {', '.join(known)}, found {key!r}{hint}")
+            yield file.error((key,), f"expected one of the keys {', '.join(known)}, found {key!r}{hint}")
     if file.content.get("version", 1) != 1:
-        raise file.error(("version",), f"expected 1, found {describe_value(file.content['version'])}")
+        yield file.error(("version",), f"expected 1, found {describe_value(file.content['version'])}")
     for section in SECTIONS:
         declared = file.content.get(section, {})
         if not isinstance(declared, dict):
-            raise file.error((section,), f"expected a mapping of names, found {describe_value(declared)}")
+            yield file.error((section,), f"expected a mapping of names, found {describe_value(declared)}")
+            continue
         pattern, form = _PLAIN_NAME, "a name without '/' and spaces"
         if section in ("entries", "backbones"):
             pattern, form = _FULL_NAME, "a name like 'cityscapes/resnet50_os32'"
         for name, body in declared.items():
             if not isinstance(name, str) or not pattern.fullmatch(name):
-                raise file.error((section, name), f"expected {form}, found {name!r}")
+                yield file.error((section, name), f"expected {form}, found {name!r}")
             if not isinstance(body, dict):
-                raise file.error((section, name), f"expected a mapping, found {describe_value(body)}")
+                yield file.error((section, name), f"expected a mapping, found {describe_value(body)}")
+                continue
             extends = body.get("extends", [])
             if not isinstance(extends, (str, list)) or not all(isinstance(item, str) for item in extends):
                 message = f"expected a name or a list of names, found {describe_value(extends)}"
-                raise file.error((section, name, "extends"), message)
+                yield file.error((section, name, "extends"), message)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -180,9 +240,3 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
-
-
-def _inherited(layer: _Declaration) -> dict[str, Any]:
-    if layer.section != "entries":
-        return layer.body
-    return {key: value for key, value in layer.body.items() if key not in OWN_KEYS}

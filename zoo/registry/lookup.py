@@ -15,7 +15,7 @@ from typing import NoReturn, TypeAlias
 
 from zoo.errors import UnknownNameError
 from zoo.registry.declarations import Declarations
-from zoo.registry.messages import did_you_mean
+from zoo.registry.messages import Problems, did_you_mean
 from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry
 from zoo.registry.yaml_file import BUILTIN, RegistryFile, parse, read
@@ -163,7 +163,8 @@ def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFi
     it is.
 
     Raises:
-        RegistryError: A file that does not follow the schema: file, line, key path, expected, found.
+        RegistryError: Files that do not follow the schema: a line for each problem, with file, line, key
+            path, expected, found.
     """
     if isinstance(files, Registry):
         return files
@@ -174,9 +175,12 @@ def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFi
     for file in parsed:
         paths.pop(Path(file.label).resolve(), None)
     builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
-    declared = Declarations([parse(builtin, BUILTIN), *map(read, paths.values()), *parsed])
-    datasets = declared.datasets()
-    return Registry(declared.entries(), declared.backbones(), datasets)
+    problems, read_files = Problems(), [parse(builtin, BUILTIN)]
+    for path in paths.values():
+        with problems.collected():
+            read_files.append(read(path))
+    problems.check()
+    return Registry(*Declarations([*read_files, *parsed]).validated())
 
 
 def list_entries(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from zoo.errors import RegistryError
+
 KeyPath = tuple[str | int, ...]
+
+# The end of a message about a template, which names the declaration that extends it.
+_THROUGH = re.compile(r" \(extended by \S+\)$")
 
 _EXPECTED = {
     "missing": "a value",
@@ -30,6 +37,31 @@ _EXPECTED = {
     "too_short": "a list of {min_length} or more values",
     "too_long": "a list of {max_length} or fewer values",
 }
+
+
+class Problems:
+    """What is wrong in files: a line for each problem, the same one only once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, str] = {}
+
+    def add(self, *errors: RegistryError) -> None:
+        """Adds the lines of errors; one that each heir of a template meets counts once."""
+        for line in (line for error in errors for line in str(error).splitlines()):
+            self._lines.setdefault(_THROUGH.sub("", line), line)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Adds the RegistryError that the block raises, instead of raising it."""
+        try:
+            yield
+        except RegistryError as error:
+            self.add(error)
+
+    def check(self) -> None:
+        """Raises a RegistryError with all lines, where there are any."""
+        if self._lines:
+            raise RegistryError("\n".join(self._lines.values()))
 
 
 def describe_value(value: Any) -> str:
