@@ -156,6 +156,8 @@ def open_storage(path: Path) -> Storage:
     if path.suffix == ".json":
         beside = (f"{path.stem}/",) if path.with_suffix("").is_dir() else _folders_beside(path)
         return FolderStorage(path.parent, (path.name, *beside))
+    if path.suffix == ".zip":
+        raise DataError(f"{path}: expected a .zip archive, found a damaged one; make the archive again")
     expected = "a folder of predictions, a .json or a .zip file"
     what = "an empty file" if path.stat().st_size == 0 else "a file of another kind"
     raise DataError(f"{path}: expected {expected}, found {what}; give the folder that holds it")
