@@ -113,10 +113,14 @@ def all_findings(predictions: Predictions, image_ids: Iterable[str] | None = Non
     """Yields what is wrong image by image, with several threads and a bar; all images by default."""
     names = list(predictions.dataset.image_ids if image_ids is None else image_ids)
     show = sys.stderr.isatty()
-    with ThreadPoolExecutor(available_cores()) as pool, Progress("images", len(names), show=show) as bar:
-        for findings in pool.map(predictions.findings_of, names):
-            bar.advance()
-            yield from findings
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        with Progress("images", len(names), show=show) as bar:
+            for findings in pool.map(predictions.findings_of, names):
+                bar.advance()
+                yield from findings
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def open_by_name(dataset: str, data: Path | str | None) -> Dataset:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo.repro.datasets.dataset import Dataset
 
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".json", ".npy")
+
 
 class ImageNames:
     """Image ids by the names and numbers that predictions call images."""
@@ -44,11 +46,14 @@ class ImageNames:
         return None
 
     def exactly(self, image_id: object) -> str | None:
-        """Returns the image whose JSON id is exactly this: a number where images are numbered."""
+        """Returns the image that a JSON file calls so, rightly: by its number where images are numbered."""
         if self.numbers:
             is_number = isinstance(image_id, int) and not isinstance(image_id, bool)
             return self.numbers.get(image_id) if is_number else None  # type: ignore[call-overload]
-        return image_id if isinstance(image_id, str) and image_id in self._ids else None
+        if not isinstance(image_id, str) or image_id in self._ids:
+            return image_id if isinstance(image_id, str) else None
+        # A picture's name without its extension will do too: `frankfurt/frankfurt_000000_000294_leftImg8bit`.
+        return None if image_id.lower().endswith(_EXTENSIONS) else self.of_text(image_id)
 
     def official(self, image_id: str) -> int | str:
         """Returns what JSON files have to call an image: a number where the annotations number images."""

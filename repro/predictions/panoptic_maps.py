@@ -17,6 +17,7 @@ from zoo.repro.predictions.pixels import JPEG, PALETTE, RGB_8, Pixels, read_pixe
 from zoo.repro.predictions.shared_checks import broken, numbering_of, wrong_scores, wrong_size
 
 if TYPE_CHECKING:
+    from zoo.repro.predictions.image_names import ImageNames
     from zoo.repro.predictions.storage import Storage
 
 _MOST_SCORE = 2.0
@@ -40,10 +41,10 @@ class PanopticMaps:
         storage: Storage,
         json_name: str,
         read: PanopticEntries,
-        pictures: Collection[str],
+        names: ImageNames,
         ids: ClassIds,
     ) -> None:
-        """Finds the PNG file of each entry among `pictures`."""
+        """Finds the PNG file of each entry."""
         self.findings = list(read.findings)
         self.title = read.title
         self.json_name = json_name
@@ -53,8 +54,9 @@ class PanopticMaps:
         self._files = {
             image_id: file
             for image_id, entry in read.entries.items()
-            if (file := _find(entry.file_name, json_name, pictures)) is not None
+            if (file := _find(entry.file_name, json_name, storage)) is not None
         }
+        self._look_at_files(names)
         categories = {int(c) for entry in read.entries.values() for c in np.unique(entry.segments.categories)}
         self.classes, findings = numbering_of(categories, ids, self.title)
         self.findings += findings
@@ -162,6 +164,18 @@ class PanopticMaps:
         """Whether the JSON gives scores."""
         return any(not np.isnan(entry.segments.scores).all() for entry in self.entries.values())
 
+    def _look_at_files(self, names: ImageNames) -> None:
+        """Finds entries that name the file of another image."""
+        used: dict[str, str] = {}
+        for image_id, file in self._files.items():
+            stem = PurePosixPath(file).stem
+            other = stem if names.of_file(file) == stem else used.setdefault(file, image_id)
+            if other != image_id:
+                expected, found = f"the file of image {image_id}", f"{file}, which is of image {other}"
+                remedy = "write the `file_name` of each image"
+                finding = Finding("file-name", self.title, expected, found, remedy, image_id=image_id)
+                self.findings.append(finding)
+
     def _look_at_scores(self) -> None:
         parts = [entry.segments for entry in self.entries.values()]
         scores = np.concatenate([np.zeros(0), *(part.scores for part in parts)])
@@ -237,12 +251,12 @@ def _look_at_areas(entry: Entry, areas: np.ndarray, name: str) -> Iterator[Findi
         yield Finding("area", name, expected, found, blocks=False, image_id=entry.image_id)
 
 
-def _find(file_name: str, json_name: str, pictures: Collection[str]) -> str | None:
-    """Returns the file that an entry names: in the folder of the JSON's name, beside it, or the only one."""
+def _find(file_name: str, json_name: str, storage: Storage) -> str | None:
+    """Returns the file that an entry names: in the folder of the JSON's name, or beside it."""
     home = PurePosixPath(json_name)
     for folder in (home.with_suffix(""), home.parent):
         name = str(folder / file_name)
-        if name in pictures:
+        if name in storage:
             return name
     return None
 

@@ -16,7 +16,7 @@ from zoo.repro.predictions.image_names import ImageNames
 from zoo.repro.predictions.label_maps import LabelMaps
 from zoo.repro.predictions.panoptic_json import annotations_of, parse_json, read_entries
 from zoo.repro.predictions.panoptic_maps import PanopticMaps
-from zoo.repro.predictions.pixels import GREY_16, HEAD_BYTES, NPY, RGB_8, kind_of
+from zoo.repro.predictions.pixels import GREY_16, HEAD_BYTES, JPEG, NPY, RGB_8, RGB_16, RGBA_8, kind_of
 from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ FORMS = {
 """The forms of predictions by name."""
 
 _PICTURES = (".png", ".npy", ".jpg", ".jpeg")
+_OVERLAY = "_overlay"
+"""Ends the names of pictures of predictions."""
 _SHOWN = 3
 
 
@@ -106,7 +108,11 @@ class _Recognition:
         self._title = str(storage.path)
 
     def run(self) -> Parts:
-        pictures = {name for name in self._storage.names if name.lower().endswith(_PICTURES)}
+        pictures = {
+            name
+            for name in self._storage.names
+            if name.lower().endswith(_PICTURES) and not PurePosixPath(name).stem.endswith(_OVERLAY)
+        }
         if self._form in (None, "coco", "instances"):
             self._take_json(pictures)
         if self._form in (None, "instances"):
@@ -139,8 +145,6 @@ class _Recognition:
                 panoptic[name] = content
             elif isinstance(content, list) and _is_results(content):
                 results[name] = content
-            elif content is not None:
-                self._note_file(name, "a JSON file of predictions")
         if not panoptic:
             panoptic = self._join_single(single)
         if len(panoptic) > 1:
@@ -173,7 +177,7 @@ class _Recognition:
         title, parts = self._storage.title(name), self._parts
         read = read_entries(content, title, self._names)
         ids = ClassIds(self._dataset.info, self._ids or "original")
-        maps = PanopticMaps(self._storage, name, read, pictures, ids)
+        maps = PanopticMaps(self._storage, name, read, self._names, ids)
         parts.findings += maps.findings
         for image_id in sorted(read.entries.keys() - set(maps.image_ids)):
             file = read.entries[image_id].file_name
@@ -205,11 +209,14 @@ class _Recognition:
 
     def _take_results(self, results: Mapping[str, list[Any]], single: set[str]) -> None:
         masks = RunLengths(self._storage, ClassIds(self._dataset.info, self._ids or "original"))
-        found: dict[str, list[Any]] = {}
+        lists: dict[str, list[Any]] = {}
         for name in sorted(single):
             content, _ = parse_json(self._storage.read(name), self._storage.title(name))
             if isinstance(content, list):
-                found[name] = content
+                lists[name] = content
+        # Where an image has no instances, its list does not tell what it is of.
+        folders = {PurePosixPath(name).parent for name, content in lists.items() if _is_results(content)}
+        found = {name: content for name, content in lists.items() if PurePosixPath(name).parent in folders}
         if found:
             for name, content in found.items():
                 image_id = self._names.of_file(name)
@@ -273,7 +280,9 @@ class _Recognition:
                 kind = "broken"
             kinds.setdefault(kind, set()).add(name)
         wide = kinds.get(GREY_16, set()) | kinds.get(NPY, set())
-        coloured = kinds.get(RGB_8, set())
+        if self._divisor is None and max(self._dataset.info.original_ids) > 255:
+            wide = set()
+        coloured = set().union(*(kinds.get(kind, set()) for kind in (RGB_8, RGBA_8, RGB_16, JPEG)))
         narrow = pictures - wide - coloured
         if self._form == "divisor" or (self._divisor is not None and self._parts.panoptic is None):
             chosen = wide or pictures
@@ -307,13 +316,9 @@ class _Recognition:
 
     def _take_label_ids(self, narrow: set[str], coloured: set[str], wide: set[str]) -> None:
         files = self._by_image(sorted(narrow | wide))
-        # Pictures of another kind may be overlays; where an image has nothing else, they are meant as labels.
-        rest = {name for name in coloured if self._names.of_file(name) not in files}
+        # Pictures in colours are for people; where an image has nothing else, they are meant as labels.
         if files or not self._parts.covered:
-            files |= self._by_image(sorted(rest))
-            coloured = coloured - rest
-        for name in sorted(coloured):
-            self._note_file(name, "a file of predictions")
+            files |= self._by_image(sorted(n for n in coloured if self._names.of_file(n) not in files))
         if not files:
             return
         maps = LabelMaps(self._storage, files, ClassIds(self._dataset.info, self._ids or "original"), 1)

@@ -99,6 +99,12 @@ COCO_BREAKS = {
         blocks=False,
     ),
     "extra file": Break(_stranger, "file-unknown", "000000999999.png", "another file", blocks=False),
+    "file of another image": Break(
+        edits(lambda rows: rows[0].update(file_name=rows[1]["file_name"])),
+        "file-name",
+        "panoptic.json",
+        "000000001001, which is of image 000000001001",
+    ),
     "transposed": Break(
         breaking.pixels(lambda image: image.transpose(Image.Transpose.ROTATE_90)), "size", FIRST, "swapped"
     ),

@@ -293,6 +293,26 @@ def test_entries_of_one_image_each_are_joined(coco_predictions: Path, coco: Coco
     assert check_predictions(coco_predictions, coco).ok
 
 
+def test_what_is_for_people_is_passed_over(
+    city_predictions: Path, city: CityscapesDataset, edit: Callable[..., None]
+) -> None:
+    def as_pictures_are_called(rows: list) -> None:
+        for row in rows:
+            row["image_id"] = f"frankfurt/{row['image_id']}_leftImg8bit"
+
+    edit(city_predictions, as_pictures_are_called)
+    for image_id in city.image_ids:
+        Image.new("RGB", (9, 9)).save(city_predictions / f"{image_id}_overlay.jpg")
+        Image.new("RGB", (9, 9)).save(city_predictions / f"{image_id}_color.png")
+        (city_predictions / "table").mkdir(exist_ok=True)
+        (city_predictions / f"table/{image_id}.json").write_text('[{"image": "a", "score": 1}]')
+    (city_predictions / "settings.json").write_text("{}")
+    (city_predictions / "instances.csv").write_text("image,score\n")
+    check = check_predictions(city_predictions, city)
+    assert check.ok, check
+    assert check.form == "coco + instances + label_ids"
+
+
 def test_a_corrected_copy_leaves_what_is_ambiguous(
     coco_predictions: Path, coco: CocoDataset, tmp_path: Path, edit: Callable[..., None]
 ) -> None:
