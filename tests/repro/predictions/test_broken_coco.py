@@ -103,7 +103,7 @@ COCO_BREAKS = {
         edits(lambda rows: rows[0].update(file_name=rows[1]["file_name"])),
         "file-name",
         "panoptic.json",
-        "000000001001, which is of image 000000001001",
+        "000000001001.png, which is of image 000000001001",
     ),
     "transposed": Break(
         breaking.pixels(lambda image: image.transpose(Image.Transpose.ROTATE_90)), "size", FIRST, "swapped"
