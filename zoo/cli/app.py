@@ -20,6 +20,7 @@ from zoo.cli.cache import cache_app
 from zoo.cli.data import data_app
 from zoo.cli.nightly import nightly
 from zoo.cli.options import RegistryFiles, registry_files
+from zoo.cli.predict import predict
 from zoo.cli.registry import registry_app
 from zoo.cli.report import explain, report_app
 from zoo.cli.reproduce import reproduce
@@ -121,6 +122,7 @@ for _name, _command in {
     "fetch": checkpoints.fetch,
     "verify": checkpoints.verify,
     "load-check": checkpoints.load_check,
+    "predict": predict,
     "reproduce": reproduce,
     "explain": explain,
     "nightly": nightly,

@@ -20,18 +20,15 @@ from zoo.inputs.video import Video, VideoWriter, import_av
 from zoo.network.loading import load_entry
 from zoo.network.stream import StageTimes, stream
 from zoo.prediction.folder import PredictionFolder, Source, frame_name
+from zoo.prediction.forms import writer_of
 from zoo.prediction.prediction import Prediction
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.result import Maps
     from zoo.network.network import Network
-    from zoo.prediction.forms import Writer
+    from zoo.prediction.forms import FormWriter
     from zoo.registry import Entry, Registry
     from zoo.registry.dataset_info import DatasetInfo
-
-
-FORMS = ("overlay", "coco", "cityscapes", "table", "video")
-"""What can be written of each picture, and of each frame of a video."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,8 @@ class PredictOptions:
     """What a user may choose about predictions.
 
     Attributes:
-      write: names of `FORMS`.
+      write: forms of `writer_of`, which may end in a suffix (`table.parquet`), or "video" for the overlays of
+        videos alone.
       device, precision, scales, flip: as for `zoo.load`.
       keep_going: whether to leave out, with a line, what cannot be used.
     """
@@ -69,11 +67,11 @@ def predict_files(
       ZooError: it could not be done; one line says why.
     """
     from zoo.fetch.fetcher import Fetcher
-    from zoo.prediction.forms import writer_of
 
     start = time.perf_counter()
     inputs = _usable_inputs(what, out, options.write)
     classes = _classes(entry, registry)
+    writers = _writers(options.write, out, classes)
     checkpoint = Fetcher().checkpoint(entry)
     folder = PredictionFolder(
         out,
@@ -89,8 +87,7 @@ def predict_files(
     )
     with folder.in_use():
         folder.open()
-        writers = {form: writer_of(form, out, classes) for form in options.write if form != "video"}
-        makes_videos = not {"overlay", "video"}.isdisjoint(options.write)
+        makes_videos = "overlay" in writers or "video" in options.write
         run = InputPrediction(inputs, folder, writers, video=makes_videos, keep_going=options.keep_going)
         outcome, device = run.outcome, {}
         if outcome.resumed:
@@ -137,6 +134,22 @@ def _usable_inputs(what: Sequence[str], out: Path, write: Sequence[str]) -> list
         elif set(write) == {"video"}:
             raise UsageError(f"--write video: expected videos, found {each.path}; add `overlay` for pictures")
     return inputs
+
+
+def _writers(write: Sequence[str], out: Path, classes: DatasetInfo) -> dict[str, FormWriter]:
+    """Returns the writer of each form that pictures have."""
+    writers: dict[str, FormWriter] = {}
+    for name in write:
+        form, dot, suffix = name.partition(".")
+        if name == "video":
+            continue
+        if form in writers:
+            raise UsageError(f"--write {name}: expected each form once, found {form} twice")
+        try:
+            writers[form] = writer_of(form, out, classes, **{"suffix": dot + suffix} if dot else {})
+        except UsageError as error:
+            raise UsageError(f"--write {name}: {error}") from None
+    return writers
 
 
 def _classes(entry: Entry, registry: Registry) -> DatasetInfo:
@@ -200,7 +213,7 @@ class InputPrediction:
         self,
         inputs: Sequence[Input],
         folder: PredictionFolder,
-        writers: Mapping[str, Writer],
+        writers: Mapping[str, FormWriter],
         *,
         video: bool,
         keep_going: bool = False,
