@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.registry.frames import entries as entries
     from zoo.registry.frames import published as published
     from zoo.reports.tables.frames import results as results
+    from zoo.repro.datasets.checking import check_data as check_data
     from zoo.repro.predictions.check import check_predictions as check_predictions
     from zoo.repro.predictions.fix import fix_predictions as fix_predictions
 
@@ -53,6 +54,7 @@ __all__ = [
     "ZooError",
     "__version__",
     "build",
+    "check_data",
     "check_predictions",
     "entries",
     "fix_predictions",
@@ -65,6 +67,7 @@ __all__ = [
 
 _HOME = {
     "build": "zoo.network.loading",
+    "check_data": "zoo.repro.datasets.checking",
     "check_predictions": "zoo.repro.predictions.check",
     "entries": "zoo.registry.frames",
     "fix_predictions": "zoo.repro.predictions.fix",

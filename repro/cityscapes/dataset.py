@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.repro.cityscapes.classes import CITYSCAPES, classes_of_table
-from zoo.repro.cityscapes.instance_ids import official_truth_from_instance_ids, panoptic_from_instance_ids
+from zoo.repro.cityscapes.classes import CITYSCAPES, classes_of_table, label_ids_with_instances
+from zoo.repro.cityscapes.instance_ids import (
+    label_ids_in,
+    official_truth_from_instance_ids,
+    panoptic_from_instance_ids,
+)
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
     decode_id_png,
@@ -26,7 +30,7 @@ from zoo.repro.datasets.opening import find_folder
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
-    from zoo.registry.schema import DatasetDeclaration
+    from zoo.registry.schema import ClassDeclaration, DatasetDeclaration
 
 _IMAGE_SUFFIX = "_leftImg8bit.png"
 # The official scripts take names apart at underscores, and paths apart at blanks.
@@ -51,6 +55,10 @@ class CityscapesDataset(FolderDataset):
     """
 
     info = CITYSCAPES
+    layout = (
+        f"leftImg8bit/<split>/<city>/*{_IMAGE_SUFFIX} and gtFine/<split>/<city>/*_gtFine_"
+        "{labelIds,instanceIds}.png"
+    )
     official_run = "zoo.repro.cityscapes.official:CityscapesRun"
 
     @classmethod
@@ -59,13 +67,38 @@ class CityscapesDataset(FolderDataset):
         return classes_of_table(declared) if declared.classes else None
 
     @classmethod
+    def find_splits(cls, path: Path) -> list[str]:
+        """Returns the names of the folders in `leftImg8bit`."""
+        try:
+            root = cls.find_root(path, "")
+        except DataError:
+            return []
+        return sorted(found.name for found in (root / "leftImg8bit").iterdir() if found.is_dir())
+
+    def unknown_classes(self) -> tuple[ClassDeclaration, ...]:
+        """Returns a class for each label id, 0 and 255 excepted, where not all are those of Cityscapes.
+
+        Label ids with instances are things; a thing of which there are crowds alone looks like stuff.
+        """
+        from zoo.registry.schema import ClassDeclaration
+
+        found: set[int] = set()
+        for image_id in self.image_ids:
+            path = self.root / self.ground_truth_name(image_id, "instanceIds")
+            found |= set(np.unique(decode_id_png(read_bytes(path), str(path))).tolist())
+        things, others = label_ids_in(found)
+        if things <= label_ids_with_instances(CITYSCAPES) and others <= CITYSCAPES.every_id:
+            return ()
+        return tuple(
+            ClassDeclaration(name=f"class {label_id}", id=label_id, isthing=label_id in things)
+            for label_id in sorted((things | others) - {0, 255})
+        )
+
+    @classmethod
     def find_root(cls, path: Path, split: str) -> Path:
         """Returns the folder that holds `leftImg8bit`: `path`, its one subfolder that does, or its parent."""
-        expected = (
-            f"leftImg8bit/<split>/<city>/*{_IMAGE_SUFFIX} and "
-            "gtFine/<split>/<city>/*_gtFine_{labelIds,instanceIds}.png "
-            "(leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of the Cityscapes download)"
-        )
+        archives = "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of the Cityscapes download"
+        expected = f"{cls.layout} ({archives})"
         return find_folder(
             path, lambda folder: (folder / "leftImg8bit").is_dir(), ("leftImg8bit", "gtFine"), expected
         )
@@ -207,7 +240,7 @@ class CityscapesDataset(FolderDataset):
         name = self.ground_truth_name(image_id, "labelIds")
         path = self.root / name
         found = np.unique(decode_id_png(read_bytes(path), str(path))).tolist()
-        unknown = sorted({*found} - {*self.info.original_ids, *self.info.void_ids})
+        unknown = sorted({*found} - self.info.every_id)
         if unknown:
             is_train_id = unknown[-1] == self.info.ignore_label
             what = "train ids" if is_train_id else "ids that are not label ids"

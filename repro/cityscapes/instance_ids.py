@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 # An instance id is a label id, or label id * 1000 + instance: fixed by the file format.
 _INSTANCE_DIVISOR = 1000
+
+
+def label_ids_in(instance_ids: Iterable[int]) -> tuple[set[int], set[int]]:
+    """Returns the label ids with instances, and those that stand alone."""
+    ids = set(instance_ids)
+    with_instances = {instance_id for instance_id in ids if instance_id >= _INSTANCE_DIVISOR}
+    return {instance_id // _INSTANCE_DIVISOR for instance_id in with_instances}, ids - with_instances
 
 
 def panoptic_from_instance_ids(
@@ -40,13 +48,13 @@ def panoptic_from_instance_ids(
       DataError: an id is not one of the data set's.
     """
     present = np.flatnonzero(_present_ids(instance_ids))
-    known, with_instances = {*info.original_ids, *info.void_ids}, label_ids_with_instances(info)
+    with_instances = label_ids_with_instances(info)
     panoptic_label = np.full(int(present[-1]) + 1, info.void_label, np.int32)
     counts = dict.fromkeys(info.thing_class_ids, 0)
     for instance_id in present.tolist():
         is_instance = instance_id >= _INSTANCE_DIVISOR
         label_id = instance_id // _INSTANCE_DIVISOR if is_instance else instance_id
-        if label_id not in (with_instances if is_instance else known):
+        if label_id not in (with_instances if is_instance else info.every_id):
             raise DataError(f"{name}: {_explain_id(instance_id, info)}")
         train_id = info.train_ids.get(label_id, info.ignore_label)
         if train_id == info.ignore_label:

@@ -31,7 +31,22 @@ class CocoDataset(FolderDataset):
     """One split of COCO panoptic, from `<split>` and `annotations`; images are called like `000000000139`."""
 
     info = COCO
+    layout = "<split>/ with images, annotations/panoptic_<split>.json and its folder of PNG files"
     official_run = "zoo.repro.coco.official:CocoRun"
+
+    @classmethod
+    def find_splits(cls, path: Path) -> list[str]:
+        """Returns the splits that have panoptic annotations."""
+
+        def is_root(folder: Path) -> bool:
+            return any((folder / "annotations").glob("panoptic_*.json"))
+
+        try:
+            root = find_folder(path, is_root, ("annotations",), cls.layout)
+        except DataError:
+            return []
+        files = (root / "annotations").glob("panoptic_*.json")
+        return sorted(file.stem.removeprefix("panoptic_") for file in files)
 
     @classmethod
     def find_root(cls, path: Path, split: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,12 @@ from zoo.errors import DataError
 from zoo.files.processes import available_cores
 from zoo.files.progress import Progress
 from zoo.files.words import counted
+from zoo.repro.datasets.dataset import not_measured_lines
 from zoo.repro.datasets.opening import open_dataset
 
 if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetcher
+    from zoo.registry.lookup import RegistryLike
     from zoo.registry.schema import DatasetDeclaration
     from zoo.repro.datasets.dataset import Dataset
 
@@ -91,6 +94,7 @@ class DatasetCheck:
     samples: int  # how many images were decoded with their ground truth
     problems: tuple[str, ...]  # what is missing or wrong, one line each
     official_obstacle: str | None  # why the official scripts cannot score it; None where they can
+    not_measured: dict[str, str]  # official metric -> why it cannot be measured, while others can
 
     @property
     def ok(self) -> bool:
@@ -111,8 +115,9 @@ class DatasetCheck:
             lines.append(f"  complete; {counted(self.samples, 'image')} decoded with their ground truth")
         if self.official_obstacle is not None:
             lines.append(f"  no official scores: {self.official_obstacle}")
-        elif self.ok:
+        elif self.ok and not self.not_measured:
             lines.append("  the official scripts can score it")
+        lines += not_measured_lines(self.not_measured)
         return "\n".join(lines)
 
 
@@ -153,4 +158,35 @@ def check_dataset(
         samples=len(names),
         problems=tuple(problems),
         official_obstacle=dataset.official_obstacle,
+        not_measured=dict(dataset.not_measured),
     )
+
+
+def check_data(
+    name: str,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    full: bool = False,
+    registry: RegistryLike | None = None,
+) -> DatasetCheck:
+    """Says whether a copy of a data set is complete and fit, as `zoo data check` does.
+
+    Args:
+      name: of the data set, for example "cityscapes".
+      data: its folder; None for a bundled data set, or one whose declaration names its folder.
+      full: decode all images with their ground truth, not only some.
+      registry: as for `zoo.load`.
+
+    Returns:
+      What was found: `ok`, `problems`, `images`; printed, it reads as the command's output.
+
+    Raises:
+      UnknownNameError: there is no data set of this name.
+      DataError: there is no such data set at all.
+    """
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.registry.lookup import load_registry
+
+    declared = load_registry(registry).dataset(name)
+    folder = None if data is None else Path(data).expanduser()
+    return check_dataset(declared, folder, Fetcher(), full=full)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.files.cache import Cache
     from zoo.metrics.segments import OfficialTruth
     from zoo.registry.dataset_info import DatasetInfo
-    from zoo.registry.schema import DatasetDeclaration
+    from zoo.registry.schema import ClassDeclaration, DatasetDeclaration
 
     CacheOrFolder = Cache | Path | None
 
@@ -126,6 +126,9 @@ class Dataset(ABC):
 class FolderDataset(Dataset):
     """One split of a data set in the original folders of its format; the folders are only read."""
 
+    layout: ClassVar[str] = ""
+    """The folders and files that make the format, for messages."""
+
     def __init__(
         self,
         root: Path,
@@ -159,6 +162,15 @@ class FolderDataset(Dataset):
     def declared_classes(cls, declared: DatasetDeclaration) -> DatasetInfo | None:
         """Returns the classes that a declaration lists, or None where it lists none."""
         return None
+
+    @classmethod
+    def find_splits(cls, path: Path) -> list[str]:
+        """Returns the splits in a data set's folder, at, below or above `path`; none in another format's."""
+        return []
+
+    def unknown_classes(self) -> tuple[ClassDeclaration, ...]:
+        """Returns what can be told of the classes where no file names them; nothing where they are known."""
+        return ()
 
     @classmethod
     @abstractmethod
@@ -202,6 +214,14 @@ def surplus(dataset: Dataset) -> list[str]:
     if expected is None or found <= expected:
         return []
     return [f"has {counted(found, 'image')}, expected {expected:,}; {dataset.advice[1]}"]
+
+
+def not_measured_lines(not_measured: Mapping[str, str]) -> list[str]:
+    """Returns a line for each reason why official metrics cannot be measured."""
+    by_reason: dict[str, list[str]] = {}
+    for metric, reason in not_measured.items():
+        by_reason.setdefault(reason, []).append(metric)
+    return [f"  no official {', '.join(metrics)}: {reason}" for reason, metrics in by_reason.items()]
 
 
 def cache_at(cache: CacheOrFolder) -> Cache:

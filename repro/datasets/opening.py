@@ -49,7 +49,8 @@ def open_dataset(
     info, images = kind.declared_classes(declared), declared.images
     dataset = _find(kind, data, declared.split, info, images, fetcher.cache)
     if place := declared.own_place:
-        again = f"`zoo data add {declared.name} --data DIR --replace` counts again"
+        file = place.rpartition(":")[0]
+        again = f"`zoo data add {declared.name} --data {data} --out {file} --replace` counts again"
         dataset.advice = (
             f"change `images:` in {place}, or {again}; --keep-going leaves out what is missing",
         )

@@ -82,9 +82,10 @@ def write_predictions(
     shapes = measure_labels(panoptic)
     scores = dict(zip(instances.labels.tolist(), instances.score.tolist(), strict=True))
     segments = _segments(shapes, scores, info, image_id)
-    original_of = np.zeros(256, np.uint8)
+    original_of = np.full(256, info.void_ids[0], np.uint16)
     original_of[: info.num_classes] = info.original_ids
-    semantic_rows = _semantic_rows(semantic, original_of)
+    semantic_bits = 8 if original_of.max() < 256 else 16
+    semantic_rows = _semantic_rows(semantic, original_of, semantic_bits // 8)
     if not len(semantic_rows):
         raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
 
@@ -98,7 +99,7 @@ def write_predictions(
         write_things(folder / INSTANCE, image_id, predicted, shapes.index, thing_of)
 
     width = panoptic.shape[1]
-    semantic_png = encode_png(semantic_rows, width, bits=8, colour_type=GREY)
+    semantic_png = encode_png(semantic_rows, width, bits=semantic_bits, colour_type=GREY)
     write_atomically(folder / SEMANTIC / f"{image_id}.png", semantic_png, durable=False)
     segment_ids = [segments[label]["id"] if label in segments else 0 for label in shapes.labels.tolist()]
     rows = _segment_rows(shapes.index, np.array(segment_ids, np.int32))
@@ -143,14 +144,17 @@ def _segments(
     if min(labels) < 0 or max(labels) >= end:
         raise ValueError(f"{image_id}: the panoptic map holds a value that is not a label")
     things = set(info.thing_class_ids)
+    # Segment ids stay apart, and off void's 0, only with such category ids.
+    are_plain = all(0 < category < _SEGMENT_DIVISOR for category in info.train_ids)
     segments: dict[int, dict[str, Any]] = {}
     for label, area, (x0, y0, x1, y1) in sorted(zip(labels, areas, boxes, strict=True)):
         class_id, instance = divmod(label, info.label_divisor)
         if class_id >= info.num_classes or class_id == info.ignore_label:
             continue
         category = info.original_ids[class_id]
+        number = category if are_plain else class_id + 1
         segments[label] = {
-            "id": category * _SEGMENT_DIVISOR + instance if instance else category,
+            "id": number * _SEGMENT_DIVISOR + instance if instance else number,
             "category_id": category,
             "area": area,
             "bbox": [x0, y0, x1 - x0, y1 - y0],
@@ -164,16 +168,21 @@ def _segments(
 
 
 @compiled
-def _semantic_rows(semantic, original_of):  # type: ignore[no-untyped-def]
-    """Returns PNG rows of the original class ids, [H, 1 + W] uint8; none if a value is not in 0 to 255."""
+def _semantic_rows(semantic, original_of, depth):  # type: ignore[no-untyped-def]
+    """Returns PNG rows of the original class ids, [H, 1 + W * depth] uint8, with `depth` 1 or 2 bytes for each.
+
+    There are none if a value is not in 0 to 255.
+    """
     height, width = semantic.shape
-    rows = np.zeros((height, 1 + width), np.uint8)
+    rows = np.zeros((height, 1 + width * depth), np.uint8)
     for y in range(height):
         for x in range(width):
             class_id = semantic[y, x]
             if class_id < 0 or class_id > 255:
                 return rows[:0]
-            rows[y, 1 + x] = original_of[class_id]
+            rows[y, (x + 1) * depth] = original_of[class_id] & 255
+            if depth == 2:
+                rows[y, 2 * x + 1] = original_of[class_id] >> 8
     return rows
 
 

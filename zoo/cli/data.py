@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.options import AsJson, chosen_registry, reads_registry
+from zoo.cli.options import AsJson, chosen_registry, reads_registry, registry_files
 from zoo.cli.output import print_reports
+from zoo.errors import UsageError
+from zoo.files.progress import say
+from zoo.registry.formats import FORMATS
 
-data_app = typer.Typer(help="Data sets: whether a copy is complete and usable.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from zoo.repro.datasets.survey import Survey
+
+data_app = typer.Typer(
+    help="Data sets: whether a copy is complete and usable, and your own ones.", no_args_is_help=True
+)
+Format = Enum("Format", {name: name for name in FORMATS}, type=str)
 
 
 @data_app.command("check")
@@ -43,3 +53,89 @@ def data_check(
     print_reports([check], as_json=as_json)
     if not check.ok:
         raise typer.Exit(3)
+
+
+@data_app.command("add")
+@reads_registry
+def data_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the data set shall be called.")],
+    data: Annotated[Path, typer.Option(help="The data set's folder.")],
+    data_format: Annotated[
+        Format | None, typer.Option("--format", help="The format. The default is to see by the folders.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which split. The default is the only one, or the one called val.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A JSON file of classes like COCO's `categories`, for the Cityscapes layout: its files of "
+            "ground truth name none.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The registry file to add to. The default is standard output."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace the declaration of this name; classes and title are kept."),
+    ] = False,
+) -> None:
+    """Declare a data set of your own, of any number of images and with its own classes.
+
+    Looks at all ground truth in the folder, says what it found, and writes the lines of a registry file.
+
+    Example: `zoo data add mine --data ~/pictures --out mine.yaml`
+    """
+    from zoo.files.atomic import write_atomically
+    from zoo.registry.lookup import load_registry
+    from zoo.registry.registry_text import with_dataset
+    from zoo.registry.yaml_file import parse, read_text
+
+    label = str(out or "the new registry file")
+    text = read_text(out, "a registry file") if out is not None and out.exists() else ""
+    # What the file itself declares may depend on the data set that is to come.
+    known = load_registry(registry_files, [parse("version: 1", label)])
+    for dataset in known.datasets:
+        if dataset.name == name:
+            where = dataset.own_place or "the built-in registry"
+            raise UsageError(f"{name}: expected a new name, found a data set of {where}")
+    old = (parse(text, label).content if text.strip() else {}).get("datasets") or {}
+    if name in old and not replace:
+        raise UsageError(f"{name}: {label} has a data set of this name; --replace replaces it")
+    survey = _survey_of(name, data, data_format, split, classes, old.get(name) or {})
+    text = with_dataset(text, label, name, survey.body())
+    load_registry(registry_files, [parse(text, label, Path(label).absolute().parent)])
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_atomically(out, text)
+    say(
+        f"{name}: in {out}; `zoo --registry {out} data check {name}` checks it; ZOO_REGISTRY={out} in the "
+        "environment makes every command know it"
+    )
+
+
+def _survey_of(
+    name: str,
+    data: Path,
+    data_format: Format | None,
+    split: str | None,
+    classes: Path | None,
+    replaced: dict[str, Any],
+) -> Survey:
+    from zoo.repro.datasets.survey import read_classes, survey_folder
+
+    survey = survey_folder(
+        name,
+        data.expanduser(),
+        data_format=data_format.value if data_format else None,
+        split=split,
+        classes=read_classes(classes) if classes else (),
+        replaced=replaced,
+    )
+    for line in str(survey).splitlines():
+        say(line)
+    return survey

@@ -35,6 +35,11 @@ class DatasetInfo:
         return self.ignore_label * self.label_divisor
 
     @cached_property
+    def every_id(self) -> frozenset[int]:
+        """The original ids, void's included."""
+        return frozenset((*self.original_ids, *self.void_ids))
+
+    @cached_property
     def train_ids(self) -> dict[int, int]:
         """The train id of each original id that is scored."""
         named = enumerate(self.original_ids)
