@@ -169,7 +169,7 @@ def _segments(
 
 @compiled
 def _semantic_rows(semantic, original_of, depth):  # type: ignore[no-untyped-def]
-    """Returns PNG rows of the original class ids, [H, 1 + W * depth] uint8, with `depth` 1 or 2 bytes for each.
+    """Returns PNG rows of the original class ids of `depth` bytes, [H, 1 + W * depth] uint8.
 
     There are none if a value is not in 0 to 255.
     """

@@ -65,8 +65,11 @@ def make_own_coco(root: Path, minicoco: Path, *, instances: bool = False) -> Pat
     return root
 
 
-def make_own_city(root: Path, minicity: Path) -> Path:
-    """Writes a data set in the Cityscapes layout, with free file names; other classes become label id 255."""
+def make_own_city(root: Path, minicity: Path, *, own_labels: bool = True) -> Path:
+    """Writes a data set in the Cityscapes layout, with free file names; other classes become label id 255.
+
+    Without `own_labels` all label ids stay as they are.
+    """
     for number, picture in enumerate(sorted(minicity.glob("leftImg8bit/val/*/*.png"))[:IMAGES]):
         target = root / f"leftImg8bit/val/town/scene {number}_leftImg8bit.png"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +79,9 @@ def make_own_city(root: Path, minicity: Path) -> Path:
         with Image.open(minicity / name) as file:
             ids = np.array(file).astype(np.int64)
         label = np.where(ids >= 1000, ids // 1000, ids)
-        own = np.full(256, 255)
-        own[list(_OWN_LABEL)] = list(_OWN_LABEL.values())
+        own = np.full(256, 255) if own_labels else np.arange(256)
+        if own_labels:
+            own[list(_OWN_LABEL)] = list(_OWN_LABEL.values())
         labels = own[label]
         instance_ids = np.where((ids >= 1000) & (labels != 255), labels * 1000 + ids % 1000, labels)
         folder = root / "gtFine/val/town"

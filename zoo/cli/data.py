@@ -96,12 +96,9 @@ def data_add(
 
     label = str(out or "the new registry file")
     text = read_text(out, "a registry file") if out is not None and out.exists() else ""
-    # What the file itself declares may depend on the data set that is to come.
-    known = load_registry(registry_files, [parse("version: 1", label)])
-    for dataset in known.datasets:
-        if dataset.name == name:
-            where = dataset.own_place or "the built-in registry"
-            raise UsageError(f"{name}: expected a new name, found a data set of {where}")
+    # Whether the name is free is said at once; what the file has besides may depend on the new data set.
+    new = {"title": name, "format": "coco", "split": "val", "images": 1}
+    load_registry(registry_files, [parse(with_dataset("", label, name, new), label)])
     old = (parse(text, label).content if text.strip() else {}).get("datasets") or {}
     if name in old and not replace:
         raise UsageError(f"{name}: {label} has a data set of this name; --replace replaces it")

@@ -74,16 +74,18 @@ def _end(value: yaml.Node, lines: list[str]) -> int:
 
 
 def _declaration(name: str, body: dict[str, Any], indent: int) -> list[str]:
-    lines = [yaml.safe_dump({name: 0}, allow_unicode=True).rpartition(" ")[0]]
+    lines = [f"{_dumped({name: 0})[:-2]}"]
     for key, value in body.items():
-        rows = value if isinstance(value, list) else []
-        lines += [f"  {_dumped({key: value})}"] if not rows else [f"  {key}:"]
-        lines += [f"    - {_dumped(row, flow=True)}" for row in rows]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += [f"  {key}:", *(f"    - {_dumped(row, flow=True)}" for row in value)]
+        elif isinstance(value, list):
+            lines.append(f"  {key}: {_dumped(value, flow=True)}")
+        else:
+            lines.append(f"  {_dumped({key: value})}")
     return [" " * indent + line + "\n" for line in lines]
 
 
-def _dumped(value: Any, *, flow: bool = False) -> str:
+def _dumped(value: dict[str, Any] | list[Any], *, flow: bool = False) -> str:
     """Returns a value on one line."""
-    return yaml.safe_dump(
-        value, default_flow_style=flow, width=10_000, sort_keys=False, allow_unicode=True
-    ).strip()
+    options = {"width": 10_000, "sort_keys": False, "allow_unicode": True}
+    return str(yaml.safe_dump(value, default_flow_style=flow, **options)).strip()
