@@ -9,6 +9,7 @@ exit code is 1 if a number differs by more than 1e-9.
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,30 @@ DTYPES = {"single": torch.float32, "double": torch.float64}
 NAMES = ("PQ", "SQ", "RQ")
 
 
-def measure(maps: dict[str, np.ndarray], *, per_class: bool) -> np.ndarray:
-    """Returns PQ, SQ and RQ, [3] or, in the order of things and then stuff, [3, C]."""
-    metric = PanopticQuality(
-        things=maps["things"].tolist(),
-        stuffs=maps["stuff"].tolist(),
-        allow_unknown_preds_category=True,
-        return_sq_and_rq=True,
-        return_per_class=per_class,
+def measure(maps: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns PQ, SQ and RQ per class, things before stuff, [3, C], and their means, [3]."""
+    per_class, means = (
+        PanopticQuality(
+            things=maps["things"].tolist(),
+            stuffs=maps["stuff"].tolist(),
+            allow_unknown_preds_category=True,
+            return_sq_and_rq=True,
+            return_per_class=of_class,
+        )
+        for of_class in (True, False)
     )
     number = 0
     while f"truth_{number}" in maps:
         prediction, truth = (torch.from_numpy(maps[f"{of}_{number}"])[None] for of in ("prediction", "truth"))
-        metric.update(prediction, truth)
+        per_class.update(prediction, truth)
         number += 1
-    found = metric.compute().numpy().astype(np.float64)
-    return found.reshape(-1, 3).T if per_class else found
+    # It takes what was merged for no data.
+    warnings.filterwarnings(
+        "ignore", message="The ``compute`` method of metric PanopticQuality was called before"
+    )
+    means.merge_state(per_class)
+    values, averages = (metric.compute().numpy().astype(np.float64) for metric in (per_class, means))
+    return values.reshape(-1, 3).T, averages
 
 
 def compare(path: Path) -> tuple[float, str]:
@@ -50,14 +59,14 @@ def compare(path: Path) -> tuple[float, str]:
         torch.set_default_dtype(dtype)
         wanted = maps[precision][:, order]
         occurs = ~np.isnan(wanted[2])
-        found = measure(maps, per_class=True)
+        found, means = measure(maps)
         if not np.array_equal(found[:, ~occurs], np.zeros_like(found[:, ~occurs])):
             return np.inf, f"{path.stem}: torchmetrics has classes that zoo has not"
         differences = np.abs(found[:, occurs] - wanted[:, occurs])
         largest = max(largest, differences.max(initial=0.0))
         if not occurs.any():
             continue
-        means, wanted_means = measure(maps, per_class=False), wanted[:, occurs].mean(axis=1)
+        wanted_means = wanted[:, occurs].mean(axis=1)
         # In single precision torchmetrics adds the classes' RQ in single precision too: that mean is compared
         # as far as its seven digits go, and in double precision like the others.
         compared = 3 if precision == "double" else 2
@@ -73,6 +82,7 @@ def compare(path: Path) -> tuple[float, str]:
 def main() -> None:
     """Prints a line for each file that is not a drawn case, one for those, and what differs."""
     print(f"torchmetrics {torchmetrics.__version__}, torch {torch.__version__}")
+    torch.set_num_threads(1)  # the maps are small
     results = [(Path(name).stem, *compare(Path(name))) for name in sys.argv[1:]]
     drawn = [largest for name, largest, _ in results if name.startswith("drawn")]
     for name, largest, words in results:
