@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from zoo.errors import RegistryError
-from zoo.registry.messages import describe_value, did_you_mean, explain_error
-from zoo.registry.network_options import NetworkOptions
+from zoo.registry.messages import Problems, describe_value, did_you_mean, explain_error
+from zoo.registry.network_options import BackboneOptions, NetworkOptions
 from zoo.registry.schema import EvaluationOptions, TrainingOptions
 from zoo.registry.textproto import Name, Value, parse_textproto
 from zoo.registry.yaml_file import read_text
@@ -22,7 +22,7 @@ def _ignored(names: str) -> Fields:
 
 
 # Fields as in the *.proto files: a default, or a type where there is none; a list where it may be repeated;
-# `...` where no evaluation depends on it; None where it belongs to networks that cannot be built here.
+# `...` where no evaluation depends on it; None where networks that cannot be built here have it (`_FOREIGN`).
 _DECODER: Fields = {"feature_key": str, "decoder_channels": 256, "aspp_channels": 256, "atrous_rates": [int]}
 _DECODER |= {"decoder_conv_type": "depthwise_separable_conv", "aspp_use_only_1x1_proj_conv": False}
 _LOW_LEVEL = {"feature_key": str, "channels_project": int}
@@ -62,6 +62,16 @@ _FIELDS: Fields = {"experiment_name": ..., "model_options": _MODEL, "trainer_opt
 _FIELDS |= {"train_dataset_options": _TRAINED, "evaluator_options": _EVALUATOR}
 _FIELDS |= {"eval_dataset_options": {**_DATASET, **_EVALUATED, "resize_factor": None}}
 
+# The networks that are not built here, by the field of `model_options` that describes them.
+_FOREIGN = {
+    "motion_deeplab": "Motion-DeepLab (for video)",
+    "vip_deeplab": "ViP-DeepLab (for video)",
+    "max_deeplab": "MaX-DeepLab",
+    "deeplab_v3": "DeepLabV3 (semantic segmentation alone)",
+    "deeplab_v3_plus": "DeepLabV3+ (semantic segmentation alone)",
+}
+_BACKBONES = get_args(BackboneOptions.model_fields["name"].annotation)
+
 # Networks are built for the default of these alone.
 _FIXED = {"aspp_use_only_1x1_proj_conv", "max_value_after_activation", "min_value_after_activation", "enable"}
 
@@ -92,7 +102,10 @@ def read_config(path: Path, low_level_endpoints: str | None = None) -> tuple[dic
     """Returns the settings `network`, `evaluation` and `training`, and the fields that change none of them.
 
     No configuration holds `low_level_endpoints`: a MobileNetV3 gets the given ones, or the depthwise outputs.
-    Raises RegistryError, with file and line, unless it describes a Panoptic-DeepLab for single images.
+
+    Raises:
+        RegistryError: It is not of a Panoptic-DeepLab for single images that can be built here, or it has
+            faults: a line for each, with file and line.
     """
     reader = _Reader(str(path), parse_textproto(read_text(path, "a configuration"), str(path)))
     return reader.settings(low_level_endpoints or "depthwise_output"), reader.ignored
@@ -102,7 +115,10 @@ class _Reader:
     def __init__(self, label: str, message: Value) -> None:
         self._label, self._message = label, message
         self.ignored: list[str] = []
+        self._problems = Problems()
+        self._refuse_foreign()
         self._values = self._checked(message, _FIELDS, "")
+        self._problems.check()
         self._places = dict(_PLACES)
         for part in ("decoder", "decoder.low_level"):  # what is not said of instances is as for semantics
             if not self._value(_PLACES[f"network.instance_{part}"]):
@@ -118,10 +134,31 @@ class _Reader:
             try:
                 found[name] = model.model_validate(found[name]).model_dump(mode="json")
             except ValidationError as error:
-                path, reason = explain_error(model, error.errors(include_url=False)[0])
-                place = self._place(".".join([name, *(part for part in path if isinstance(part, str))]))
-                raise self._error(self._message.line_of(place), f"{place}: {reason}") from None
+                for detail in error.errors(include_url=False):
+                    path, reason = explain_error(model, detail)
+                    place = self._place(".".join([name, *(part for part in path if isinstance(part, str))]))
+                    self._problems.add(self._error(self._message.line_of(place), f"{place}: {reason}"))
+        self._problems.check()
         return found
+
+    def _refuse_foreign(self) -> None:
+        """Raises a RegistryError that names the network, where it is not one that can be built here."""
+        backbone = self._message.value_of("model_options.backbone.name")
+        for field, network in _FOREIGN.items():
+            place = f"model_options.{field}"
+            if self._message.value_of(place) is not None:
+                if field == "max_deeplab" and str(backbone).startswith("kmax"):
+                    network = "kMaX-DeepLab"
+                about = f" with the backbone {backbone}" if isinstance(backbone, str) else ""
+                raise self._foreign(place, f"expected panoptic_deeplab, found {network}{about}")
+        if isinstance(backbone, str) and backbone not in _BACKBONES:
+            expected = f"{', '.join(map(repr, _BACKBONES[:-1]))} or {_BACKBONES[-1]!r}"
+            place = "model_options.backbone.name"
+            raise self._foreign(place, f"expected {expected}, found {backbone!r}")
+
+    def _foreign(self, place: str, reason: str) -> RegistryError:
+        line = self._message.line_of(place)
+        return self._error(line, f"{place}: {reason}; such networks cannot be built here")
 
     def _read(self, model: type[BaseModel], path: str) -> dict[str, Any]:
         settings: dict[str, Any] = {}
@@ -153,25 +190,28 @@ class _Reader:
             raise self._error(message.line, f"{path}: expected a message in braces, found {found}")
         checked: dict[str, Any] = {}
         for name, values in message.content.items():
-            line, place = (values[-1] if values else message).line, f"{path}.{name}".lstrip(".")
-            if name not in fields:
-                where = f"in {path}" if path else "at the top"
-                raise self._error(line, f"unknown field {name!r} {where}{did_you_mean(name, fields)}")
-            kind = fields[name]
-            if kind is ...:
-                self.ignored.append(place)
-            elif kind is None:
-                raise self._error(line, f"{place}: expected panoptic_deeplab for single images alone")
-            elif isinstance(kind, list):
-                checked[name] = [self._converted(value, kind[0], place) for value in values]
-            elif len(values) == 1:
-                checked[name] = self._converted(values[0], kind, place)
-            else:
-                raise self._error(line, f"{place}: expected one value, found {len(values) or 'none'}")
-            if name in _FIXED and checked[name] != kind:
-                reason = f"expected {describe_value(kind)}, found {describe_value(checked[name])}"
-                raise self._error(line, f"{place}: {reason}; such networks cannot be built here")
+            with self._problems.collected():
+                line, place = (values[-1] if values else message).line, f"{path}.{name}".lstrip(".")
+                if name not in fields:
+                    raise self._error(line, _unknown(name, fields, path))
+                if fields[name] is ...:
+                    self.ignored.append(place)
+                else:
+                    checked[name] = self._value_of_field(name, fields[name], values, line, place)
         return checked
+
+    def _value_of_field(self, name: str, kind: Any, values: list[Value], line: int, place: str) -> Any:
+        if kind is None:
+            raise self._error(line, f"{place}: expected panoptic_deeplab for single images alone")
+        if isinstance(kind, list):
+            return [self._converted(value, kind[0], place) for value in values]
+        if len(values) != 1:
+            raise self._error(line, f"{place}: expected one value, found {len(values) or 'none'}")
+        value = self._converted(values[0], kind, place)
+        if name in _FIXED and value != kind:
+            reason = f"expected {describe_value(kind)}, found {describe_value(value)}"
+            raise self._error(line, f"{place}: {reason}; such networks cannot be built here")
+        return value
 
     def _converted(self, value: Value, kind: Any, place: str) -> Any:
         if isinstance(kind, dict):
@@ -185,3 +225,12 @@ class _Reader:
 
     def _error(self, line: int, message: str) -> RegistryError:
         return RegistryError(f"{self._label}:{line}: {message}")
+
+
+def _unknown(name: str, fields: Fields, path: str) -> str:
+    """Returns the message about a field that is not one of a message's."""
+    where = f"in {path}" if path else "at the top"
+    hint = did_you_mean(name, fields)
+    if not path and name in _MODEL:
+        hint = ", expected it in model_options"
+    return f"unknown field {name!r} {where}{hint}"

@@ -41,6 +41,14 @@ class Value:
         found = self.content.get(name) if isinstance(self.content, dict) else None
         return found[0].line_of(rest) if found else self.line
 
+    def value_of(self, place: str) -> str | float | dict[str, list[Value]] | None:
+        """Returns what a field such as `model_options.backbone.name` holds; None where it is not there."""
+        name, _, rest = place.partition(".")
+        found = self.content.get(name) if isinstance(self.content, dict) else None
+        if not found:
+            return None
+        return found[0].value_of(rest) if rest else found[0].content
+
 
 class _Token(NamedTuple):
     kind: str  # string, word, mark, or end

@@ -206,7 +206,10 @@ def _instead(old: str, new: str) -> Callable[[str], str]:
             "unknown field 'decoder_chanels' in model_options.decoder (did you mean 'decoder_channels'?)",
         ),
         (lambda text: "model {}\n" + text, "unknown field 'model' at the top"),
-        (_in("model_options", "max_deeplab {}"), "model_options.max_deeplab: expected panoptic_deeplab"),
+        (
+            _in("model_options", "max_deeplab {}"),
+            "model_options.max_deeplab: expected panoptic_deeplab, found MaX-DeepLab with the backbone",
+        ),
         (
             _in("decoder", "aspp_use_only_1x1_proj_conv: true"),
             "model_options.decoder.aspp_use_only_1x1_proj_conv: expected false, found true",
@@ -253,9 +256,66 @@ def test_a_fault_is_one_line_with_its_place(
     path = _file(tmp_path, change(_text()))
     with pytest.raises(RegistryError) as raised:
         read_config(path)
-    assert re.match(rf"{re.escape(str(path))}:\d+: ", str(raised.value))
-    assert message in str(raised.value)
-    assert "\n" not in str(raised.value)
+    lines = str(raised.value).splitlines()
+    assert all(re.match(rf"{re.escape(str(path))}:\d+: ", line) for line in lines)
+    assert message in lines[0]
+    assert len(lines) == 1 or "expected a value" in message
+
+
+def test_all_faults_are_told(tmp_path: Path) -> None:
+    text = _text().replace("model_options {", "model_options {\nbakbone {}\n", 1)
+    path = _file(tmp_path, text.replace("nms_kernel: 13", "nms_kernel: many\nkeep: 3", 1))
+    with pytest.raises(RegistryError) as raised:
+        read_config(path)
+    reasons = [line.split(": ", 1)[1] for line in str(raised.value).splitlines()]
+    assert reasons == [
+        "unknown field 'bakbone' in model_options (did you mean 'backbone'?)",
+        "evaluator_options.nms_kernel: expected a number, true, false, or quotes, found many",
+        "unknown field 'keep' in evaluator_options",
+    ]
+    bare = _file(tmp_path, "decoder {}\nmotion_deeplab {}")
+    with pytest.raises(RegistryError) as raised:
+        read_config(bare)
+    assert str(raised.value).splitlines() == [
+        f"{bare}:1: unknown field 'decoder' at the top, expected it in model_options",
+        f"{bare}:2: unknown field 'motion_deeplab' at the top, expected it in model_options",
+    ]
+
+
+# Published configurations of networks that are not built here: folder, the field of `model_options` that
+# describes the network, its backbones, and what the network is called.
+FOREIGN = [
+    ("cityscapes/axial_deeplab", "panoptic_deeplab", ("axial_swidernet", "max_deeplab_l_backbone"), ""),
+    ("cityscapes/axial_deeplab", "panoptic_deeplab", ("max_deeplab_s_backbone",), ""),
+    ("coco/max_deeplab", "max_deeplab", ("max_deeplab_s", "max_deeplab_l"), "MaX-DeepLab"),
+    ("*/kmax_deeplab", "max_deeplab", ("kmax_resnet50", "kmax_axial_resnet50"), "kMaX-DeepLab"),
+    *[
+        ("*/kmax_deeplab", "max_deeplab", (f"kmax_convnext_{size}",), "kMaX-DeepLab")
+        for size in ("tiny", "small", "base", "large")
+    ],
+    ("kitti/motion_deeplab", "motion_deeplab", ("resnet50",), "Motion-DeepLab (for video)"),
+    ("*_dvps/vip_deeplab", "vip_deeplab", ("resnet50_beta", "wide_resnet41"), "ViP-DeepLab (for video)"),
+    ("example", "deeplab_v3", ("resnet50",), "DeepLabV3 (semantic segmentation alone)"),
+    ("example", "deeplab_v3_plus", ("resnet50",), "DeepLabV3+ (semantic segmentation alone)"),
+]
+
+
+@pytest.mark.parametrize(("folder", "field", "backbones", "network"), FOREIGN)
+def test_a_network_that_is_not_built_here_is_named_in_one_line(
+    folder: str, field: str, backbones: tuple[str, ...], network: str, tmp_path: Path
+) -> None:
+    for backbone in backbones:
+        text = _text().replace('name: "resnet50"', f'name: "{backbone}"', 1)
+        # Its other fields, whatever they are, are not faults of it.
+        path = _file(tmp_path, text.replace("panoptic_deeplab {", f"{field} {{ another: 1", 1))
+        with pytest.raises(RegistryError) as raised:
+            read_config(path)
+        expected = f"expected panoptic_deeplab, found {network} with the backbone {backbone}"
+        place = f"model_options.{field}: {expected}"
+        if not network:
+            place = f"or 'swidernet', found {backbone!r}"
+        assert f"{place}; such networks cannot be built here" in str(raised.value), folder
+        assert "\n" not in str(raised.value)
 
 
 def test_a_fault_names_the_line(tmp_path: Path) -> None:
