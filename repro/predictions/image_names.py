@@ -15,6 +15,7 @@ class ImageNames:
     """Image ids by the names and numbers that predictions call images."""
 
     def __init__(self, dataset: Dataset) -> None:
+        self.image_ids = dataset.image_ids
         self._ids = set(dataset.image_ids)
         self.numbers: dict[int, str] = {}  # of data sets whose annotations number images
         official_id = getattr(dataset, "official_image_id", None)

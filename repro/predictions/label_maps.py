@@ -163,7 +163,7 @@ class LabelMaps:
         some = channels.reshape(-1, channels.shape[-1])[:: max(1, channels.size // _SAMPLED_PX)]
         known = {bytes.fromhex(colour) for colour in self._classes.info.colours if colour} | {bytes(3)}
         what = "the colours of classes" if {bytes(colour) for colour in some} <= known else "colours"
-        remedy = "write the ids of classes, not a picture of them"
+        remedy = "write the ids of classes, not a picture of them; ids of segments need a panoptic JSON"
         return None, self._wrong(image_id, "colours", expected, f"{kind}: {what}", remedy)
 
     def _train_ids(self, numbers: np.ndarray, image_id: str) -> tuple[np.ndarray, list[Finding]]:

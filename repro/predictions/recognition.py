@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.errors import DataError, UsageError
 from zoo.files.words import counted
 from zoo.repro.predictions.class_ids import ClassIds, Ids
 from zoo.repro.predictions.finding import Finding, FindingError
 from zoo.repro.predictions.image_names import ImageNames
+from zoo.repro.predictions.json_forms import JsonForms
 from zoo.repro.predictions.label_maps import LabelMaps
-from zoo.repro.predictions.panoptic_json import annotations_of, parse_json, read_entries
 from zoo.repro.predictions.panoptic_maps import PanopticMaps
 from zoo.repro.predictions.pixels import GREY_16, HEAD_BYTES, JPEG, NPY, RGB_8, RGB_16, RGBA_8, kind_of
-from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
+from zoo.repro.predictions.scored_masks import ScoredMasks, TextMasks
 
 if TYPE_CHECKING:
     from zoo.repro.datasets.dataset import Dataset
@@ -105,6 +105,7 @@ class _Recognition:
         self._names = ImageNames(dataset)
         self._parts = Parts()
         self._unknown: dict[str, list[str]] = {}  # files or entries that are about no image, by their file
+        self._lists_segments = False
         self._title = str(storage.path)
 
     def run(self) -> Parts:
@@ -129,143 +130,29 @@ class _Recognition:
         self._note_junk()
         return parts
 
-    # ---- JSON ----
-
     def _take_json(self, pictures: set[str]) -> None:
-        files = [name for name in self._storage.names if name.endswith(".json")]
-        single = {name for name in files if self._names.of_file(name) is not None}
-        panoptic: dict[str, Any] = {}
-        results: dict[str, list[Any]] = {}
-        for name in files:
-            if name in single:
-                continue
-            content, findings = parse_json(self._storage.read(name), self._storage.title(name))
-            self._parts.findings += findings
-            if annotations_of(content) is not None:
-                panoptic[name] = content
-            elif isinstance(content, list) and _is_results(content):
-                results[name] = content
-        if not panoptic:
-            panoptic = self._join_single(single)
-        if len(panoptic) > 1:
-            found = " and ".join(sorted(panoptic))
-            raise FindingError(
-                Finding("json-twice", self._title, "one panoptic JSON", found, "give one of these files")
-            )
-        if self._form != "instances":
-            for name, content in panoptic.items():
-                self._take_panoptic(name, content, pictures)
-        if self._form != "coco":
-            self._take_results(results, single)
+        found, parts = JsonForms(self._storage, self._names, self._class_ids("original")), self._parts
+        found.read(self._form, pictures)
+        self._lists_segments = found.lists_segments
+        parts.findings += found.findings
+        self._unknown |= found.unknown
+        if found.panoptic is not None:
+            parts.panoptic, parts.has_scores = found.panoptic, found.panoptic.has_scores
+            parts.covered["coco"] = found.panoptic.image_ids
+        if found.instances is not None:
+            parts.masks = found.instances
+            parts.covered["instances"] = found.instances.image_ids
 
-    def _join_single(self, single: set[str]) -> dict[str, Any]:
-        """Returns the content of a JSON file that lists what files of one image each do."""
-        rows, folder = [], ""
-        for name in sorted(single):
-            content, findings = parse_json(self._storage.read(name), self._storage.title(name))
-            if isinstance(content, dict) and "segments_info" in content:
-                rows.append(content)
-                folder = str(PurePosixPath(name).parent)
-                self._parts.findings += findings
-                # A run names images, and its joined file numbers them.
-                image_id = self._names.of_file(name)
-                if image_id is not None and content.get("image_id") == image_id:
-                    content["image_id"] = self._names.official(image_id)
-        return {f"{folder}.json": {"annotations": rows}} if rows else {}
-
-    def _take_panoptic(self, name: str, content: Any, pictures: set[str]) -> None:
-        title, parts = self._storage.title(name), self._parts
-        read = read_entries(content, title, self._names)
-        ids = ClassIds(self._dataset.info, self._ids or "original")
-        maps = PanopticMaps(self._storage, name, read, self._names, ids)
-        parts.findings += maps.findings
-        for image_id in sorted(read.entries.keys() - set(maps.image_ids)):
-            file = read.entries[image_id].file_name
-            what = f"a PNG file {file} beside {PurePosixPath(name).name} or in its folder"
-            finding = Finding("file-missing", title, what, "none", "write it", image_id=image_id)
-            parts.findings.append(finding)
-        taken = set(maps.files)
-        for file in sorted(pictures - taken):
-            if str(PurePosixPath(file).parent) in maps.folders:
-                self._note_unlisted(file, read.entries, title)
-                taken.add(file)
-        pictures -= taken
-        if maps.image_ids:
-            parts.panoptic = maps
-            parts.has_scores = maps.has_scores
-            parts.covered["coco"] = maps.image_ids
-        self._unknown[title] = read.unknown
-
-    def _note_unlisted(self, file: str, entries: Collection[str], title: str) -> None:
-        image_id = self._names.of_file(file)
-        name = self._storage.title(file)
-        if image_id is None or image_id in entries:
-            self._note_file(file, f"a file that {PurePosixPath(title).name} lists")
-            return
-        found, remedy = "none", "add its entry, or remove the file"
-        self._parts.findings.append(
-            Finding("entry-missing", name, f"an entry in {title}", found, remedy, image_id=image_id)
-        )
-
-    def _take_results(self, results: Mapping[str, list[Any]], single: set[str]) -> None:
-        masks = RunLengths(self._storage, ClassIds(self._dataset.info, self._ids or "original"))
-        lists: dict[str, list[Any]] = {}
-        for name in sorted(single):
-            content, _ = parse_json(self._storage.read(name), self._storage.title(name))
-            if isinstance(content, list):
-                lists[name] = content
-        # Where an image has no instances, its list does not tell what it is of.
-        folders = {PurePosixPath(name).parent for name, content in lists.items() if _is_results(content)}
-        found = {name: content for name, content in lists.items() if PurePosixPath(name).parent in folders}
-        if found:
-            for name, content in found.items():
-                image_id = self._names.of_file(name)
-                masks.add(name, content, lambda entry, image_id=image_id: image_id)
-            covered: Collection[str] = {self._names.of_file(name) or "" for name in found}
-            first = str(PurePosixPath(next(iter(found))).parent)
-        elif results:
-            for name, content in results.items():
-                self._take_list(masks, name, content)
-            # A list of instances says nothing of images without any.
-            covered = set(self._dataset.image_ids)
-            first = next(iter(results))
-        else:
-            return
-        masks.complete(covered, first)
-        self._parts.findings += masks.findings
-        self._parts.masks = masks
-        self._parts.covered["instances"] = covered
-
-    def _take_list(self, masks: RunLengths, name: str, content: list[Any]) -> None:
-        """Takes a list of the instances of many images."""
-        title, inexact = self._storage.title(name), {}
-        unknown: dict[str, None] = {}
-
-        def image_of(entry: Any) -> str | None:
-            given = entry.get("image_id") if isinstance(entry, dict) else None
-            image_id = self._names.exactly(given)
-            if image_id is None and given is not None:
-                image_id = self._names.of_text(str(given))
-                if image_id is None:
-                    unknown[str(given)] = None
-                else:
-                    inexact.setdefault(image_id, given)
-            return image_id
-
-        masks.add(name, content, image_of)
-        self._unknown[title] = list(unknown)
-        for image_id, given in inexact.items():
-            expected = f"the image_id {self._names.official(image_id)!r}"
-            masks.findings.append(Finding("image-id", title, expected, repr(given), image_id=image_id))
-
-    # ---- text files and pictures ----
+    def _class_ids(self, by_default: Ids) -> ClassIds:
+        return ClassIds(self._dataset.info, self._ids or by_default)
 
     def _take_text(self) -> set[str]:
         """Takes Cityscapes' instance files, and returns the masks that they name."""
-        files = self._by_image([name for name in self._storage.names if name.endswith(".txt")])
+        texts = [name for name in self._storage.names if name.endswith(".txt")]
+        files = self._by_image([name for name in texts if self._names.of_file(name) is not None])
         if not files:
             return set()
-        masks = TextMasks(self._storage, files, ClassIds(self._dataset.info, self._ids or "original"))
+        masks = TextMasks(self._storage, files, self._class_ids("original"))
         self._parts.findings += masks.findings
         self._parts.masks = masks
         self._parts.covered["instances"] = masks.image_ids
@@ -291,8 +178,22 @@ class _Recognition:
             coloured -= chosen
         elif wide and self._form is None and not self._parts.covered:
             self._need_divisor(wide, narrow)
+        elif self._form is None and not self._lists_segments:
+            coloured -= self._without_json(coloured)
         if self._form in (None, "label_ids"):
             self._take_label_ids(narrow, coloured, wide if self._form else set())
+
+    def _without_json(self, coloured: set[str]) -> set[str]:
+        """Returns the files of segment ids, by the name of their folder, for which there is no JSON file."""
+        found = {name for name in coloured if "panoptic" in PurePosixPath(name).parent.name}
+        for folder in sorted({str(PurePosixPath(name).parent) for name in found}):
+            title, expected = (
+                self._storage.title(folder),
+                f"{PurePosixPath(folder).name}.json beside the folder",
+            )
+            remedy = "write the categories of the segments in the COCO panoptic format"
+            self._parts.findings.append(Finding("json-missing", title, expected, "none", remedy))
+        return found
 
     def _need_divisor(self, wide: set[str], narrow: set[str]) -> None:
         if narrow:
@@ -307,7 +208,7 @@ class _Recognition:
         files = self._by_image(sorted(chosen))
         if not files:
             return
-        ids = ClassIds(self._dataset.info, self._ids or "train")
+        ids = self._class_ids("train")
         if self._divisor is None:
             self._need_divisor(chosen, set())
         maps = LabelMaps(self._storage, files, ids, self._divisor or 1)
@@ -318,10 +219,12 @@ class _Recognition:
         files = self._by_image(sorted(narrow | wide))
         # Pictures in colours are for people; where an image has nothing else, they are meant as labels.
         if files or not self._parts.covered:
-            files |= self._by_image(sorted(n for n in coloured if self._names.of_file(n) not in files))
+            known = {name for name in coloured if self._names.of_file(name) is not None}
+            rest = known if known or files else coloured
+            files |= self._by_image(sorted(name for name in rest if self._names.of_file(name) not in files))
         if not files:
             return
-        maps = LabelMaps(self._storage, files, ClassIds(self._dataset.info, self._ids or "original"), 1)
+        maps = LabelMaps(self._storage, files, self._class_ids("original"), 1)
         self._parts.semantic = maps
         self._parts.covered["label_ids"] = maps.image_ids
 
@@ -362,11 +265,6 @@ class _Recognition:
             remedy = "remove it; it is not scored"
             self._parts.findings.append(Finding("image-unknown", title, expected, name, remedy, blocks=False))
 
-    def _note_file(self, name: str, expected: str) -> None:
-        title = self._storage.title(name)
-        found, remedy = "another file", "remove it; it is not scored"
-        self._parts.findings.append(Finding("file-unknown", title, expected, found, remedy, blocks=False))
-
     def _note_junk(self) -> None:
         for name in self._storage.junk:
             title, expected = self._storage.title(name), "files of predictions alone"
@@ -375,6 +273,9 @@ class _Recognition:
 
     def _nothing(self, pictures: set[str]) -> Finding:
         """Returns why nothing can be read."""
+        for finding in self._parts.findings:
+            if finding.blocks:
+                return finding
         names = self._storage.names
         images = f"names of images such as {self._dataset.image_ids[0]}"
         unknown = [name for found in self._unknown.values() for name in found]
@@ -382,17 +283,9 @@ class _Recognition:
             what = f"none; but {', '.join(unknown[:_SHOWN])}"
             remedy = "give the data set that they are predictions for, or rename them"
             return Finding("image-unknown", self._title, images, what, remedy)
-        broken = [finding for finding in self._parts.findings if finding.kind == "broken-file"]
-        if broken:
-            return broken[0]
         extensions = Counter(PurePosixPath(name).suffix or "no extension" for name in names)
         listed = ", ".join(f"{number} {suffix}" for suffix, number in extensions.most_common(_SHOWN))
         looked = FORMS[self._form] if self._form else "; ".join(FORMS.values())
         return Finding(
             "form", self._title, looked, listed or "no file", "see `zoo score --help` for the forms"
         )
-
-
-def _is_results(content: list[Any]) -> bool:
-    first = content[0] if content else None
-    return isinstance(first, dict) and "segmentation" in first

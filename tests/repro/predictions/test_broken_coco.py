@@ -84,6 +84,10 @@ COCO_BREAKS = {
         edits(lambda rows: rows.pop(0)), "image-missing", "predictions", "none"
     ),
     "file without JSON": Break(edits(lambda rows: rows.pop(0)), "entry-missing", FIRST, "none"),
+    "no JSON": Break(breaking.removed("panoptic.json"), "json-missing", "predictions/panoptic", "none"),
+    "no PNG files": Break(
+        lambda folder: shutil.rmtree(folder / "panoptic"), "file-missing", "panoptic.json", "none"
+    ),
     "JSON without file": Break(breaking.removed("panoptic/*.png"), "file-missing", "panoptic.json", "none"),
     "image twice": Break(
         edits(_copy_first), "image-twice", "panoptic.json", f"image {FIRST} twice", fixable=True
