@@ -1,0 +1,208 @@
+"""The networks on JAX or PyTorch, without TensorFlow, equal the reference implementation.
+
+For an environment that has one of the two, which `KERAS_BACKEND` names: see `.ci/backends`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from zoo.errors import CheckpointError
+from zoo.model.build import build_network
+from zoo.model.checkpoint import restore, variables
+from zoo.model.folding import fold_batch_norm
+from zoo.model.inference import at_size, compile_inference
+from zoo.model.multiscale import MultiScaleNetwork
+from zoo.model.preprocess import network_input
+from zoo.model.summary import summarize_network
+from zoo.registry import load_registry
+
+TESTS = Path(__file__).parents[2]
+TOLERANCE = 1e-4  # Of each map's standard deviation, as on TensorFlow.
+SMALL = "cityscapes/mobilenet_v3_small_os32"
+NETWORKS = [
+    SMALL,
+    "cityscapes/mobilenet_v3_large_os16",
+    "cityscapes/resnet50_os32",
+    "coco/resnet50_beta_os16",
+    "cityscapes/wide_resnet41_os16",
+    "cityscapes/swidernet_sac_1_1_1_os16",
+]
+
+# Of how PyTorch hands its tensors to NumPy.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
+
+golden_values = runpy.run_path(str(TESTS / "model" / "golden_weights.py"))["values"]
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    file = name.replace("cityscapes/mobilenet", "mobilenet").replace("/", "_")
+    with np.load(TESTS / "data" / "networks" / f"{file}.npz") as arrays:
+        return dict(arrays)
+
+
+@lru_cache(maxsize=2)
+def filled_network(name: str) -> keras.Model:
+    network = build_network(
+        load_registry().resolve(name).network.model_copy(update={"train_crop_size": (65, 129)}),
+        random_values=False,
+    )
+    for key, variable in variables(network).items():
+        variable.assign(golden_values(key, tuple(variable.shape)))
+    return network
+
+
+def errors(maps: Mapping[str, Any], expected: Mapping[str, np.ndarray], step: int = 1) -> dict[str, float]:
+    """Largest difference of each map of one image, in standard deviations of the expected one."""
+    found = {name: keras.ops.convert_to_numpy(values)[0, ::step, ::step] for name, values in maps.items()}
+    for name, values in found.items():
+        if values.shape[-1] == 134:  # The goldens hold every fourth class of COCO.
+            found[name] = values[..., ::4]
+        assert values.dtype == np.float32
+    return {
+        name: float(np.abs(v - expected[name].reshape(v.shape)).max() / expected[name].std())
+        for name, v in found.items()
+    }
+
+
+def assert_close(maps: Mapping[str, Any], expected: Mapping[str, np.ndarray], step: int = 1) -> None:
+    found = errors(maps, expected, step)
+    print({name: f"{error:.1e}" for name, error in found.items()})
+    assert len(found) == 3
+    assert max(found.values()) < TOLERANCE, found
+
+
+def test_there_is_no_tensorflow() -> None:
+    assert keras.backend.backend() in ("jax", "torch")
+    assert importlib.util.find_spec("tensorflow") is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_maps_at_65x129(name: str) -> None:
+    network, image = filled_network(name), golden("image_65x129")["image"][None]
+    expected = golden(f"{name}_65x129")
+
+    assert_close(compile_inference(network, fold=False)(image), expected)
+    assert_close(compile_inference(network)(image), expected)
+
+
+def test_maps_at_289x577() -> None:
+    network = at_size(fold_batch_norm(filled_network(SMALL)), (289, 577), (10, 19))
+
+    maps = compile_inference(network, fold=False)(golden("image_289x577")["image"][None])
+
+    assert_close(maps, golden(f"{SMALL}_289x577"), step=4)
+
+
+def test_scales_and_mirroring() -> None:
+    expected = golden("mobilenet_v3_small_os32_multiscale")
+    network = fold_batch_norm(filled_network(SMALL))
+
+    maps = MultiScaleNetwork(network, scales=(0.75, 1.0, 1.25), flip=True)(expected["image"][None])
+
+    assert_close(maps, expected)
+
+
+def test_folded_kernels_may_replace_the_network_s() -> None:
+    expected, network = golden(f"{SMALL}_65x129"), filled_network(SMALL)
+    image = golden("image_65x129")["image"][None]
+
+    assert_close(compile_inference(fold_batch_norm(network, consume=True), fold=False)(image), expected)
+    filled_network.cache_clear()
+
+
+def test_images_are_resized_and_padded() -> None:
+    ramp = np.linspace(0, 255, 5, dtype=np.float32)[:, None, None] * np.ones((1, 3, 3), np.float32)
+
+    found = keras.ops.convert_to_numpy(network_input(ramp, (9, 3), (11, 4)))
+
+    assert found.shape == (11, 4, 3)
+    np.testing.assert_allclose(found[:9, 0, 0], np.linspace(0, 255, 9), atol=1e-4)
+    assert (found[9:] == 127.5).all()
+    assert (found[:, 3] == 127.5).all()
+
+
+def test_bfloat16_computes_in_it_and_returns_float32() -> None:
+    expected = golden(f"{SMALL}_65x129")
+    half = build_network(
+        load_registry().resolve(SMALL).network.model_copy(update={"train_crop_size": (65, 129)}),
+        precision="bfloat16",
+        random_values=False,
+    )
+    half.set_weights(filled_network(SMALL).get_weights())
+
+    found = errors(compile_inference(half)(expected["image"][None]), expected)
+
+    assert 1e-3 < max(found.values()) < 1
+
+
+def test_summary_computes_nothing() -> None:
+    options = load_registry().resolve("cityscapes/swidernet_sac_1_1_1_os16").network
+
+    assert summarize_network(options, (65, 129)).parameters > 100_000_000
+
+
+def test_checkpoints_need_tensorflow(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="only TensorFlow reads it"):
+        restore(filled_network(SMALL), str(tmp_path / "ckpt"))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="of JAX")
+def test_jax_compiles_a_network_once() -> None:
+    import jax
+
+    network, image = filled_network(SMALL), golden("image_65x129")["image"][None].astype(np.float32)
+    traced = []
+
+    @jax.jit
+    def call(trainable: Any, other: Any, images: Any) -> Any:
+        traced.append(1)
+        return network.stateless_call(trainable, other, images, training=False)[0]
+
+    state = [
+        [v.value for v in group] for group in (network.trainable_variables, network.non_trainable_variables)
+    ]
+    for _ in range(3):
+        maps = call(*state, image)
+
+    assert traced == [1]
+    assert_close(maps, golden(f"{SMALL}_65x129"))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="of PyTorch")
+def test_torch_module_trains_and_saves(tmp_path: Path) -> None:
+    import torch
+
+    keras.utils.set_random_seed(3)
+    network = build_network(load_registry().resolve(SMALL).network, (65, 129))
+    assert isinstance(network, torch.nn.Module)
+    image = torch.from_numpy(golden("image_65x129")["image"][None].astype(np.float32))
+    labels = torch.zeros(1, 17, 33, dtype=torch.long)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+
+    def loss() -> torch.Tensor:
+        logits = network(image, training=False)["semantic_logits"]
+        return torch.nn.functional.cross_entropy(logits.permute(0, 3, 1, 2), labels)
+
+    before = loss()
+    before.backward()
+    optimizer.step()
+    after = loss().detach()
+    assert after < before
+
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    other = build_network(load_registry().resolve(SMALL).network, (65, 129), random_values=False)
+    other.load_state_dict(torch.load(tmp_path / "network.pt"))
+    for name, values in other(image).items():
+        torch.testing.assert_close(values, network(image)[name], rtol=0, atol=0)
