@@ -89,15 +89,12 @@ def test_twelve_pictures_of_mixed_kinds(zoo_call: Call, one_line: Call, mixed: P
     overlays = {path.relative_to(out).as_posix(): path for path in out.rglob("*.jpg")}
     usable = "animated cmyk day_1/grey large one palette plain rgba rotated sixteen"
     assert sorted(overlays) == [f"{name.replace('_', ' ')}_overlay.jpg" for name in usable.split()]
-    sizes = {name: Image.open(path).size for name, path in overlays.items()}
-    assert sizes.pop("large_overlay.jpg") == (6000, 4000)
-    assert sizes.pop("one_overlay.jpg") == (1, 1)
-    assert set(sizes.values()) == {(512, 256)}
+    pixels = {name: np.asarray(Image.open(path)).astype(int) for name, path in overlays.items()}
+    assert pixels.pop("large_overlay.jpg").shape == (4000, 6000, 3)
+    assert pixels.pop("one_overlay.jpg").shape == (1, 1, 3)
+    assert {each.shape for each in pixels.values()} == {(256, 512, 3)}
     # Turned upright, it shows what the plain one does.
-    upright, plain = (
-        np.asarray(Image.open(overlays[f"{name}_overlay.jpg"]), int) for name in ("rotated", "plain")
-    )
-    assert np.abs(upright - plain).mean() < 8
+    assert np.abs(pixels["rotated_overlay.jpg"] - pixels["plain_overlay.jpg"]).mean() < 8
 
 
 def test_predictions_equal_those_of_a_run(zoo_call: Call, scenes: list[Path], tmp_path: Path) -> None:
