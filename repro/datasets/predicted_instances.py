@@ -13,6 +13,7 @@ import numpy as np
 from zoo.files.atomic import write_atomically, writing
 from zoo.files.machine_code import compiled
 from zoo.repro.datasets.image_files import GREY, encode_png
+from zoo.repro.datasets.label_shapes import LabelShapes
 
 
 class PredictedThing(NamedTuple):
@@ -24,36 +25,42 @@ class PredictedThing(NamedTuple):
 
 
 def write_masks(
-    folder: Path, image_id: str, things: Sequence[PredictedThing], index: np.ndarray, thing_of: np.ndarray
+    folder: Path, image_id: str, things: Sequence[PredictedThing], shapes: LabelShapes, thing_of: np.ndarray
 ) -> None:
     """Writes one image's things as the Cityscapes instance-level script reads them.
 
     Args:
       folder: the folder of instance predictions.
       image_id, things: name of the image, and its things.
-      index: [H, W] int32, each pixel's position among the labels of the map.
+      shapes: the labels of the map.
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
     # The script splits a line at its blanks.
     masks = "masks/" + re.sub(r"\s", "%20", image_id)
-    lines = []
+    height, width = shapes.index.shape
+    lines = [""] * len(things)
     with writing(folder / masks):
         (folder / masks).mkdir(parents=True, exist_ok=True)
-        for thing, rows in zip(things, _mask_rows(index, thing_of, len(things)), strict=True):
+        for label in np.flatnonzero(thing_of >= 0).tolist():
+            thing = things[thing_of[label]]
             name = f"{masks}/{thing.segment_id}.png"
+            _, top, _, bottom = shapes.boxes[label].tolist()
+            rows = _mask_rows(shapes.index[top:bottom], label, *shapes.boxes[label, 0::2])
+            outside = (top, height - bottom)
             # Not atomic one by one: no mask counts before the list below names it.
-            (folder / name).write_bytes(encode_png(rows, index.shape[1], bits=1, colour_type=GREY))
-            lines.append(f"{name} {thing.category_id} {thing.score!r}\n")
+            mask = encode_png(rows, width, bits=1, colour_type=GREY, zero_rows=outside)
+            (folder / name).write_bytes(mask)
+            lines[thing_of[label]] = f"{name} {thing.category_id} {thing.score!r}\n"
     write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 
 def write_run_lengths(
-    folder: Path, image_id: str, things: Sequence[PredictedThing], index: np.ndarray, thing_of: np.ndarray
+    folder: Path, image_id: str, things: Sequence[PredictedThing], shapes: LabelShapes, thing_of: np.ndarray
 ) -> None:
     """Does as `write_masks`, in entries of COCO's results format, without the image's number."""
     from pycocotools import mask as run_lengths
 
-    columns = np.ascontiguousarray(thing_of[index].T)
+    columns = np.ascontiguousarray(thing_of[shapes.index].T)
     entries = []
     for position, thing in enumerate(things):
         encoded = run_lengths.encode((columns == position).view(np.uint8).T)
@@ -81,13 +88,12 @@ def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Pa
 
 
 @compiled
-def _mask_rows(index, thing_of, count):  # type: ignore[no-untyped-def]
-    """Returns PNG rows of each thing's mask, [K, H, 1 + ceil(W / 8)] uint8."""
+def _mask_rows(index, label, left, right):  # type: ignore[no-untyped-def]
+    """Returns PNG rows of one label's mask, [H, 1 + ceil(W / 8)] uint8; it lies in columns [left, right)."""
     height, width = index.shape
-    rows = np.zeros((count, height, 1 + (width + 7) // 8), np.uint8)
+    rows = np.zeros((height, 1 + (width + 7) // 8), np.uint8)
     for y in range(height):
-        for x in range(width):
-            thing = thing_of[index[y, x]]
-            if thing >= 0:
-                rows[thing, y, 1 + (x >> 3)] |= 128 >> (x & 7)
+        for x in range(left, right):
+            if index[y, x] == label:
+                rows[y, 1 + (x >> 3)] |= 128 >> (x & 7)
     return rows

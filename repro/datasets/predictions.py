@@ -96,7 +96,7 @@ def write_predictions(
         predicted = [
             PredictedThing(each["id"], each["category_id"], each["score"]) for each in things.values()
         ]
-        write_things(folder / INSTANCE, image_id, predicted, shapes.index, thing_of)
+        write_things(folder / INSTANCE, image_id, predicted, shapes, thing_of)
 
     width = panoptic.shape[1]
     semantic_png = encode_png(semantic_rows, width, bits=semantic_bits, colour_type=GREY)
