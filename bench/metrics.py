@@ -2,7 +2,8 @@
 
 Panoptic quality: `label_overlaps` and `PanopticQuality.update` against the official Cityscapes script's
 per-image function, and against the same function with its PNG files already decoded. Mask AP: the overlaps
-and `MaskAP.update` against encoding each mask by itself with pycocotools.
+and `MaskAP.update` against encoding each mask by itself with pycocotools; and `MaskAP.update_masks` of run
+lengths. Boundary quality against all other statistics of an image together.
 
 Run: python bench/metrics.py [--instances 62] [--repeats 7]
 """
@@ -25,10 +26,12 @@ from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as officia
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from zoo.metrics.boundary import BoundaryQuality, dilation_ratio
 from zoo.metrics.mask_ap import MaskAP
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
+from zoo.metrics.segments import ImageSegments, OfficialTruth
 
 HEIGHT, WIDTH = 1024, 2048
 NUM_CLASSES, IGNORE_LABEL, LABEL_DIVISOR = 19, 255, 1000
@@ -131,11 +134,31 @@ def main() -> None:
     panoptic_quality = PanopticQuality(NUM_CLASSES, IGNORE_LABEL, LABEL_DIVISOR)
     mean_iou = MeanIoU(NUM_CLASSES, IGNORE_LABEL)
     mask_ap = MaskAP(NUM_CLASSES, IGNORE_LABEL, LABEL_DIVISOR, THING_CLASS_IDS)
+    encoding = {"label_divisor": LABEL_DIVISOR, "ignore_label": IGNORE_LABEL}
+    truth = OfficialTruth.of_panoptic(ground_truth, **encoding)
+    boundary = BoundaryQuality(NUM_CLASSES, IGNORE_LABEL, LABEL_DIVISOR, dilation_ratio("cityscapes"))
+    segments = ImageSegments.measure(truth, prediction, **encoding)
+    things = pred_labels[np.isin(pred_labels // LABEL_DIVISOR, THING_CLASS_IDS)]
+    masks = [coco_mask.encode(np.asfortranarray(prediction == label)) for label in things]
+
+    def all_statistics() -> None:
+        overlaps = label_overlaps(ground_truth, prediction)
+        panoptic_quality.update(overlaps)
+        mask_ap.update(overlaps, pred_labels, scores)
+        mean_iou.update(gt_semantic, pred_semantic)
+        ImageSegments.measure(truth, prediction, **encoding)
+        mean_iou.update(truth.semantic(IGNORE_LABEL), pred_semantic)
+
     measures: dict[str, Callable[[], object]] = {
         "label_overlaps": lambda: label_overlaps(ground_truth, prediction),
         "pq": lambda: panoptic_quality.update(label_overlaps(ground_truth, prediction)),
         "ap": lambda: mask_ap.update(label_overlaps(ground_truth, prediction), pred_labels, scores),
         "miou": lambda: mean_iou.update(gt_semantic, pred_semantic),
+        "ap_of_masks": lambda: mask_ap.update_masks(
+            ground_truth, masks, things // LABEL_DIVISOR, scores[: things.size]
+        ),
+        "all_statistics": all_statistics,
+        "boundary": lambda: boundary.update(truth, prediction, pred_semantic, segments=segments),
         "each_mask_encoded": lambda: encode_each_mask(ground_truth, prediction),
     }
     categories = {class_id: {"isthing": class_id in THING_CLASS_IDS} for class_id in range(NUM_CLASSES)}
@@ -179,6 +202,8 @@ def main() -> None:
         ("AP: each mask encoded / here", "each_mask_encoded", "ap"),
     ):
         print(f"{text}: {seconds[slow] / seconds[fast]:.1f}x")
+    added = seconds["boundary"] / seconds["all_statistics"]
+    print(f"boundary quality adds to all other statistics of an image: {100 * added:.0f} %")
 
 
 def check_equal(official_statistics: object, ground_truth: np.ndarray, prediction: np.ndarray) -> None:

@@ -122,7 +122,7 @@ RULES_BESIDE_EACH_OTHER: tuple[tuple[str, str, str, str], ...] = (
     ("stuff segments of a class", "joined in the ground truth", "each counts", "joined in both maps"),
     ("void in the ground truth", "outside the union", "outside the union", "outside the union"),
     ("void in the prediction", "in the union", "in the union", "outside the union"),
-    ("true segment, more than half void in the prediction", "missed", "missed", "left out"),
+    ("true segment, mostly void there", "missed", "missed", "left out"),
     ("arithmetic", "exact sums, SQ times RQ", "one quotient a class", "IoU and RQ in single precision"),
 )
 """What each evaluator does, in the order of `RULE_COLUMNS`."""

@@ -34,7 +34,7 @@ def explanation_part(run: Run, anchor: str) -> Markup | None:
     )
     tables = join(map(_step_table, explanation.all_waterfalls))
     if explanation.torchmetrics is not None:
-        columns = [(name, "meaning") for name in RULE_COLUMNS]
+        columns = [(name, None) for name in RULE_COLUMNS]
         caption = "The rules of PQ of each evaluator"
         tables = join([tables, table(caption, columns, RULES_BESIDE_EACH_OTHER, "steps")])
     scrolled = scroll(tables, f"Rules in which the evaluators of {run.title} differ")
