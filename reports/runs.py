@@ -152,6 +152,11 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     return sorted(found.values(), key=lambda run: (run.started, str(run.path)))
 
 
+def runs_in_order(paths: Iterable[str | os.PathLike[str]]) -> list[Run]:
+    """Returns the runs that `find_runs` finds in each path, in the order of the paths, each once."""
+    return list({run.path: run for path in paths for run in find_runs([Path(path)])}.values())
+
+
 def record_files(paths: Iterable[Path]) -> list[Path]:
     """Returns the records and run folders that are given, and those below the folders that are given.
 

@@ -2,9 +2,10 @@
 
 `zoo.load(NAME)` gives a ready network, `zoo.build(NAME)` the same network without its checkpoint,
 `network.predict(image)` the panoptic map of an image, `zoo.list_entries()` what there is; `zoo.entries()`,
-`zoo.published()` and `zoo.results(PATH, ...)` are pandas DataFrames; `zoo.check_predictions(PATH, DATASET)`
-says what is wrong with predictions of any model, and `zoo.fix_predictions` writes a corrected copy. Nothing
-heavy is imported before it is needed.
+`zoo.published()`, `zoo.results(PATH, ...)` and `zoo.side_by_side(PATH, ...)` are pandas DataFrames;
+`zoo.measured`, `zoo.compare`, `zoo.explain` and `zoo.html_page` give what `zoo report` prints;
+`zoo.check_predictions(PATH, DATASET)` says what is wrong with predictions of any model, and
+`zoo.fix_predictions` writes a corrected copy. Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     from zoo.registry import list_entries as list_entries
     from zoo.registry.frames import entries as entries
     from zoo.registry.frames import published as published
+    from zoo.reports.explain.steps import explain as explain
+    from zoo.reports.page.html import html_page as html_page
+    from zoo.reports.tables.compare import compare as compare
     from zoo.reports.tables.frames import results as results
+    from zoo.reports.tables.measured import measured as measured
+    from zoo.reports.tables.side_by_side import side_by_side as side_by_side
     from zoo.repro.datasets.checking import check_data as check_data
     from zoo.repro.predictions.check import check_predictions as check_predictions
     from zoo.repro.predictions.fix import fix_predictions as fix_predictions
@@ -56,26 +62,36 @@ __all__ = [
     "build",
     "check_data",
     "check_predictions",
+    "compare",
     "entries",
+    "explain",
     "fix_predictions",
+    "html_page",
     "list_entries",
     "load",
+    "measured",
     "predict_panoptic",
     "published",
     "results",
+    "side_by_side",
 ]
 
 _HOME = {
     "build": "zoo.network.loading",
     "check_data": "zoo.repro.datasets.checking",
     "check_predictions": "zoo.repro.predictions.check",
+    "compare": "zoo.reports.tables.compare",
     "entries": "zoo.registry.frames",
+    "explain": "zoo.reports.explain.steps",
     "fix_predictions": "zoo.repro.predictions.fix",
+    "html_page": "zoo.reports.page.html",
     "load": "zoo.network.loading",
     "list_entries": "zoo.registry",
+    "measured": "zoo.reports.tables.measured",
     "predict_panoptic": "zoo.network.network",
     "published": "zoo.registry.frames",
     "results": "zoo.reports.tables.frames",
+    "side_by_side": "zoo.reports.tables.side_by_side",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError
@@ -24,7 +26,7 @@ from zoo.reports.page.explanation import explanation_part
 from zoo.reports.page.history_chart import change_notes, history_svg, theme_css
 from zoo.reports.page.markup import Markup, join, tag
 from zoo.reports.page.overview import overview
-from zoo.reports.runs import Run, conditions
+from zoo.reports.runs import Run, conditions, find_runs
 from zoo.reports.tables.efficiency import device_of
 from zoo.reports.tables.history import Point, histories, moments
 from zoo.reports.tables.history import rows as history_rows
@@ -39,6 +41,15 @@ _DIFFERENCES = {
     "right class, wrong segment": "#0072b2",
     "not scored": "#969696",
 }
+
+
+def html_page(*paths: str | os.PathLike[str]) -> str:
+    """Returns one self-contained page of the run records in files and folders, as HTML.
+
+    Raises:
+      DataError: a path holds no run record, or a file that a record names cannot be read.
+    """
+    return page(find_runs(map(Path, paths)))
 
 
 def page(runs: Iterable[Run]) -> str:

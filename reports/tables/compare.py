@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from zoo.errors import DataError
-from zoo.reports.runs import ChangedCondition, Run, changed_conditions, finite_or_none
+from zoo.reports.runs import ChangedCondition, Run, changed_conditions, finite_or_none, open_run
 from zoo.reports.tables.markdown_table import compact_text
 from zoo.reports.tables.terminal import fitted_table
 from zoo.repro.records.claim_words import BOUNDARY_METRICS, EVALUATORS, metric_title
@@ -102,6 +104,9 @@ class Comparison:
         """The entry of both runs, or the names of both where predictions were scored."""
         return " and ".join(dict.fromkeys(run.entry for run in (self.before, self.after)))
 
+    def _repr_markdown_(self) -> str:
+        return markdown(self, top=10)
+
     @property
     def fallen(self) -> list[tuple[str, str]]:
         """(evaluator, metric) of the metrics that fell by more than the threshold."""
@@ -117,6 +122,20 @@ class Comparison:
         """The classes' values that changed, those that moved most first."""
         moved = [item for item in self.classes.items() if item[1].has_moved]
         return sorted(moved, key=lambda item: -item[1].size)
+
+
+def compare(
+    before: str | os.PathLike[str], after: str | os.PathLike[str], *, threshold: float = 0.1
+) -> Comparison:
+    """Compares two runs, each given as its record or folder; see `compare_runs`.
+
+    A notebook shows the result as tables; `fallen` has the metrics that fell by more than `threshold`
+    percentage points, `metrics`, `classes` and `images` have all changes.
+
+    Raises:
+      DataError: there is no record, or the runs cannot be compared.
+    """
+    return compare_runs(open_run(Path(before)), open_run(Path(after)), threshold=threshold)
 
 
 def compare_runs(before: Run, after: Run, *, threshold: float = 0.1) -> Comparison:

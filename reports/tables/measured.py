@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
 from zoo.errors import UsageError
-from zoo.registry import Entry, Registry
+from zoo.files.progress import say
+from zoo.registry import Entry, Registry, load_registry
+from zoo.registry.frames import csv_text
+from zoo.registry.lookup import RegistryLike
 from zoo.registry.schema import PublishedTable
-from zoo.reports.runs import Run
+from zoo.reports.runs import Run, find_runs, one_of_each_entry, open_run, runs_in_order
 from zoo.reports.tables.efficiency import efficiency_columns
+from zoo.reports.tables.frames import results_frame
 from zoo.reports.tables.latex import latex_text
 from zoo.reports.tables.markdown_table import Column, table_text
 from zoo.reports.tables.published import (
@@ -23,8 +30,54 @@ from zoo.reports.tables.published import (
     number_columns,
     tables_of,
 )
-from zoo.reports.tables.side_by_side import reservations, side_by_side
+from zoo.reports.tables.side_by_side import reservations, side_by_side_frame, side_by_side_text
 from zoo.repro.records.claim_words import EVALUATOR_MARKS, metric_title
+
+
+def measured(
+    *paths: str | os.PathLike[str],
+    form: Literal["markdown", "csv", "latex"] = "markdown",
+    side_by_side: bool = False,
+    registry: RegistryLike = (),
+) -> str:
+    """Returns the published tables with the numbers of run records in them, or runs side by side, as text.
+
+    Of several runs of an entry in a folder above them, the newest counts, and before all others one measured
+    as the published numbers; a line on stderr names those left out.
+
+    Args:
+      paths: run records, run folders, or folders above them.
+      form: `markdown`, `latex` (for the package booktabs), or `csv`: a row for each number, unrounded.
+      side_by_side: one table instead, with a row for each run and all its metrics, in any form.
+      registry: registry files of one's own, beside the built-in one.
+
+    Raises:
+      DataError: a path holds no run record, or a record cannot be read.
+      UsageError: two runs of one entry, where they are not side by side, or another form.
+      UnknownNameError: a run of an entry that the registry does not have, where they are not side by side.
+    """
+    if form not in (forms := ("markdown", "csv", "latex")):
+        raise UsageError(f"form {form!r}: expected one of {', '.join(forms)}")
+    if side_by_side:
+        runs = runs_in_order(paths)
+        if form == "csv":
+            return csv_text(side_by_side_frame(runs))
+        return side_by_side_text(runs, latex=form == "latex")
+    given = list(map(Path, paths))
+    named = [path for path in given if not path.is_dir() or (path / "record.json").exists()]
+    found = find_runs(path for path in given if path not in named)
+    chosen = one_of_each_entry(found)
+    for run in found:
+        if run not in chosen:
+            say(f"left out: {run.path}: another run of {run.entry}")
+    runs = [*map(open_run, named), *chosen]
+    # Reading the registry first tells of its faults in any form.
+    loaded = load_registry(registry)
+    return (
+        csv_text(results_frame(runs))
+        if form == "csv"
+        else measured_tables(loaded, runs, latex=form == "latex")
+    )
 
 
 def measured_tables(registry: Registry, runs: Iterable[Run], *, latex: bool = False) -> str:
@@ -43,7 +96,7 @@ def measured_tables(registry: Registry, runs: Iterable[Run], *, latex: bool = Fa
     scored = [run for run in runs if run.is_of_predictions]
     entries = {run.entry: registry.resolve(run.entry) for run in runs if run not in scored}
     if runs and not any(entry.published for entry in entries.values()):
-        return side_by_side(runs, latex=latex)
+        return side_by_side_text(runs, latex=latex)
     by_name: dict[str, Run] = {}
     for run in runs:
         if run in scored:
@@ -65,7 +118,7 @@ def measured_tables(registry: Registry, runs: Iterable[Run], *, latex: bool = Fa
     others = [entry for entry in rest if entry.name in by_name and entry not in bundled]
     sections += [("Bundled entries", bundled, None), ("Other entries", others, None)]
     tables = [_section(*section, by_name, latex) for section in sections if section[1]]
-    return "\n".join([*tables, *([side_by_side(scored, latex=latex)] if scored else [])])
+    return "\n".join([*tables, *([side_by_side_text(scored, latex=latex)] if scored else [])])
 
 
 def _section(

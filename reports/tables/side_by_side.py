@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zoo.registry.frames import typed_frame
-from zoo.reports.runs import Run
+from zoo.reports.runs import Run, runs_in_order
 from zoo.reports.tables.claim_table import run_names
 from zoo.reports.tables.efficiency import EFFICIENCY, device_of, efficiency_columns, efficiency_of
 from zoo.reports.tables.latex import latex_text
@@ -39,8 +40,23 @@ def _columns_of(runs: Sequence[Run]) -> dict[str, list[str]]:
     return columns | efficiency_columns(runs)
 
 
+def side_by_side(*paths: str | os.PathLike[str]) -> DataFrame:
+    """Returns a row for each run whose record is in files and folders, in the order given, each once.
+
+    Columns: `run` (string: its entry or the name of the scored predictions, and what tells it from others of
+    that name); `images`, `images_in_dataset` (Int64); `official_pq`, `internal_miou` and so on, of the
+    metrics that any run has (float64, percent, unrounded); `parameters`, `multiply_adds`,
+    `peak_memory_bytes` (Int64), `seconds_per_image` (float64: of the network alone); `device`, `path`
+    (string). What a record does not say is missing.
+
+    Raises:
+      DataError: a path holds no run record, or a record cannot be read.
+    """
+    return side_by_side_frame(runs_in_order(paths))
+
+
 def side_by_side_frame(runs: Sequence[Run]) -> DataFrame:
-    """Returns the table as a DataFrame, unrounded: metrics as `official_pq`, then what the runs needed."""
+    """Returns runs as `side_by_side` does."""
     metrics = _metrics_of(runs)
     rows = [
         {"run": name, "device": device_of(run.record), "path": str(run.path), **efficiency_of(run.record)}
@@ -54,8 +70,8 @@ def side_by_side_frame(runs: Sequence[Run]) -> DataFrame:
     return typed_frame(rows, dtypes | {"device": "string", "path": "string"})
 
 
-def side_by_side(runs: Sequence[Run], *, latex: bool = False) -> str:
-    """Returns the table, in Markdown or LaTeX, with the reservations about the runs.
+def side_by_side_text(runs: Sequence[Run], *, latex: bool = False) -> str:
+    """Returns the table as text, in Markdown or LaTeX, with the reservations about the runs.
 
     A metric or a column of what runs needed is shown where any run has it; values are in percent.
     """

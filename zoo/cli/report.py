@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.options import AsJson, Records, check_svg_name, chosen_registry, reads_registry
+from zoo.cli.options import AsJson, Records, check_svg_name, chosen_registry, reads_registry, registry_files
 from zoo.cli.output import console, print_json
 from zoo.files.progress import say
 
@@ -80,33 +80,10 @@ def report_measured(
 
     Examples: `zoo report measured runs --format latex`, `zoo report measured runs --side-by-side`
     """
-    from zoo.registry.frames import csv_text
-    from zoo.reports.runs import find_runs, one_of_each_entry, open_run
-    from zoo.reports.tables import side_by_side as beside
-    from zoo.reports.tables.measured import measured_tables
+    from zoo.reports.tables.measured import measured
 
-    if side_by_side:
-        # In the order given, each once.
-        runs = list({run.path: run for path in records for run in find_runs([path])}.values())
-        if form == "csv":
-            sys.stdout.write(csv_text(beside.side_by_side_frame(runs)))
-        else:
-            sys.stdout.write(beside.side_by_side(runs, latex=form == "latex"))
-        return
-    registry = chosen_registry()
-    named = [path for path in records if not path.is_dir() or (path / "record.json").exists()]
-    runs = find_runs(path for path in records if path not in named)
-    chosen = one_of_each_entry(runs)
-    for run in runs:
-        if run not in chosen:
-            say(f"left out: {run.path}: another run of {run.entry}")
-    runs = [*map(open_run, named), *chosen]
-    if form == "csv":
-        from zoo.reports.tables.frames import results_frame
-
-        sys.stdout.write(csv_text(results_frame(runs)))
-    else:
-        sys.stdout.write(measured_tables(registry, runs, latex=form == "latex"))
+    text = measured(*records, form=form.value, side_by_side=side_by_side, registry=registry_files)
+    sys.stdout.write(text)
 
 
 @report_app.command("write")
@@ -176,10 +153,9 @@ def report_html(
     Example: `zoo report html runs --out report.html`
     """
     from zoo.files.atomic import write_atomically
-    from zoo.reports.page.html import page
-    from zoo.reports.runs import find_runs
+    from zoo.reports.page.html import html_page
 
-    text = page(find_runs(records))
+    text = html_page(*records)
     write_atomically(out, text)
     say(f"page: {out} ({len(text.encode()) / 2**20:.1f} MiB)")
 
@@ -208,10 +184,9 @@ def report_compare(
 
     Example: `zoo report compare runs/float32 runs/bfloat16 --threshold 0.2`
     """
-    from zoo.reports.runs import open_run
-    from zoo.reports.tables.compare import compare_runs, markdown, to_json, write_terminal
+    from zoo.reports.tables.compare import compare, markdown, to_json, write_terminal
 
-    found = compare_runs(open_run(before), open_run(after), threshold=threshold)
+    found = compare(before, after, threshold=threshold)
     if as_json:
         print_json(to_json(found))
     elif form == "markdown":
