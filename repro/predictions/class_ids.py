@@ -13,6 +13,9 @@ Ids = Literal["original", "train"]
 TITLES = {"original": "original ids", "train": "train ids", "contiguous": "ids counted from 0 without gaps"}
 
 
+_MOST_RANGES = 16
+
+
 class ClassIds:
     """The numbers of a data set's classes in one numbering, and what else numbers could mean.
 
@@ -63,7 +66,7 @@ class ClassIds:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Returns numbers in words, neighbours joined.
+    """Returns numbers in words, neighbours joined; of very many, the first and the last.
 
     >>> ranges([7, 8, 11, 12, 13, 20])
     '7, 8, 11 to 13, 20'
@@ -77,4 +80,6 @@ def ranges(numbers: Iterable[int]) -> str:
     words = []
     for part in parts:
         words += [f"{part[0]} to {part[-1]}"] if len(part) > 2 else list(map(str, part))
+    if len(words) > _MOST_RANGES:
+        words[_MOST_RANGES - 2 : -1] = ["..."]
     return ", ".join(words)

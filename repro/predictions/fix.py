@@ -203,11 +203,14 @@ class _Fixing:
             x0, y0, x1, y1 = shapes.boxes[at].tolist()
             score = float(entry.segments.scores[position])
             number = self._expected.number_of[label // self._dataset.info.label_divisor]
-            row = {"id": int(ids[at]), "category_id": number, "area": int(shapes.areas[at])}
+            row: dict[str, Any] = {"id": int(ids[at]), "category_id": number, "area": int(shapes.areas[at])}
             row |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
             listed.append(row if np.isnan(score) else {**row, "score": score / 100 if percent else score})
-        number = self._names.official(image_id)
-        self._rows[image_id] = {"image_id": number, "file_name": entry.file_name, "segments_info": listed}
+        self._rows[image_id] = {
+            "image_id": self._names.official(image_id),
+            "file_name": entry.file_name,
+            "segments_info": listed,
+        }
         if any(finding.kind in _PIXELS for finding in findings):
             pixels = ids[shapes.index]
             rgb = np.stack([pixels & 255, pixels >> 8 & 255, pixels >> 16], axis=-1).astype(np.uint8)

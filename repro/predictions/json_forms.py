@@ -136,7 +136,8 @@ class JsonForms:
 
     def _take_list(self, masks: RunLengths, name: str, content: list[Any]) -> None:
         """Takes a list of the instances of many images."""
-        title, inexact = self._storage.title(name), {}
+        title = self._storage.title(name)
+        inexact: dict[str, Any] = {}
         unknown: dict[str, None] = {}
 
         def image_of(entry: Any) -> str | None:

@@ -40,7 +40,7 @@ class _Numbers(NamedTuple):
     """The numbers of a map: the distinct ones in order of appearance, and each pixel's place among them."""
 
     distinct: np.ndarray  # [N] int32
-    index: np.ndarray  # [H, W] int32
+    places: np.ndarray  # [H, W] int32
 
 
 class LabelMaps:
@@ -69,7 +69,7 @@ class LabelMaps:
         if numbers is None:
             return None, findings
         train_ids, wrong = self._train_ids(numbers.distinct, image_id)
-        return train_ids.astype(np.uint8)[numbers.index], findings + wrong
+        return train_ids.astype(np.uint8)[numbers.places], findings + wrong
 
     def panoptic(self, image_id: str, size: tuple[int, int]) -> tuple[ReadPanoptic | None, list[Finding]]:
         """Returns an image's labels, and what is wrong with them; things are numbered by rising value."""
@@ -91,7 +91,7 @@ class LabelMaps:
                 most = f"fewer than {info.label_divisor} segments of one class"
                 wrong.append(self._wrong(image_id, "too-many", most, found, "leave out the smallest"))
         is_thing = np.isin(labels // info.label_divisor, info.thing_class_ids) & (labels != info.void_label)
-        return ReadPanoptic(labels[numbers.index], labels, labels[is_thing], None), findings + wrong
+        return ReadPanoptic(labels[numbers.places], labels, labels[is_thing], None), findings + wrong
 
     def corrected(self, image_id: str, size: tuple[int, int]) -> np.ndarray | None:
         """Returns an image's map in the expected numbering, [H, W] int32; None where it cannot be read."""
@@ -105,7 +105,7 @@ class LabelMaps:
             train_id = table.get(number // self.divisor, ignore_label)
             instance = number % self.divisor if train_id != ignore_label else 0
             values.append(number_of[train_id] * self.divisor + instance)
-        return np.array(values, np.int32)[numbers.index]
+        return np.array(values, np.int32)[numbers.places]
 
     def numbering(self) -> ClassIds:
         """Returns the numbering of all images: another one where only that explains all numbers.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -269,7 +269,9 @@ def _labels_of_colours(colours, ids, labels, void):  # type: ignore[no-untyped-d
     areas = np.zeros(ids.size, np.int64)
     strays = np.empty(64, np.int32)
     count = 0
-    last, found, label = np.int32(0), -1, void
+    last: Any = np.int32(0)
+    found: Any = -1
+    label: Any = void
     for y in range(height):
         for x in range(width):
             segment = (

@@ -31,6 +31,10 @@ FORMS = {
 }
 """The forms of predictions by name."""
 
+_WITHOUT = {
+    "coco": "; an image without any segment has an entry and a file too",
+    "instances": "; that of an image without instances is empty",
+}
 _PICTURES = (".png", ".npy", ".jpg", ".jpeg")
 _OVERLAY = "_overlay"
 """Ends the names of pictures of predictions."""
@@ -117,7 +121,7 @@ class _Recognition:
         if self._form in (None, "coco", "instances"):
             self._take_json(pictures)
         if self._form in (None, "instances"):
-            pictures -= self._take_text()
+            self._take_text(pictures)
         if self._form not in ("coco", "instances"):
             self._take_pictures(pictures)
         parts = self._parts
@@ -146,17 +150,17 @@ class _Recognition:
     def _class_ids(self, by_default: Ids) -> ClassIds:
         return ClassIds(self._dataset.info, self._ids or by_default)
 
-    def _take_text(self) -> set[str]:
-        """Takes Cityscapes' instance files, and returns the masks that they name."""
+    def _take_text(self, pictures: set[str]) -> None:
+        """Takes Cityscapes' instance files, and from `pictures` the masks."""
         texts = [name for name in self._storage.names if name.endswith(".txt")]
         files = self._by_image([name for name in texts if self._names.of_file(name) is not None])
         if not files:
-            return set()
+            return
         masks = TextMasks(self._storage, files, self._class_ids("original"))
         self._parts.findings += masks.findings
         self._parts.masks = masks
         self._parts.covered["instances"] = masks.image_ids
-        return masks.mask_files
+        pictures -= masks.mask_files | {name for name in pictures if "masks" in PurePosixPath(name).parts}
 
     def _take_pictures(self, pictures: set[str]) -> None:
         kinds: dict[str, set[str]] = {}
@@ -250,11 +254,12 @@ class _Recognition:
     # ---- what is not there, and what is too much ----
 
     def _look_for_missing(self, form: str, images: Collection[str]) -> None:
-        known = {finding.image_id for finding in self._parts.findings if finding.kind == "file-missing"}
+        kinds = ("file-missing", "entry-missing")
+        known = {finding.image_id for finding in self._parts.findings if finding.kind in kinds}
         for image_id in self._dataset.image_ids:
             if image_id not in images and not (form == "coco" and image_id in known):
                 expected = f"a prediction for image {image_id} ({FORMS[form]})"
-                remedy = "write it; an image without any segment has an entry and a file too"
+                remedy = f"write it{_WITHOUT.get(form, '')}"
                 self._parts.findings.append(
                     Finding("image-missing", self._title, expected, "none", remedy, image_id=image_id)
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.files.words import counted
 from zoo.metrics.mask_overlaps import Mask, mask_overlaps
 from zoo.metrics.overlap import LabelOverlaps
 from zoo.repro.predictions.class_ids import ClassIds
@@ -78,19 +80,24 @@ class ScoredMasks(ABC):
         """
         title = self._storage.title(self._files[image_id])
         masks, names, findings = [], [], []
+        unfit: Counter[int] = Counter()
         for row in self._rows[image_id]:
             train_id = self.classes.train_id_of.get(row.category, -1)
             if train_id not in self.classes.info.thing_class_ids:
-                what = f"{row.category}, " + ("a class without instances" if train_id >= 0 else "no class")
-                remedy = "leave it out, or write the ids of the annotations"
-                expected, what = "a class with instances", f"{what} (image {image_id})"
-                findings.append(Finding("category-unknown", title, expected, what, remedy, image_id=image_id))
+                unfit[row.category] += 1
                 continue
             mask, wrong = self._mask(row, size, image_id)
             findings += wrong
             if mask is not None:
                 masks.append(ScoredMask(train_id, row.score, mask))
                 names.append(row.mask if isinstance(row.mask, str) else "")
+        for category, count in unfit.items():
+            is_class = category in self.classes.train_id_of
+            what = f"{category}, " + ("a class without instances" if is_class else "no class")
+            what += f" ({counted(count, 'time')}, image {image_id})"
+            remedy = "leave it out, or write the ids of the annotations"
+            expected = "classes with instances"
+            findings.append(Finding("category-unknown", title, expected, what, remedy, image_id=image_id))
         try:
             found = mask_overlaps(
                 np.zeros(size, np.int32) if labels is None else labels, [m.mask for m in masks]
@@ -137,7 +144,8 @@ class TextMasks(ScoredMasks):
 
     def _lines(self, name: str, image_id: str) -> list[Row]:
         title = self._storage.title(name)
-        rows = []
+        rows: list[Row] = []
+        wrong: list[tuple[int, str]] = []
         try:
             text = self._storage.read(name).decode("utf-8", errors="replace")
         except DataError as error:
@@ -149,15 +157,14 @@ class TextMasks(ScoredMasks):
                 continue
             try:
                 mask, category, score = words
-                row = Row(int(category), float(score), _joined(name, mask))
+                rows.append(Row(int(category), float(score), _joined(name, mask)))
             except ValueError:
-                expected = "lines of a mask's file, a label id and a score"
-                found = f"{line[:60]!r} in line {number}"
-                self.findings.append(
-                    Finding("line-form", title, expected, found, "write the line again", image_id=image_id)
-                )
-                continue
-            rows.append(row)
+                wrong.append((number, line))
+        if wrong:
+            number, line = wrong[0]
+            found = f"{line[:60]!r} in line {number}" + (f" and {len(wrong) - 1} more" if wrong[1:] else "")
+            expected, remedy = "lines of a mask's file, a label id and a score", "write the lines again"
+            self.findings.append(Finding("line-form", title, expected, found, remedy, image_id=image_id))
         return rows
 
     def _mask(self, row: Row, size: tuple[int, int], image_id: str) -> tuple[Mask | None, list[Finding]]:

@@ -148,14 +148,13 @@ CITY_BREAKS = {
         fixable=True,
     ),
     "line without a score": Break(
-        lines(lambda words: words[:2]), "line-form", "frankfurt_000000", "in line 1", count=None
+        lines(lambda words: words[:2]), "line-form", "frankfurt_000000", "in line 1 and 11 more"
     ),
     "stuff as an instance": Break(
         lines(lambda words: [words[0], "7", words[2]]),
         "category-unknown",
         "frankfurt_000000",
         "without instances",
-        count=None,
     ),
     "no text file": Break(breaking.removed("instance/*.txt"), "image-missing", "predictions", "none"),
 }

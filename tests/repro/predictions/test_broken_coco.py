@@ -66,6 +66,11 @@ def _junk(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"\0")
 
 
+def _without_first(folder: Path) -> None:
+    edits(lambda rows: rows.pop(0))(folder)
+    breaking.first_file(folder).unlink()
+
+
 def _bare_list(folder: Path) -> None:
     (folder / "panoptic.json").write_text(json.dumps(breaking.rows_of(folder)[1]))
 
@@ -80,9 +85,7 @@ def _contiguous(folder: Path) -> None:
 
 
 COCO_BREAKS = {
-    "image missing in the JSON": Break(
-        edits(lambda rows: rows.pop(0)), "image-missing", "predictions", "none"
-    ),
+    "image missing": Break(_without_first, "image-missing", "predictions", "none"),
     "file without JSON": Break(edits(lambda rows: rows.pop(0)), "entry-missing", FIRST, "none"),
     "no JSON": Break(breaking.removed("panoptic.json"), "json-missing", "predictions/panoptic", "none"),
     "no PNG files": Break(
