@@ -103,6 +103,15 @@ def mask_overlaps(ground_truth: np.ndarray, masks: Sequence[Mask]) -> LabelOverl
     )
 
 
+def mask_pixels(mask: Mask, shape: tuple[int, int]) -> np.ndarray:
+    """Returns a mask as [H, W] bool; raises a DataError where it is not of the shape, or damaged."""
+    if not _is_rle(mask):
+        return _pixels(mask, 0, shape).reshape(shape)
+    lengths = _run_lengths(mask, 0, shape)
+    by_column = np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
+    return by_column.reshape(shape[::-1]).T
+
+
 def _is_rle(mask: Mask) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(mask, Mapping)
 

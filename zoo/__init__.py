@@ -4,6 +4,7 @@
 `network.predict(image)` the panoptic map of an image, `zoo.list_entries()` what there is; `zoo.entries()`,
 `zoo.published()`, `zoo.results(PATH, ...)` and `zoo.side_by_side(PATH, ...)` are pandas DataFrames;
 `zoo.measured`, `zoo.compare`, `zoo.explain` and `zoo.html_page` give what `zoo report` prints;
+`zoo.reproduce(NAME)` and `zoo.score(PREDICTIONS, dataset=NAME)` measure, and return a run record;
 `zoo.check_predictions(PATH, DATASET)` says what is wrong with predictions of any model, and
 `zoo.fix_predictions` writes a corrected copy. Nothing heavy is imported before it is needed.
 """
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from zoo.repro.datasets.checking import check_data as check_data
     from zoo.repro.predictions.check import check_predictions as check_predictions
     from zoo.repro.predictions.fix import fix_predictions as fix_predictions
+    from zoo.repro.run.reproduce import reproduce as reproduce
+    from zoo.repro.run.score import score as score
 
 __version__: str
 
@@ -72,7 +75,9 @@ __all__ = [
     "measured",
     "predict_panoptic",
     "published",
+    "reproduce",
     "results",
+    "score",
     "side_by_side",
 ]
 
@@ -90,7 +95,9 @@ _HOME = {
     "measured": "zoo.reports.tables.measured",
     "predict_panoptic": "zoo.network.network",
     "published": "zoo.registry.frames",
+    "reproduce": "zoo.repro.run.reproduce",
     "results": "zoo.reports.tables.frames",
+    "score": "zoo.repro.run.score",
     "side_by_side": "zoo.reports.tables.side_by_side",
 }
 

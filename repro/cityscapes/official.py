@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from zoo.repro.official.jobs import mirror_files, provenance
 from zoo.repro.official.panoptic_job import PANOPTIC_JOB
 from zoo.repro.official.scripts import RESULT, OfficialRun, OfficialScores, percent, script_result
 
+# In the order in which their numbers are listed.
+_SCRIPTS = {"panoptic": PANOPTIC_JOB, "pixel": PIXEL_LEVEL, "instance": INSTANCE_LEVEL}
 _THINGS = tuple(CITYSCAPES.class_names[i] for i in CITYSCAPES.thing_class_ids)
 
 
@@ -25,6 +28,8 @@ class CityscapesRun(OfficialRun):
     _dataset: CityscapesDataset
 
     def _prepare(self) -> None:
+        if "panoptic" not in self._holds:
+            return
         self._ground_truth = self._threads.submit(
             panoptic_ground_truth,
             self._dataset,
@@ -35,32 +40,35 @@ class CityscapesRun(OfficialRun):
         )
 
     def _score(self) -> OfficialScores:
-        running, scripts = {}, [PANOPTIC_JOB]
+        running: dict[str, Future[tuple[Path, float]]] = {}
         if not self._dataset.not_measured:
             self._link_ground_truth()
-            running["pixel"] = self._threads.submit(
-                self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds"
-            )
-            # It takes longer than the other two together.
-            parallel = {**INSTANCE_LEVEL, "processes": self.processes}
-            running["instance"] = self._threads.submit(
-                self._run_script, "instance", parallel, INSTANCE, "instanceIds"
-            )
-            scripts += [PIXEL_LEVEL, INSTANCE_LEVEL]
-        truth = self._ground_truth.result()
-        running["panoptic"] = self._threads.submit(self._panoptic, truth.json, truth.folder)
-        parts = {
-            name: running[name].result() for name in ("panoptic", "pixel", "instance") if name in running
-        }
-        if not self._dataset.has_own_classes:
+            if "semantic" in self._holds:
+                running["pixel"] = self._threads.submit(
+                    self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds"
+                )
+            if "instances" in self._holds:
+                # It takes longer than the other two together.
+                parallel = {**INSTANCE_LEVEL, "processes": self.processes}
+                running["instance"] = self._threads.submit(
+                    self._run_script, "instance", parallel, INSTANCE, "instanceIds"
+                )
+        scores = OfficialScores()
+        if "panoptic" in self._holds:
+            truth = self._ground_truth.result()
+            running["panoptic"] = self._threads.submit(self._panoptic, truth.json, truth.folder)
+            scores.timings["official_ground_truth_s"] = truth.seconds
+        parts = {name: running[name].result() for name in _SCRIPTS if name in running}
+        scripts = [_SCRIPTS[name] for name in parts]
+        if "panoptic" in parts and not self._dataset.has_own_classes:
             scripts.insert(0, MAKE_PANOPTIC)
-        scores = OfficialScores(
-            provenance={**provenance(scripts), "panoptic_ground_truth": truth.source},
-            timings={"official_ground_truth_s": truth.seconds},
-        )
-        scores.take_panoptic(script_result(parts["panoptic"][0]), self._dataset.info)
+        scores.provenance.update(provenance(scripts))
+        if "panoptic" in parts:
+            scores.provenance["panoptic_ground_truth"] = truth.source
+            scores.take_panoptic(script_result(parts["panoptic"][0]), self._dataset.info)
         if "pixel" in parts:
             _take_pixel(scores, script_result(parts["pixel"][0]))
+        if "instance" in parts:
             _take_instance(scores, script_result(parts["instance"][0]))
         self._note(scores, parts)
         return scores

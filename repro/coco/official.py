@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,21 @@ class CocoRun(OfficialRun):
         self._folder.mkdir(parents=True, exist_ok=True)
         script, data = panoptic_script(), self._dataset
         official_ids = {image_id: data.official_image_id(image_id) for image_id in self._image_ids}
-        running = {
-            "panoptic": self._threads.submit(
+        running: dict[str, Future[tuple[Path, float]]] = {}
+        scripts: list[dict[str, str]] = []
+        if "panoptic" in self._holds:
+            running["panoptic"] = self._threads.submit(
                 self._panoptic, data.panoptic_json, data.panoptic_folder, official_ids, script
             )
-        }
-        scripts = [script]
-        if data.instances_json is not None:
+            scripts.append(script)
+        if data.instances_json is not None and "instances" in self._holds:
             truth = data.instances_json
             running["instance"] = self._threads.submit(self._instance, truth, official_ids)
             scripts.append(MASK_AP)
         parts = {name: future.result() for name, future in running.items()}
         scores = OfficialScores(provenance={**provenance(scripts), "panoptic_ground_truth": "data folder"})
-        scores.take_panoptic(script_result(parts["panoptic"][0]), data.info)
+        if "panoptic" in parts:
+            scores.take_panoptic(script_result(parts["panoptic"][0]), data.info)
         if "instance" in parts:
             _take_instance(scores, script_result(parts["instance"][0]), data.info)
         self._note(scores, parts)

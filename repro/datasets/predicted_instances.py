@@ -6,14 +6,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from zoo.files.atomic import write_atomically, writing
 from zoo.files.machine_code import compiled
+from zoo.metrics.mask_overlaps import mask_pixels
 from zoo.repro.datasets.image_files import GREY, encode_png
 from zoo.repro.datasets.label_shapes import LabelShapes
+
+if TYPE_CHECKING:
+    from zoo.registry.dataset_info import DatasetInfo
 
 
 class PredictedThing(NamedTuple):
@@ -22,6 +26,13 @@ class PredictedThing(NamedTuple):
     segment_id: int
     category_id: int
     score: float
+
+
+ScoredMask: TypeAlias = tuple[int, float, Any]
+"""A predicted instance with a mask of its own: train id of its class, score, and mask.
+
+The mask is [H, W], 0 outside, or run lengths as COCO's results hold them.
+"""
 
 
 def write_masks(
@@ -35,8 +46,7 @@ def write_masks(
       shapes: the labels of the map.
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
-    # The script splits a line at its blanks.
-    masks = "masks/" + re.sub(r"\s", "%20", image_id)
+    masks = _mask_folder(image_id)
     height, width = shapes.index.shape
     lines = [""] * len(things)
     with writing(folder / masks):
@@ -72,6 +82,56 @@ def write_run_lengths(
             }
         )
     write_atomically(folder / f"{image_id}.json", json.dumps(entries), durable=False)
+
+
+def write_scored_masks(
+    folder: Path, image_id: str, masks: Sequence[ScoredMask], info: DatasetInfo, form: str
+) -> None:
+    """Writes instances whose masks need not be segments of one map, as `write_masks` or `write_run_lengths`.
+
+    Args:
+      folder: the folder of instance predictions.
+      image_id, masks: name of the image, and its instances.
+      info: the classes.
+      form: "masks" or "rle".
+    """
+    lines, entries = [], []
+    for number, (class_id, score, mask) in enumerate(masks):
+        category_id = info.original_ids[class_id]
+        if form == "rle":
+            packed = _packed(mask)
+            segmentation = {"size": list(packed["size"]), "counts": packed["counts"].decode("ascii")}
+            entry = {"category_id": category_id, "segmentation": segmentation, "score": float(score)}
+            entries.append(entry)
+            continue
+        size = tuple(mask["size"]) if isinstance(mask, Mapping) else np.asarray(mask).shape
+        pixels = mask_pixels(mask, (int(size[0]), int(size[1])))
+        rows = np.pad(np.packbits(pixels, axis=1), ((0, 0), (1, 0)))
+        name = f"{_mask_folder(image_id)}/{number}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encode_png(rows, pixels.shape[1], bits=1, colour_type=GREY))
+        lines.append(f"{name} {category_id} {float(score)!r}\n")
+    if form == "rle":
+        write_atomically(folder / f"{image_id}.json", json.dumps(entries), durable=False)
+    else:
+        write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
+
+
+def _mask_folder(image_id: str) -> str:
+    # The script splits a line at its blanks.
+    return "masks/" + re.sub(r"\s", "%20", image_id)
+
+
+def _packed(mask: Any) -> dict[str, Any]:
+    """Returns a mask as compressed run lengths."""
+    from pycocotools import mask as run_lengths
+
+    if not isinstance(mask, Mapping):
+        return dict(run_lengths.encode(np.asfortranarray(np.asarray(mask) != 0, np.uint8)))
+    counts = mask["counts"]
+    if isinstance(counts, list):
+        return dict(run_lengths.frPyObjects(dict(mask), *mask["size"]))
+    return {**mask, "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
 
 
 WRITERS = {"masks": write_masks, "rle": write_run_lengths}

@@ -19,7 +19,7 @@ bits deep.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +29,12 @@ from zoo.files.atomic import write_atomically
 from zoo.files.machine_code import compiled
 from zoo.repro.datasets.image_files import GREY, RGB, encode_png
 from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels
-from zoo.repro.datasets.predicted_instances import WRITERS, PredictedThing
+from zoo.repro.datasets.predicted_instances import (
+    WRITERS,
+    PredictedThing,
+    ScoredMask,
+    write_scored_masks,
+)
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
 SEMANTIC = "semantic"
 PANOPTIC = "panoptic"
 INSTANCE = "instance"
+
+EVERYTHING = frozenset({"panoptic", "semantic", "instances"})
+"""What predictions can hold."""
 
 _SEGMENT_DIVISOR = 1000
 
@@ -55,9 +63,9 @@ def write_predictions(
     folder: Path,
     image_id: str,
     *,
-    panoptic: np.ndarray,
-    semantic: np.ndarray,
-    instances: ScoredInstances,
+    panoptic: np.ndarray | None,
+    semantic: np.ndarray | None,
+    instances: ScoredInstances | Sequence[ScoredMask] | None,
     info: DatasetInfo,
     things_as: str | None = None,
 ) -> None:
@@ -66,53 +74,69 @@ def write_predictions(
     Args:
       folder: the run's folder of predictions; made where it is not there.
       image_id: the image's name; may be a path below `folder`.
-      panoptic: [H, W] int32, the predicted panoptic map.
+      panoptic: [H, W] int32, the predicted panoptic map; None, as the others, where there is none.
       semantic: [H, W] integer, the semantic head's class of each pixel (train ids).
-      instances: a score for every thing in `panoptic`.
+      instances: a score for every thing in `panoptic`, or instances with masks of their own.
       info: the classes and their encoding.
       things_as: "masks" or "rle" to write instances so, "" not to; None for what the data set's script reads.
 
     Raises:
       ValueError: the two maps differ in size, hold values that are not labels, or a thing has no score.
     """
-    if panoptic.shape != semantic.shape or panoptic.ndim != 2:
-        raise ValueError(
-            f"{image_id}: expected two maps of one size, found {panoptic.shape}, {semantic.shape}"
-        )
-    shapes = measure_labels(panoptic)
-    scores = dict(zip(instances.labels.tolist(), instances.score.tolist(), strict=True))
-    segments = _segments(shapes, scores, info, image_id)
-    original_of = np.full(256, info.void_ids[0], np.uint16)
-    original_of[: info.num_classes] = info.original_ids
-    semantic_bits = 8 if original_of.max() < 256 else 16
-    semantic_rows = _semantic_rows(semantic, original_of, semantic_bits // 8)
-    if not len(semantic_rows):
-        raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
+    sizes = [found.shape for found in (panoptic, semantic) if found is not None]
+    if len(set(sizes)) > 1 or any(len(size) != 2 for size in sizes):
+        raise ValueError(f"{image_id}: expected two maps of one size, found {sizes[0]}, {sizes[-1]}")
+    form = info.instance_results if things_as is None else things_as
+    masks, scores = None, None
+    if isinstance(instances, Sequence):
+        masks = instances
+    elif instances is not None:
+        scores = dict(zip(instances.labels.tolist(), instances.score.tolist(), strict=True))
+    shapes = None if panoptic is None else measure_labels(panoptic)
+    segments = {} if shapes is None else _segments(shapes, scores, info, image_id)
+    semantic_png = None if semantic is None else _semantic_png(semantic, info, image_id)
 
-    if write_things := WRITERS.get(info.instance_results if things_as is None else things_as):
-        things = {label: segment for label, segment in segments.items() if "score" in segment}
-        place = {label: position for position, label in enumerate(things)}
-        thing_of = np.array([place.get(label, -1) for label in shapes.labels.tolist()], np.int32)
-        predicted = [
-            PredictedThing(each["id"], each["category_id"], each["score"]) for each in things.values()
-        ]
-        write_things(folder / INSTANCE, image_id, predicted, shapes, thing_of)
-
-    width = panoptic.shape[1]
-    semantic_png = encode_png(semantic_rows, width, bits=semantic_bits, colour_type=GREY)
-    write_atomically(folder / SEMANTIC / f"{image_id}.png", semantic_png, durable=False)
-    segment_ids = [segments[label]["id"] if label in segments else 0 for label in shapes.labels.tolist()]
-    rows = _segment_rows(shapes.index, np.array(segment_ids, np.int32))
-    panoptic_png = encode_png(rows, width, bits=8, colour_type=RGB)
-    write_atomically(folder / PANOPTIC / f"{image_id}.png", panoptic_png, durable=False)
-    listed = list(segments.values())
-    annotation = {"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": listed}
-    write_atomically(folder / PANOPTIC / f"{image_id}.json", json.dumps(annotation), durable=False)
+    if masks is not None and form:
+        write_scored_masks(folder / INSTANCE, image_id, masks, info, form)
+    elif shapes is not None and scores is not None and form:
+        _write_things(folder / INSTANCE, image_id, shapes, segments, form)
+    if semantic_png is not None:
+        write_atomically(folder / SEMANTIC / f"{image_id}.png", semantic_png, durable=False)
+    if shapes is not None:
+        segment_ids = [segments[label]["id"] if label in segments else 0 for label in shapes.labels.tolist()]
+        rows = _segment_rows(shapes.index, np.array(segment_ids, np.int32))
+        panoptic_png = encode_png(rows, shapes.index.shape[1], bits=8, colour_type=RGB)
+        write_atomically(folder / PANOPTIC / f"{image_id}.png", panoptic_png, durable=False)
+        listed = list(segments.values())
+        annotation = {"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": listed}
+        write_atomically(folder / PANOPTIC / f"{image_id}.json", json.dumps(annotation), durable=False)
 
 
-def missing_predictions(folder: Path, image_ids: Iterable[str]) -> list[str]:
-    """Returns those of `image_ids` whose predictions are not there."""
-    return [image_id for image_id in image_ids if not (folder / PANOPTIC / f"{image_id}.json").exists()]
+def _write_things(
+    folder: Path, image_id: str, shapes: LabelShapes, segments: Mapping[int, dict[str, Any]], form: str
+) -> None:
+    things = {label: segment for label, segment in segments.items() if "score" in segment}
+    place = {label: position for position, label in enumerate(things)}
+    thing_of = np.array([place.get(label, -1) for label in shapes.labels.tolist()], np.int32)
+    predicted = [PredictedThing(each["id"], each["category_id"], each["score"]) for each in things.values()]
+    WRITERS[form](folder, image_id, predicted, shapes, thing_of)
+
+
+def missing_predictions(
+    folder: Path, image_ids: Iterable[str], holds: Collection[str] = EVERYTHING
+) -> list[str]:
+    """Returns those of `image_ids` whose predictions are not there; `holds` says what there should be."""
+    names = [f"{INSTANCE}/{{}}.txt", f"{INSTANCE}/{{}}.json"]
+    # What is written last.
+    if "panoptic" in holds:
+        names = [f"{PANOPTIC}/{{}}.json"]
+    elif "semantic" in holds:
+        names = [f"{SEMANTIC}/{{}}.png"]
+    return [
+        image_id
+        for image_id in image_ids
+        if not any((folder / name.format(image_id)).exists() for name in names)
+    ]
 
 
 def assemble_panoptic_json(
@@ -136,7 +160,7 @@ def assemble_panoptic_json(
 
 
 def _segments(
-    shapes: LabelShapes, scores: Mapping[int, float], info: DatasetInfo, image_id: str
+    shapes: LabelShapes, scores: Mapping[int, float] | None, info: DatasetInfo, image_id: str
 ) -> dict[int, dict[str, Any]]:
     """Returns the entry of each label that is not void, in the order of the labels."""
     labels, areas, boxes = (values.tolist() for values in (shapes.labels, shapes.areas, shapes.boxes))
@@ -160,29 +184,40 @@ def _segments(
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": 0,
         }
-        if instance and class_id in things:
+        if instance and class_id in things and scores is not None:
             if label not in scores:
                 raise ValueError(f"{image_id}: no score for panoptic label {label}")
             segments[label]["score"] = scores[label]
     return segments
 
 
-@compiled
-def _semantic_rows(semantic, original_of, depth):  # type: ignore[no-untyped-def]
-    """Returns PNG rows of the original class ids of `depth` bytes, [H, 1 + W * depth] uint8.
+def _semantic_png(semantic: np.ndarray, info: DatasetInfo, image_id: str) -> bytes:
+    """Returns a PNG of the original class ids, of 8 bits, or of 16 for ids above 255."""
+    bits = 8 if max(info.original_ids) < 256 else 16
+    original_of = np.full(256, info.void_ids[0], f">u{bits // 8}")
+    original_of[: info.num_classes] = info.original_ids
+    rows = _semantic_rows(semantic, original_of.view(np.uint8).reshape(256, -1))
+    if not len(rows):
+        raise ValueError(f"{image_id}: the semantic map holds a value that is not a class")
+    return encode_png(rows, semantic.shape[1], bits=bits, colour_type=GREY)
 
-    There are none if a value is not in 0 to 255.
+
+@compiled
+def _semantic_rows(semantic, original_of):  # type: ignore[no-untyped-def]
+    """Returns PNG rows of the original class ids, [H, 1 + B W] uint8; none if a value is not in 0 to 255.
+
+    `original_of` is [256, B] uint8, the bytes of each class's id.
     """
     height, width = semantic.shape
-    rows = np.zeros((height, 1 + width * depth), np.uint8)
+    size = original_of.shape[1]
+    rows = np.zeros((height, 1 + size * width), np.uint8)
     for y in range(height):
         for x in range(width):
             class_id = semantic[y, x]
             if class_id < 0 or class_id > 255:
                 return rows[:0]
-            rows[y, (x + 1) * depth] = original_of[class_id] & 255
-            if depth == 2:
-                rows[y, 2 * x + 1] = original_of[class_id] >> 8
+            for byte in range(size):
+                rows[y, 1 + size * x + byte] = original_of[class_id, byte]
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,12 @@ from zoo.errors import EvaluationError
 from zoo.files.json_files import read_json
 from zoo.files.processes import available_cores
 from zoo.registry.formats import load_class
-from zoo.repro.datasets.predictions import PANOPTIC, assemble_panoptic_json, missing_predictions
+from zoo.repro.datasets.predictions import (
+    EVERYTHING,
+    PANOPTIC,
+    assemble_panoptic_json,
+    missing_predictions,
+)
 from zoo.repro.official import panoptic_job
 from zoo.repro.official.jobs import Jobs, ScriptError
 
@@ -65,7 +70,7 @@ class OfficialScores:
         panoptic annotations: crowd regions keep their category, void is left out. Both are in percent, `iou`
         by class name; None stands for what was not measured.
         """
-        if not self.metrics or "miou" in self.metrics or miou is None:
+        if {"skipped", "failed"} & self.provenance.keys() or "miou" in self.metrics or miou is None:
             return
         self.metrics["miou"] = miou
         self.per_class["iou"] = dict(iou)
@@ -86,8 +91,10 @@ class OfficialRun(ABC):
         predictions: Path,
         folder: Path,
         processes: int | None,
+        holds: Collection[str],
     ) -> None:
         """Starts to prepare; see `start_official`."""
+        self._holds = holds
         self._dataset = dataset
         self._image_ids = list(image_ids)
         self._predictions = predictions
@@ -109,7 +116,7 @@ class OfficialRun(ABC):
         Raises:
           EvaluationError: predictions are missing.
         """
-        missing = missing_predictions(self._predictions, self._image_ids)
+        missing = missing_predictions(self._predictions, self._image_ids, self._holds)
         if missing:
             raise EvaluationError(
                 f"{self._predictions}: {len(missing)} of {len(self._image_ids)} predictions missing, "
@@ -178,7 +185,13 @@ class OfficialRun(ABC):
 
 
 def start_official(
-    dataset: Dataset, image_ids: Sequence[str], predictions: Path, folder: Path, processes: int | None = None
+    dataset: Dataset,
+    image_ids: Sequence[str],
+    predictions: Path,
+    folder: Path,
+    processes: int | None = None,
+    holds: Collection[str] = EVERYTHING,
+    skipped: str | None = None,
 ) -> OfficialRun:
     """Starts the official scoring of a run and returns at once.
 
@@ -191,18 +204,30 @@ def start_official(
       predictions: folder in which `write_predictions` writes.
       folder: folder for the scripts' own files: results, output, links.
       processes: how many processes to use at once; None for one on each core.
+      holds: what the predictions hold; scripts for something else are not run.
+      skipped: why the scripts are not to run; None where they are.
     """
-    if dataset.official_obstacle is not None:
-        return _NoOfficialRun(dataset, [], predictions, folder, processes)
+    skipped = skipped or dataset.official_obstacle
+    if skipped is not None:
+        return _NoOfficialRun(skipped)
     run: type[OfficialRun] = load_class(dataset.official_run)
-    return run(dataset, image_ids, predictions, folder, processes)
+    return run(dataset, image_ids, predictions, folder, processes, holds)
 
 
 class _NoOfficialRun(OfficialRun):
-    """For data sets that the official scripts cannot score."""
+    """For runs that the official scripts cannot score, or are not asked to."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def finish(self) -> OfficialScores:
+        return self._score()
+
+    def close(self) -> None:
+        pass
 
     def _score(self) -> OfficialScores:
-        return OfficialScores(provenance={"skipped": self._dataset.official_obstacle})
+        return OfficialScores(provenance={"skipped": self._reason})
 
 
 def _select_annotations(

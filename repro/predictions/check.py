@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -99,14 +100,21 @@ def check_predictions(
     except FindingError as error:
         finding = error.finding
         return PredictionsCheck(str(path), "", 0, len(opened), (finding,), {finding.kind: 1})
+    findings = itertools.chain(predictions.problems, all_findings(predictions))
+    return summarize_findings(predictions, findings)
+
+
+def summarize_findings(predictions: Predictions, findings: Iterable[Finding]) -> PredictionsCheck:
+    """Returns findings by kind, the first few of each."""
     counts: Counter[str] = Counter()
     kept: list[Finding] = []
-    for finding in (*predictions.problems, *all_findings(predictions)):
+    for finding in findings:
         counts[finding.kind] += 1
         if counts[finding.kind] <= _SHOWN:
             kept.append(finding)
-    images = len(predictions.image_ids)
-    return PredictionsCheck(str(path), predictions.form, images, len(opened), tuple(kept), dict(counts))
+    images, expected = len(predictions.image_ids), len(predictions.dataset)
+    path, form = str(predictions.path), predictions.form
+    return PredictionsCheck(path, form, images, expected, tuple(kept), dict(counts))
 
 
 def all_findings(predictions: Predictions, image_ids: Iterable[str] | None = None) -> Iterator[Finding]:

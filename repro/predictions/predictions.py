@@ -97,7 +97,7 @@ class Predictions:
         Raises:
           FindingError: something is wrong with it, which `findings` would tell.
         """
-        image, findings = self._read(image_id)
+        image, findings = self.read(image_id)
         findings = [finding for finding in self.problems if finding.image_id == image_id] + findings
         for finding in findings:
             if finding.blocks:
@@ -118,7 +118,7 @@ class Predictions:
 
     def findings_of(self, image_id: str) -> list[Finding]:
         """Returns what is wrong with the files of one image; may run in many threads."""
-        return self._read(image_id)[1]
+        return self.read(image_id)[1]
 
     @cached_property
     def _digest(self) -> str:
@@ -128,7 +128,8 @@ class Predictions:
         """Returns a SHA-256 over names, sizes and contents of all files."""
         return self._digest
 
-    def _read(self, image_id: str) -> tuple[PredictedImage, list[Finding]]:
+    def read(self, image_id: str) -> tuple[PredictedImage, list[Finding]]:
+        """Returns what was predicted for an image, and what is wrong with its files; in many threads."""
         parts, size = self.parts, self.dataset.image_size(self._index[image_id])
         findings: list[Finding] = []
         panoptic: ReadPanoptic | None = None

@@ -21,6 +21,7 @@ _TITLES = {
     "entry": "entry",
     "entry_digest": "declaration of the entry",
     "checkpoint_sha256": "checkpoint",
+    "predictions_sha256": "predictions",
     "dataset_fingerprint": "data",
     "settings": "settings",
     "device": "kind of device",

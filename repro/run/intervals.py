@@ -14,13 +14,13 @@ from zoo.metrics.pq_rules import OFFICIAL, count_image, sum_exactly
 from zoo.metrics.segments import ImageSegments
 from zoo.repro.records.claim_words import HEADLINE_METRICS, metric_title
 from zoo.repro.records.statistics import part_of
-from zoo.repro.run.scores import OFFICIAL_MIOU, SEGMENTS, InternalScores
+from zoo.repro.run.scores import OFFICIAL_MIOU, SEGMENTS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.records.run_folder import RunFolder
+    from zoo.repro.run.scores import InternalScores
 
 Intervals = dict[str, dict[str, tuple[float, float]]]
 """Evaluator -> metric -> lower and upper bound, in percent."""
@@ -87,14 +87,16 @@ class _Table:
         found: dict[tuple[str, str], Statistic] = {
             name: ClassRatios.of(rows) for name, rows in self._rows.items() if len(rows) == self.num_images
         }
-        if self._ap is not None:
+        if self._ap is not None and self._ap.num_images:
             found["internal", "ap"] = MatchedDetections.match(self._ap).average_precision
         return found
 
     def _add_internal(self, arrays: Mapping[str, np.ndarray]) -> None:
         quality = PanopticQuality.from_arrays(part_of(arrays, "pq"))
         self._add_row("internal", "pq", quality_row(quality))
-        self._add_row("internal", "miou", iou_row(arrays["miou/confusion"]))
+        self._add_row(
+            "internal", "miou", iou_row(arrays["miou/confusion"], unlabelled=arrays.get("miou/unlabelled", 0))
+        )
         ap = MaskAP.from_arrays(part_of(arrays, "ap"))
         if self._ap is None:
             self._ap = ap
@@ -111,7 +113,8 @@ class _Table:
         self._add_row("official", "pq", quality_row(sum_exactly([counts])))
         if f"{OFFICIAL_MIOU}/confusion" in arrays:
             void = int(arrays[f"{OFFICIAL_MIOU}/ignore_label"])
-            row = iou_row(arrays[f"{OFFICIAL_MIOU}/confusion"], left_out=void)
+            unlabelled = arrays.get(f"{OFFICIAL_MIOU}/unlabelled", 0)
+            row = iou_row(arrays[f"{OFFICIAL_MIOU}/confusion"], void, unlabelled)
             self._add_row("official", "miou", row)
 
     def _add_row(self, evaluator: str, metric: str, row: tuple[np.ndarray, np.ndarray]) -> None:
@@ -129,9 +132,13 @@ def _moved(
     return low, high
 
 
-def numbers_so_far(folder: RunFolder, image_ids: Sequence[str], info: DatasetInfo, all_images: int) -> str:
-    """Summarises an interrupted run: the internal metrics over `image_ids`, and intervals for all images."""
-    scores = InternalScores(info)
+def numbers_so_far(
+    folder: RunFolder, image_ids: Sequence[str], scores: InternalScores, all_images: int
+) -> str:
+    """Summarises an interrupted run: the internal metrics over `image_ids`, and intervals for all images.
+
+    `scores` is empty; it says what is measured.
+    """
     for arrays in folder.read_statistics(image_ids):
         scores.add(arrays)
     measured = {name: value for name, value in scores.compute().metrics.items() if not math.isnan(value)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,20 @@ def choose_images(qualities: Mapping[str, float]) -> dict[str, str]:
 
 
 def write_pictures(
-    dataset: Dataset, qualities: Mapping[str, float], folder: RunFolder
+    dataset: Dataset,
+    qualities: Mapping[str, float],
+    folder: RunFolder,
+    predicted_map: Callable[[str], np.ndarray] | None = None,
+    *,
+    has_segments: bool = True,
 ) -> list[dict[str, Any]]:
     """Writes `pictures/` of a run and returns their part of the run record.
 
     Args:
-      dataset, folder: the ground truth of the images, and the run's folder with the predictions.
-      qualities: PQ of each image of the run, in percent.
+      dataset, folder: the ground truth of the images, and the run's folder.
+      qualities: PQ of each image of the run, in percent, or what else ranks them.
+      predicted_map: returns the predicted panoptic map of an image, [H, W] int32; None for the written ones.
+      has_segments: False where the maps hold classes alone.
 
     Returns:
       one object for each image: `image_id`, `rank`, `pq`, `size` (height and width of the original,
@@ -86,13 +94,20 @@ def write_pictures(
     described = []
     for rank, image_id in choose_images(qualities).items():
         sample = dataset.load(position[image_id])
-        predicted = read_panoptic(folder.predictions, image_id, dataset.info)
+        if not has_segments:
+            sample = _without_instances(sample, dataset.info)
+        if predicted_map is not None:
+            predicted = predicted_map(image_id)
+        else:
+            predicted = read_panoptic(folder.predictions, image_id, dataset.info)
         if predicted.shape != sample.panoptic.shape:
             raise EvaluationError(
                 f"{folder.predictions}: the prediction for {image_id} has another size than the image; "
                 "run again with --restart"
             )
         wrong, match = compare_maps(sample, predicted, dataset.info)
+        if not has_segments:
+            wrong[wrong == 2] = 0
         predicted = _number_like(predicted, match, dataset.info.label_divisor)
         pictures = _draw(sample, predicted, wrong, dataset.info)
         files = {}
@@ -105,15 +120,21 @@ def write_pictures(
             {
                 "image_id": image_id,
                 "rank": rank,
-                "pq": float(qualities[image_id]),
+                "pq": float(qualities[image_id]) if has_segments else None,
                 "size": list(sample.panoptic.shape),
                 "files": files,
                 "wrong_class": 100 * np.count_nonzero(wrong == 1) / scored,
-                "wrong_segment": 100 * np.count_nonzero(wrong == 2) / scored,
+                "wrong_segment": 100 * np.count_nonzero(wrong == 2) / scored if has_segments else None,
                 "classes": _legend(sample.panoptic, predicted, dataset.info),
             }
         )
     return described
+
+
+def _without_instances(sample: Sample, info: DatasetInfo) -> Sample:
+    """Returns a sample whose panoptic map holds classes alone."""
+    panoptic = sample.semantic.astype(np.int32) * info.label_divisor
+    return replace(sample, panoptic=panoptic, crowd_labels=np.zeros(0, np.int32))
 
 
 def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.ndarray:

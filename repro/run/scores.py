@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,22 @@ from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.segments import ImageSegments, OfficialTruth
+from zoo.repro.datasets.predictions import EVERYTHING
 from zoo.repro.records.record import finite
-from zoo.repro.records.statistics import part_of
+from zoo.repro.records.statistics import image_quality, part_of
 
 if TYPE_CHECKING:
-    from zoo.model.postprocess.instances import Instances
     from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.datasets.dataset import Sample
+    from zoo.repro.datasets.predicted_instances import ScoredMask
+    from zoo.repro.datasets.predictions import ScoredInstances
 
 # Names of the parts of an image's statistics that no internal metric needs.
 SEGMENTS = "segments"
 OFFICIAL_MIOU = "official_miou"
+
+# From what each metric is measured; all others are from the panoptic map.
+_PART_OF = {"pq": "panoptic", "miou": "semantic", "iou": "semantic", "ap": "instances"}
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,15 @@ class InternalResult:
 
 
 class InternalScores:
-    """PQ, mIoU and mask AP as sums over images: `measure` makes one image's summand, `add` adds it."""
+    """PQ, mIoU and mask AP as sums over images: `measure` makes one image's summand, `add` adds it.
 
-    def __init__(self, info: DatasetInfo) -> None:
+    Only what predictions hold is measured; the sums of what they do not hold stay empty.
+    """
+
+    def __init__(self, info: DatasetInfo, holds: Collection[str] = EVERYTHING) -> None:
+        """Takes the classes, and what of `EVERYTHING` predictions hold."""
         self._info = info
+        self._holds = frozenset(holds)
         self._metrics: dict[str, Any] = self._fresh()
         self._official_miou = MeanIoU(info.num_classes, info.ignore_label)
 
@@ -63,7 +73,11 @@ class InternalScores:
         }
 
     def measure(
-        self, sample: Sample, panoptic: np.ndarray, semantic: np.ndarray, instances: Instances
+        self,
+        sample: Sample,
+        panoptic: np.ndarray | None,
+        semantic: np.ndarray | None,
+        instances: ScoredInstances | Sequence[ScoredMask] | None,
     ) -> dict[str, np.ndarray]:
         """Returns one image's statistics: `<metric>/<array>` for each metric's state.
 
@@ -72,31 +86,42 @@ class InternalScores:
 
         Args:
           sample: the image's ground truth.
-          panoptic: `[H, W]` int32, the predicted panoptic map.
+          panoptic: `[H, W]` int32, the predicted panoptic map; None, as the others, where there is none.
           semantic: `[H, W]` integer, the semantic head's class per pixel.
-          instances: the predicted things with their scores.
+          instances: the things of the panoptic map with their scores, or instances with masks of their own.
         """
         metrics = self._fresh()
-        overlaps = label_overlaps(sample.panoptic, panoptic)
-        metrics["pq"].update(overlaps)
-        metrics["miou"].update(sample.semantic, semantic)
-        metrics["ap"].update(overlaps, instances.labels, instances.score, crowd_labels=sample.crowd_labels)
+        crowds = sample.crowd_labels
+        if panoptic is not None:
+            overlaps = label_overlaps(sample.panoptic, panoptic)
+            metrics["pq"].update(overlaps)
+            if instances is not None and not isinstance(instances, Sequence):
+                metrics["ap"].update(overlaps, instances.labels, instances.score, crowd_labels=crowds)
+        if semantic is not None:
+            metrics["miou"].update(sample.semantic, semantic)
+        if isinstance(instances, Sequence):
+            class_ids, scores, masks = zip(*instances, strict=True) if instances else ((), (), ())
+            metrics["ap"].update_masks(sample.panoptic, masks, class_ids, scores, crowd_labels=crowds)
         parts = {name: metric.to_arrays() for name, metric in metrics.items()}
         if sample.official is not None:
             parts |= self._official_parts(sample.official, panoptic, semantic)
         return {f"{name}/{key}": array for name, arrays in parts.items() for key, array in arrays.items()}
 
     def _official_parts(
-        self, truth: OfficialTruth, panoptic: np.ndarray, semantic: np.ndarray
+        self, truth: OfficialTruth, panoptic: np.ndarray | None, semantic: np.ndarray | None
     ) -> dict[str, dict[str, np.ndarray]]:
         """Returns what reports need to apply the official scripts' rules, or parts of them, later."""
-        info = self._info
-        segments = ImageSegments.measure(
-            truth, panoptic, label_divisor=info.label_divisor, ignore_label=info.ignore_label
-        )
-        miou = MeanIoU(info.num_classes, info.ignore_label)
-        miou.update(truth.semantic(info.ignore_label), semantic)
-        return {SEGMENTS: segments.to_arrays(), OFFICIAL_MIOU: miou.to_arrays()}
+        info, parts = self._info, {}
+        if panoptic is not None:
+            segments = ImageSegments.measure(
+                truth, panoptic, label_divisor=info.label_divisor, ignore_label=info.ignore_label
+            )
+            parts[SEGMENTS] = segments.to_arrays()
+        if semantic is not None:
+            miou = MeanIoU(info.num_classes, info.ignore_label)
+            miou.update(truth.semantic(info.ignore_label), semantic)
+            parts[OFFICIAL_MIOU] = miou.to_arrays()
+        return parts
 
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds what `measure` returned for one image."""
@@ -105,9 +130,16 @@ class InternalScores:
             if part or name != OFFICIAL_MIOU:
                 metric.merge(metric.from_arrays(part))
 
-    def so_far(self) -> tuple[float, float]:
-        """Returns PQ and mIoU of the images added up to now, in percent."""
-        return self._metrics["pq"].compute().pq, self._metrics["miou"].compute().miou
+    def quality(self, arrays: Mapping[str, np.ndarray]) -> float:
+        """Returns one image's PQ in percent, or its mean IoU where PQ is not measured; NaN for nothing."""
+        if "panoptic" in self._holds or "semantic" not in self._holds:
+            return image_quality(arrays)
+        return MeanIoU.from_arrays(part_of(arrays, "miou")).compute().miou
+
+    def so_far(self) -> dict[str, float]:
+        """Returns PQ and mIoU of the images added up to now, in percent, as far as they are measured."""
+        found = {"pq": self._metrics["pq"].compute().pq, "miou": self._metrics["miou"].compute().miou}
+        return {name: value for name, value in found.items() if _PART_OF[name] in self._holds}
 
     def compute(self) -> InternalResult:
         """Returns all numbers of the images added up to now."""
@@ -122,19 +154,24 @@ class InternalScores:
         if self._info.ignore_label < self._info.num_classes:
             official_iou[self._info.ignore_label] = np.nan
         occurs = ~np.isnan(official_iou)
+        metrics = {"pq": quality.pq, "sq": quality.sq, "rq": quality.rq, "miou": iou.miou, "ap": ap.ap}
+        values: dict[str, dict[str, float | None]] = {
+            "pq": finite(per_class(quality.pq_per_class)),
+            "sq": finite(per_class(quality.sq_per_class)),
+            "rq": finite(per_class(quality.rq_per_class)),
+            "tp": per_class(quality.tp),
+            "fp": per_class(quality.fp),
+            "fn": per_class(quality.fn),
+            "matched_iou": per_class(quality.iou),
+            "iou": finite(per_class(iou.iou_per_class)),
+        }
+        held = self._holds
         return InternalResult(
-            metrics={"pq": quality.pq, "sq": quality.sq, "rq": quality.rq, "miou": iou.miou, "ap": ap.ap},
-            per_class={
-                "pq": finite(per_class(quality.pq_per_class)),
-                "sq": finite(per_class(quality.sq_per_class)),
-                "rq": finite(per_class(quality.rq_per_class)),
-                "tp": per_class(quality.tp),
-                "fp": per_class(quality.fp),
-                "fn": per_class(quality.fn),
-                "matched_iou": per_class(quality.iou),
-                "iou": finite(per_class(iou.iou_per_class)),
+            metrics={
+                name: value for name, value in metrics.items() if _PART_OF.get(name, "panoptic") in held
             },
-            ap12=finite(asdict(ap.means)),
+            per_class={name: each for name, each in values.items() if _PART_OF.get(name, "panoptic") in held},
+            ap12=finite(asdict(ap.means)) if "instances" in held else {},
             official_miou=float(official_iou[occurs].mean()) if occurs.any() else None,
             official_iou=finite(per_class(official_iou)),
         )

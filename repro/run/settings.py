@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from zoo.errors import UsageError
+from zoo.repro.records.claim_words import EVALUATORS
+
+FURTHER_METRICS = ("boundary",)
+"""What `--metrics` adds to the internal metrics."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,53 @@ class RunSettings:
 
 AS_PUBLISHED = RunSettings()
 """The settings with which the published numbers were measured."""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What a user may choose about a run over predictions on disk.
+
+    Attributes:
+      form, divisor, ids: how the predictions are read; see `open_predictions`.
+      name: what the predictions are called; None for the name of their folder or file.
+      evaluators: whose numbers are measured, of "official" and "internal".
+      metrics: what the internal evaluator measures besides PQ, mIoU and AP: "boundary".
+      limit: evaluate only the first images.
+      keep_going: leave out images that cannot be used, with a message, instead of an error.
+      restart: discard an unfinished run instead of resuming it.
+
+    Raises:
+      UsageError: there is no such evaluator or metric.
+    """
+
+    form: str | None = None
+    divisor: int | None = None
+    ids: Literal["original", "train"] | None = None
+    name: str | None = None
+    evaluators: tuple[str, ...] = EVALUATORS
+    metrics: tuple[str, ...] = ()
+    limit: int | None = None
+    keep_going: bool = False
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        for given, known in ((self.evaluators, EVALUATORS), (self.metrics, FURTHER_METRICS)):
+            for name in given:
+                if name not in known:
+                    raise UsageError(f"{name!r}: expected {' or '.join(known)}")
+        if not self.evaluators:
+            raise UsageError("evaluators: expected official, internal, or both, found none")
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns the settings that the run record holds, as JSON values."""
+        settings = {key: getattr(self, key) for key in ("limit", "form", "divisor", "ids")}
+        return {**settings, "evaluators": " ".join(self.evaluators), "metrics": " ".join(self.metrics)}
+
+    def folder_name(self, name: str) -> str:
+        """Returns the name of the run's folder: the predictions', and each option that is not the default."""
+        options = {
+            f"limit{self.limit}": self.limit is not None,
+            "_".join(self.evaluators): len(self.evaluators) == 1,
+            "_".join(self.metrics): bool(self.metrics),
+        }
+        return "__".join(["score", name, *(option for option, is_given in options.items() if is_given)])

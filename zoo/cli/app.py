@@ -24,6 +24,7 @@ from zoo.cli.predict import predict
 from zoo.cli.registry import registry_app
 from zoo.cli.report import explain, report_app
 from zoo.cli.reproduce import reproduce
+from zoo.cli.score import score
 from zoo.errors import InterruptedRunError, RegistryError, UsageError, ZooError
 from zoo.files.progress import say
 from zoo.repro.nights.exit_file import write_exit_file
@@ -124,6 +125,7 @@ for _name, _command in {
     "load-check": checkpoints.load_check,
     "predict": predict,
     "reproduce": reproduce,
+    "score": score,
     "explain": explain,
     "nightly": nightly,
 }.items():

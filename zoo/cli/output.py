@@ -1,13 +1,15 @@
-"""How commands print: JSON for programs, tables for people, both on stdout."""
+"""How commands print and end: JSON for programs, tables for people, both on stdout; verdicts as codes."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from zoo.files.progress import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,3 +40,22 @@ def console() -> Console:
 
     # Piped output is for programs: no wrapping at a width that nobody asked for.
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def exit_with_verdict(records: Sequence[Mapping[str, Any]], *, strict: bool) -> None:
+    """Says which records have claims that were not judged, and exits with a code where not all is well."""
+    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
+    from zoo.repro.records.record import run_name
+
+    reasons = {run_name(record): unjudged(record["claims"]) for record in records}
+    for record in records:
+        # Of predictions nothing is published; whoever gives no claim need not be told that none is judged.
+        if record["entry"] is None and not record["claims"]:
+            reasons[run_name(record)] = "nothing judged: no --claim was given" if strict else None
+    for name, reason in reasons.items():
+        if reason is not None:
+            say(f"{name}: {reason}")
+    if not all(all_hold(record["claims"]) for record in records):
+        raise typer.Exit(1)
+    if strict and any(reasons.values()):
+        raise typer.Exit(UNJUDGED_EXIT_CODE)

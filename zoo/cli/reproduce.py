@@ -24,9 +24,8 @@ from zoo.cli.options import (
     reads_registry,
     takes_fields,
 )
-from zoo.cli.output import console, print_each
+from zoo.cli.output import console, exit_with_verdict, print_each
 from zoo.errors import UsageError
-from zoo.files.progress import say
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -103,7 +102,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
             console().print(terminal([record]))
     if as_json:
         print_each(records)
-    _exit_with_verdict(records, strict=strict)
+    exit_with_verdict(records, strict=strict)
 
 
 def _needed_folders(texts: list[str], entries: Sequence[Entry], registry: Registry) -> dict[str, Path]:
@@ -140,17 +139,3 @@ def _run(
         yield reproduce_entry(
             entry, registry=registry, data=data, out=out, settings=settings, fetcher=fetcher
         )
-
-
-def _exit_with_verdict(records: Sequence[Mapping[str, Any]], *, strict: bool) -> None:
-    """Says which records have claims that were not judged, and exits with a code where not all is well."""
-    from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, all_hold, unjudged
-
-    reasons = {record["entry"]: unjudged(record["claims"]) for record in records}
-    for name, reason in reasons.items():
-        if reason is not None:
-            say(f"{name}: {reason}")
-    if not all(all_hold(record["claims"]) for record in records):
-        raise typer.Exit(1)
-    if strict and any(reasons.values()):
-        raise typer.Exit(UNJUDGED_EXIT_CODE)

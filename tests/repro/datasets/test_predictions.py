@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from zoo.metrics.mask_overlaps import mask_pixels
 from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.coco.classes import COCO
@@ -176,3 +177,32 @@ def test_wrong_maps_are_refused(tmp_path: Path) -> None:
             info=CITYSCAPES,
         )
     assert missing_predictions(tmp_path, ["a_0_0"]) == ["a_0_0"]
+
+
+def test_masks_that_overlap_are_written_for_either_script(tmp_path: Path) -> None:
+    first, second = np.zeros((5, 7), np.bool_), np.zeros((5, 7), np.uint8)
+    first[1:4, 2:6] = True
+    second[2:, :3] = 1
+    rle = {"size": [5, 7], "counts": [11, 3, 2, 3, 2, 3, 2, 3, 6]}
+    masks = [(13, 0.75, first), (11, 0.5, second), (13, 0.25, rle)]
+    for form in ("masks", "rle"):
+        write_predictions(
+            tmp_path,
+            f"a_{form}",
+            panoptic=None,
+            semantic=None,
+            instances=masks,
+            info=CITYSCAPES,
+            things_as=form,
+        )
+    lines = (tmp_path / "instance/a_masks.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    entries = json.loads((tmp_path / "instance/a_rle.json").read_text(encoding="utf-8"))
+    expected = [first, second != 0, first]
+    for line, entry, (class_id, score, _), pixels in zip(lines, entries, masks, expected, strict=True):
+        name, category, text = line.split()
+        assert int(category) == entry["category_id"] == CITYSCAPES.original_ids[class_id]
+        assert float(text) == entry["score"] == score
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "instance" / name)), pixels)
+        np.testing.assert_array_equal(mask_pixels(entry["segmentation"], (5, 7)), pixels)
+    assert missing_predictions(tmp_path, ["a_masks", "a_rle", "b"], {"instances"}) == ["b"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "instance"]

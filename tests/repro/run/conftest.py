@@ -67,10 +67,19 @@ class Whole:
 
 @pytest.fixture(scope="session")
 def whole(zoo_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    out = tmp_path_factory.mktemp("whole")
-    done = zoo_command("reproduce", "minicity/mobilenet_v3_small_os16", "--out", out, "--json")
+    return _run_whole("minicity", zoo_command, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def whole_coco(zoo_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return _run_whole("minicoco", zoo_command, tmp_path_factory)
+
+
+def _run_whole(dataset: str, zoo_command: Callable[..., Any], temporary: pytest.TempPathFactory) -> Whole:
+    out = temporary.mktemp(dataset)
+    done = zoo_command("reproduce", f"{dataset}/mobilenet_v3_small_os16", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
-    return Whole(done, out / "minicity__mobilenet_v3_small_os16")
+    return Whole(done, out / f"{dataset}__mobilenet_v3_small_os16")
 
 
 @pytest.fixture(autouse=True)

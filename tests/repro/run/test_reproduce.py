@@ -147,7 +147,7 @@ def test_a_size_that_is_not_declared_is_that_of_the_network_as_built() -> None:
     assert (found["parameters"], found["multiply_adds"]) == (entry.parameters, entry.multiply_adds)
     assert found["seconds_per_image"] is None
     known = efficiency(None, {})
-    assert known.pop("peak_memory_bytes") == peak_memory_bytes()
+    assert 0 < known.pop("peak_memory_bytes") <= peak_memory_bytes()
     assert set(known.values()) == {None}
 
 
@@ -160,7 +160,9 @@ def test_the_table_is_beside_the_record(whole: Whole, zoo_command: Run) -> None:
 
 
 def test_the_difference_between_the_evaluators_is_explained_to_the_last_bit(whole: Whole) -> None:
-    for waterfall in explain(whole.folder).waterfalls:
-        assert waterfall.official == whole.record["metrics"]["official"][waterfall.metric]
+    found = [each for each in explain(whole.folder).waterfalls if each.evaluators[1] == "official"]
+    assert [waterfall.metric for waterfall in found] == ["pq", "miou"]
+    for waterfall in found:
+        assert waterfall.end == whole.record["metrics"]["official"][waterfall.metric]
         assert waterfall.residual == 0
-        assert waterfall.official != waterfall.internal
+        assert waterfall.end != waterfall.start

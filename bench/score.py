@@ -1,0 +1,194 @@
+"""Times `zoo score` on drawn predictions of COCO's size against the tools that it replaces, and its memory.
+
+    python bench/score.py --count 500
+
+The tools are panopticapi's `pq_compute` (the same code in cityscapesscripts) in as many processes as zoo uses
+threads, and pycocotools' mask AP from run lengths that are ready. Both read the same files as zoo, which also
+checks them and measures mean IoU. Each is timed in a process of its own, imports apart, and zoo again after
+the tools: machines may be busy. With `--work DIR` what is drawn stays there, and is drawn once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as run_lengths
+from reproduce import run
+
+from zoo.files.processes import available_cores
+from zoo.repro.coco.classes import COCO
+
+REGISTRY = """\
+version: 1
+datasets:
+  drawn: {{title: drawn scenes, format: coco, split: val2017, images: {count}}}
+entries: {{}}
+"""
+
+TOOLS = """
+import contextlib, io, json, multiprocessing, sys, time
+from pathlib import Path
+data, predictions, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as panoptic
+from zoo.repro.official.process import restore_numpy
+restore_numpy()
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+multiprocessing.cpu_count = lambda: processes
+seconds = {}
+with contextlib.redirect_stdout(io.StringIO()):
+    start = time.perf_counter()
+    found = json.loads((predictions / "panoptic.json").read_text())["annotations"]
+    by_image = {each["image_id"]: each for each in found}
+    truth = json.loads((data / "annotations/panoptic_val2017.json").read_text())
+    wanted = [each for each in truth["annotations"] if each["image_id"] in by_image]
+    pairs = [(each, by_image[each["image_id"]]) for each in wanted]
+    categories = {each["id"]: each for each in truth["categories"]}
+    stat = panoptic.pq_compute_multi_core(
+        pairs, str(data / "annotations/panoptic_val2017"), str(predictions / "panoptic"), categories)
+    pq, _ = stat.pq_average(categories, isthing=None)
+    seconds["pq"] = time.perf_counter() - start
+    start = time.perf_counter()
+    ground_truth = COCO(str(data / "annotations/instances_val2017.json"))
+    found = ground_truth.loadRes(str(predictions.parent / "instance.json"))
+    evaluation = COCOeval(ground_truth, found, "segm")
+    evaluation.params.imgIds = sorted(by_image)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    seconds["ap"] = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "pq": 100 * pq["pq"], "ap": 100 * evaluation.stats[0]}))
+"""
+
+ZOO = """
+import json, sys, time
+from pathlib import Path
+from zoo.registry import load_registry
+from zoo.repro.run.score import score
+registry, data, predictions, out = (Path(word) for word in sys.argv[1:5])
+start = time.perf_counter()
+record = score(predictions, dataset="drawn", data=data, out=out, evaluators=["internal"],
+               registry=load_registry([registry]))
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "metrics": record["metrics"], "timings": record["timings"]}))
+"""
+
+
+def draw_predictions(data: Path, out: Path, seed: int = 0) -> None:
+    """Writes what a fair model might predict for the panoptic ground truth of `draw_coco`."""
+    truth = json.loads((data / "annotations/panoptic_val2017.json").read_text(encoding="utf-8"))
+    things = {category["id"] for category in truth["categories"] if category["isthing"]}
+    known = sorted(COCO.original_ids[1:])
+    (out / "panoptic").mkdir(parents=True, exist_ok=True)
+    annotations, instances = [], []
+    for annotation in truth["annotations"]:
+        random = np.random.default_rng([seed, annotation["image_id"]])
+        path = data / "annotations/panoptic_val2017" / annotation["file_name"]
+        colours = np.asarray(Image.open(path)).astype(np.int32) @ [1, 256, 65536]
+        height, width = colours.shape
+        # Borders move smoothly by a few pixels, as stride-4 maps make them.
+        coarse = random.normal(0, 5, (2, height // 16 + 2, width // 16 + 2)).cumsum(1) / 4
+        rows, columns = np.mgrid[:height, :width]
+        shift = coarse[:, rows // 16, columns // 16]
+        moved = colours[
+            np.clip(rows + shift[0].astype(int), 0, height - 1),
+            np.clip(columns + shift[1].astype(int), 0, width - 1),
+        ]
+        predicted, segments = np.zeros((height, width), np.int32), []
+        for segment in annotation["segments_info"]:
+            mask = moved == segment["id"]
+            if not mask.any() or random.random() < 0.1:
+                continue
+            category = segment["category_id"] if random.random() < 0.9 else int(random.choice(known))
+            number = len(segments) + 1
+            predicted[mask] = number
+            found = {"id": number, "category_id": category, "area": int(mask.sum()), "iscrowd": 0}
+            if category in things:
+                found["score"] = round(float(random.beta(5, 2)), 6)
+                encoded = run_lengths.encode(np.asfortranarray(mask, np.uint8))
+                instances.append(
+                    {
+                        "image_id": annotation["image_id"],
+                        "category_id": category,
+                        "score": found["score"],
+                        "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
+                    }
+                )
+            segments.append(found)
+        png = np.stack([predicted & 255, predicted >> 8 & 255, predicted >> 16], -1).astype(np.uint8)
+        Image.fromarray(png).save(out / "panoptic" / annotation["file_name"])
+        annotations.append({**annotation, "segments_info": segments})
+    (out / "panoptic.json").write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
+    (out.parent / "instance.json").write_text(json.dumps(instances), encoding="utf-8")
+
+
+def draw(work: Path, count: int) -> None:
+    """Draws data, predictions and a registry below `work`, unless they are there."""
+    registry = work / "registry.yaml"
+    if registry.exists():
+        return
+    if not (work / "data/annotations").exists():
+        from draw_coco import draw_coco
+
+        draw_coco(work / "data", count=count, height=480, width=640, seed=1)
+    draw_predictions(work / "data", work / "predicted/folder")
+    registry.write_text(REGISTRY.format(count=count), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--work", type=Path, default=None)
+    options = parser.parse_args()
+    processes = available_cores()
+    with tempfile.TemporaryDirectory() as name:
+        work = (options.work or Path(name)).resolve()
+        parts = {count: work / str(count) for count in (max(1, options.count // 5), options.count)}
+        for count, part in parts.items():
+            draw(part, count)
+
+        def zoo(count: int, number: int) -> tuple[dict[str, object], float]:
+            part, out = parts[count], Path(name) / f"run{count}_{number}"
+            places = [part / "registry.yaml", part / "data", part / "predicted/folder", out]
+            output, _, peak = run([sys.executable, "-c", ZOO, *map(str, places)], Path(name))
+            return json.loads(output.splitlines()[-1]), peak
+
+        few, many = parts
+        zoo(few, 0)  # compiles the pixel loops
+        before, peak = zoo(many, 1)
+        words = [str(parts[many] / "data"), str(parts[many] / "predicted/folder"), str(processes)]
+        output, _, peak_of_tools = run([sys.executable, "-c", TOOLS, *words], Path(name))
+        after, _ = zoo(many, 2)
+        _, peak_of_few = zoo(few, 3)
+    tools = json.loads(output.splitlines()[-1])
+    seconds = (float(before["seconds"]) + float(after["seconds"])) / 2  # type: ignore[arg-type]
+    of_tools = sum(tools["seconds"].values())
+    print(f"{many} images of 480 x 640, {processes} processes or threads, {cpu_name()}")
+    print(f"  pq_compute {tools['seconds']['pq']:.2f} s, pycocotools {tools['seconds']['ap']:.2f} s")
+    print(f"  zoo score {before['seconds']:.2f} s, {after['seconds']:.2f} s; ratio {of_tools / seconds:.1f}")
+    print(f"  PQ and AP of the tools {tools['pq']:.4f}, {tools['ap']:.4f}; zoo: {before['metrics']}")
+    print(f"  timings of zoo: {before['timings']}")
+    print(
+        f"  peak memory: zoo {peak / 2**20:.0f} MiB ({few} images: {peak_of_few / 2**20:.0f} MiB), ", end=""
+    )
+    print(f"tools {peak_of_tools / 2**20:.0f} MiB")
+
+
+def cpu_name() -> str:
+    """Returns the processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine()
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The pass over predictions on disk: read, check, score, write."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.files.processes import available_cores
+from zoo.repro.run.image_pass import ImagePass, Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from zoo.registry.dataset_info import DatasetInfo
+    from zoo.repro.datasets.dataset import Dataset
+    from zoo.repro.predictions.finding import Finding
+    from zoo.repro.predictions.predictions import PredictedImage, Predictions
+    from zoo.repro.records.run_folder import RunFolder
+    from zoo.repro.run.scores import InternalScores
+
+# Images under way for each thread.
+_AHEAD = 3
+
+
+class FolderPass(ImagePass):
+    """Evaluates predictions on disk, several images at a time.
+
+    Where something is wrong with the predictions of an image, that one and all after it are only checked.
+
+    Attributes:
+      findings: what is wrong, in the order of the images.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: RunFolder,
+        scores: InternalScores,
+        predictions: Predictions,
+        *,
+        writes: bool,
+        tolerates: bool,
+    ) -> None:
+        """Takes what is evaluated.
+
+        Args:
+          dataset, folder, scores: as for `ImagePass`.
+          predictions: what is read.
+          writes: whether files are written for the official scripts.
+          tolerates: whether findings that block nothing are passed over.
+        """
+        super().__init__(dataset, folder, scores, writes=writes)
+        self._predictions = predictions
+        self._tolerates = tolerates
+        self.findings: list[Finding] = []
+
+    def predicted_map(self, image_id: str) -> np.ndarray:  # type: ignore[override]
+        """Returns the panoptic map of an image, or its semantic map as labels; [H, W] int32."""
+        predicted, _ = self._predictions.read(image_id)
+        if predicted.panoptic is not None:
+            return predicted.panoptic
+        assert predicted.semantic is not None
+        return predicted.semantic.astype(np.int32) * self._dataset.info.label_divisor
+
+    def _measure(self, indices: Iterator[int]) -> Generator[Measured, None, None]:
+        threads = available_cores()
+        under_way: deque[Future[tuple[list[Finding], Measured | None]]] = deque()
+        with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
+            try:
+                for index in indices:
+                    under_way.append(pool.submit(self._evaluate, index))
+                    if len(under_way) >= threads * _AHEAD:
+                        yield from self._result(under_way.popleft())
+                while under_way:
+                    yield from self._result(under_way.popleft())
+            finally:
+                for future in under_way:
+                    future.cancel()
+
+    def _result(self, future: Future[tuple[list[Finding], Measured | None]]) -> Iterator[Measured]:
+        findings, measured = future.result()
+        self.findings += findings
+        if measured is not None:
+            yield measured
+
+    def _evaluate(self, index: int) -> tuple[list[Finding], Measured | None]:
+        with self._times.of("check_s"):
+            predicted, findings = self._predictions.read(self._dataset.image_ids[index])
+            if self._tolerates:
+                findings = [finding for finding in findings if finding.blocks]
+        if findings or self.findings:
+            return findings, None
+        sample = self._read(index, picture=False)
+        return [], self._keep(sample, complete(predicted, self._predictions.holds, self._dataset.info))
+
+
+def complete(predicted: PredictedImage, holds: frozenset[str], info: DatasetInfo) -> PredictedImage:
+    """Returns a prediction with the semantic map that its panoptic map implies, where it has none.
+
+    Where the predictions hold instances, an image without any has an empty list.
+    """
+    if predicted.semantic is None and predicted.panoptic is not None:
+        semantic = (predicted.panoptic // info.label_divisor).astype(np.uint8)
+        predicted = replace(predicted, semantic=semantic)
+    if "instances" in holds and predicted.instances is None and predicted.masks is None:
+        predicted = replace(predicted, masks=[])
+    return predicted

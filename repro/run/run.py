@@ -1,0 +1,253 @@
+"""One evaluation run, wherever predictions come from: one pass over the data, both evaluators, the record."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import EvaluationError, InterruptedRunError
+from zoo.files.atomic import write_atomically
+from zoo.files.json_files import write_json
+from zoo.files.progress import say
+from zoo.files.words import counted
+from zoo.reports.tables.claim_table import markdown
+from zoo.repro.datasets.predictions import EVERYTHING, missing_predictions
+from zoo.repro.official.scripts import OfficialScores, start_official
+from zoo.repro.records.claims import judge_claims
+from zoo.repro.records.record import SCHEMA_VERSION, finite
+from zoo.repro.records.run_destination import RunDestination
+from zoo.repro.records.software import code_digest, versions
+from zoo.repro.run.efficiency import efficiency
+from zoo.repro.run.intervals import intervals_for, numbers_so_far
+from zoo.repro.run.pictures import write_pictures
+from zoo.repro.run.scores import InternalScores
+
+if TYPE_CHECKING:
+    from zoo.registry import Claim, Entry
+    from zoo.repro.datasets.dataset import Dataset
+    from zoo.repro.records.run_folder import RunFolder
+    from zoo.repro.run.clock import Clock
+    from zoo.repro.run.image_pass import ImagePass
+    from zoo.repro.run.images import RunImages
+
+
+class Run(ABC):
+    """What a run is made of, and its steps.
+
+    Attributes:
+      name: what messages call the run.
+      entry: whose network makes the predictions; None where they were made elsewhere.
+      holds: what is predicted for each image.
+      evaluators: whose numbers are in the record.
+      restart: whether an unfinished run is discarded instead of resumed.
+    """
+
+    entry: Entry | None = None
+    holds: Collection[str] = EVERYTHING
+    evaluators: Collection[str] = ("official", "internal")
+    restart: bool = False
+
+    def __init__(
+        self, name: str, dataset: Dataset, dataset_name: str, images: RunImages, clock: Clock
+    ) -> None:
+        self.name = name
+        self.dataset = dataset
+        self.dataset_name = dataset_name
+        self.images = images
+        self.clock = clock
+
+    # ---- what each kind of run adds ----
+
+    @abstractmethod
+    def own_identity(self, fingerprint: str) -> dict[str, Any]:
+        """Returns what an unfinished run must have been made of to be resumed, the software apart.
+
+        `fingerprint` is the data set's.
+        """
+
+    @abstractmethod
+    def start(self, folder: RunFolder) -> ImagePass:
+        """Loads what makes the predictions."""
+
+    @abstractmethod
+    def own_record(self, image_pass: ImagePass) -> dict[str, Any]:
+        """Returns what the record says of where the predictions came from."""
+
+    @abstractmethod
+    def recorded_settings(self) -> dict[str, Any]:
+        """Returns what the user chose, as JSON values."""
+
+    def accept(self, image_pass: ImagePass) -> None:  # noqa: B027 - a network's predictions are sound
+        """Raises a ZooError where predictions were found to be unsound."""
+
+    def claims(self) -> Sequence[Claim]:
+        """Returns the numbers that are compared with what is measured."""
+        return ()
+
+    def changes_numbers(self) -> list[str]:
+        """Returns the options because of which no claim is judged."""
+        return []
+
+    # ---- the steps ----
+
+    def new_scores(self) -> InternalScores:
+        """Returns the internal metrics of no image yet."""
+        return InternalScores(self.dataset.info, self.holds)
+
+    def make(self, path: Path) -> dict[str, Any]:
+        """Makes the run, and returns its record, which is also written to the folder `path`.
+
+        Raises:
+          ZooError: the run could not be made; one line says why.
+        """
+        identity = self.identity()
+        destination = RunDestination(path)
+        with destination.in_use():
+            destination.check(identity, restart=self.restart)
+            say(f"{self.name}: {self.images} of {self.dataset_name}, their files checked")
+            self.clock.lap("prepare_s")
+            # Before the folder is opened: without a device or a network there is nothing to begin.
+            image_pass = self.start(destination.unfinished)
+            self.clock.lap("load_s")
+            folder = destination.open(identity, restart=self.restart)
+            official, computed = self._evaluate(image_pass, folder)
+            record = self._record(identity, self._score(folder, official, image_pass, computed), image_pass)
+            record["timings"] |= {"images_computed": computed, **image_pass.timings, **official.timings}
+            record["timings"]["total_s"] = self.clock.total()
+            record["efficiency"] = efficiency(
+                self.entry, record["timings"], replicas=record.get("device", {}).get("replicas", 1)
+            )
+            write_atomically(folder.root / "table.md", markdown([record]))
+            write_json(folder.root / "record.json", record)
+            if "failed" in official.provenance:
+                raise EvaluationError(
+                    f"{self.name}: {official.provenance['failed']}; the internal numbers and predictions are "
+                    f"kept in {folder.root}; run the same command again to resume at the scripts"
+                )
+            kept = destination.finish()
+        if kept is not None:
+            say(f"the last run here was of something else, and is kept in {kept}")
+        say(f"run record: {destination.finished.root / 'record.json'}")
+        return record
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what an unfinished run must have been made of to be resumed."""
+        return {
+            **self.own_identity(self.dataset.fingerprint()),
+            "versions": versions(),
+            "code": code_digest(),
+        }
+
+    def _evaluate(self, image_pass: ImagePass, folder: RunFolder) -> tuple[OfficialScores, int]:
+        """Evaluates the images that are not done yet, runs the official scripts, and returns their scores.
+
+        The second value is how many images were evaluated now.
+        """
+        ids = self.images.ids
+        skipped = None if "official" in self.evaluators else "not asked for"
+        done = folder.done(ids)
+        if skipped is None:
+            done -= set(missing_predictions(folder.predictions, done, self.holds))
+        if done:
+            say(f"resuming a run with {counted(len(done), 'image')} done in {folder.root}")
+        with start_official(
+            self.dataset, ids, folder.predictions, folder.official, holds=self.holds, skipped=skipped
+        ) as official:
+            try:
+                image_pass.run(ids, done)
+                self.accept(image_pass)
+                self.clock.lap("images_s")
+                if skipped is None:
+                    say("running the official scripts")
+                scores = official.finish()
+            except KeyboardInterrupt:
+                raise self._interrupted(folder) from None
+            if scores.metrics:
+                scores.provenance["processes"] = official.processes
+        self.clock.lap("official_s")
+        return scores, len(ids) - len(done)
+
+    def _interrupted(self, folder: RunFolder) -> InterruptedRunError:
+        ids = self.images.ids
+        done = folder.done(ids)
+        kept = [image_id for image_id in ids if image_id in done]
+        if kept:
+            scores = self.new_scores()
+            say(numbers_so_far(folder, kept, scores, self.images.in_dataset))
+        return InterruptedRunError(
+            f"{self.name}: interrupted with {len(kept)} of {len(ids)} images done; "
+            f"run the same command again to resume (kept in {folder.root})",
+            images_done=len(kept),
+            images=len(ids),
+        )
+
+    def _score(
+        self, folder: RunFolder, official: OfficialScores, image_pass: ImagePass, computed: int
+    ) -> dict[str, Any]:
+        """Returns the record's part that holds the numbers of both evaluators; draws some images."""
+        scores, qualities, ids = image_pass.scores, image_pass.qualities, self.images.ids
+        if computed < len(ids):
+            # Detections of equal score count in the order of the images, whatever was done before.
+            scores, qualities = self.new_scores(), {}
+            for image_id, arrays in zip(ids, folder.read_statistics(ids), strict=True):
+                scores.add(arrays)
+                qualities[image_id] = scores.quality(arrays)
+        internal = scores.compute()
+        official.take_semantic(internal.official_miou, internal.official_iou)
+        self.clock.lap("internal_s")
+        pictures = write_pictures(
+            self.dataset,
+            qualities,
+            folder,
+            image_pass.predicted_map,
+            has_segments="panoptic" in self.holds,
+        )
+        self.clock.lap("pictures_s")
+        numbers = {"official": finite(official.metrics), "internal": finite(internal.metrics)}
+        measured: dict[str, Any] = {
+            "metrics": {name: found for name, found in numbers.items() if name in self.evaluators},
+            "per_class": {"official": official.per_class, "internal": internal.per_class},
+            "ap12": internal.ap12,
+            "pictures": pictures,
+            "official_scripts": official.provenance,
+        }
+        if not self.images.are_all:
+            intervals = intervals_for(
+                folder.read_statistics(ids), measured["metrics"], images_in_dataset=self.images.in_dataset
+            )
+            measured |= {"intervals": intervals} if intervals else {}
+        self.clock.lap("intervals_s")
+        return measured
+
+    def _record(
+        self, identity: Mapping[str, Any], measured: Mapping[str, Any], image_pass: ImagePass
+    ) -> dict[str, Any]:
+        """Returns the run record, the timings of the images left out."""
+        images = self.images
+        reasons = [f"{images.left_out} of {images.in_dataset} images skipped"] if images.left_out else []
+        if changes := self.changes_numbers():
+            reasons.append(f"measured with {' '.join(changes)}")
+        claims = judge_claims(
+            self.claims(),
+            measured["metrics"],
+            not_judged=", ".join(reasons) or None,
+            partial=None if images.are_all else str(images),
+            intervals=measured.get("intervals"),
+        )
+        return {
+            "schema": SCHEMA_VERSION,
+            "entry": identity.get("entry"),
+            "images": len(images.ids),
+            "images_in_dataset": images.in_dataset,
+            "skipped": images.skipped,
+            "claims": claims,
+            **measured,
+            **self.own_record(image_pass),
+            "dataset": {"name": self.dataset_name, "fingerprint": identity["dataset_fingerprint"]},
+            "settings": self.recorded_settings(),
+            "versions": identity["versions"],
+            "code": identity["code"],
+            "timings": {"started": self.clock.started, **self.clock.laps},
+        }

@@ -1,0 +1,189 @@
+"""The command `zoo score`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.options import AsJson, Strict, chosen_registry, data_folders, reads_registry, takes_fields
+from zoo.cli.output import console, exit_with_verdict, print_each, print_reports
+from zoo.files.progress import say
+
+if TYPE_CHECKING:
+    from zoo.repro.datasets.dataset import Dataset
+
+Form = Enum("Form", {name: name for name in ("coco", "label_ids", "divisor", "instances")}, type=str)
+Ids = Enum("Ids", {"original": "original", "train": "train"}, type=str)
+Evaluator = Enum("Evaluator", {name: name for name in ("both", "official", "internal")}, type=str)
+Further = Enum("Further", {"boundary": "boundary"}, type=str)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """The options that say what the predictions are."""
+
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="NAME", help="The data set whose images were predicted.")
+    ]
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="The data set's folder. Bundled data sets bring their own."),
+    ] = None
+    form: Annotated[
+        Form | None, typer.Option(help="Read this form alone; by default all that are there.")
+    ] = None
+    divisor: Annotated[
+        int | None, typer.Option(min=2, help="Of maps that hold class * divisor + instance.")
+    ] = None
+    ids: Annotated[
+        Ids | None,
+        typer.Option(help="What classes are called; by default original ids, and train ids with --divisor."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """The options that say how the run is made."""
+
+    out: Annotated[
+        Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")
+    ] = None
+    name: Annotated[
+        str | None, typer.Option(help="What to call the predictions; by default as their folder or file.")
+    ] = None
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="A number to compare with, as pq=58.1 or internal.miou=70.25; judged to its decimals.",
+        ),
+    ] = None
+    claims: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Such numbers in YAML or JSON, as a registry's `published:`."),
+    ] = None
+    evaluator: Annotated[Evaluator, typer.Option(help="Whose numbers to measure.")] = Evaluator.both
+    metrics: Annotated[
+        list[Further] | None, typer.Option(help="Measure boundary PQ and boundary IoU too.")
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
+    ] = None
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")
+    ] = False
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going", help="Leave out images that cannot be used; claims are not judged then."
+        ),
+    ] = False
+
+
+@reads_registry
+@takes_fields
+def score(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="A folder, the folder of a run, a .zip, or a JSON file beside its folder.",
+        ),
+    ],
+    reading: ReadingOptions,
+    scoring: ScoringOptions,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the predictions; exit code 3 with findings.")
+    ] = False,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Only write a corrected copy of the predictions.")
+    ] = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check and score predictions of any model.
+
+    Reads COCO panoptic (JSON with PNG files), Cityscapes panoptic, label ids, instance files with masks, COCO
+    results, and maps of class * divisor + instance; a folder may hold several of them. PQ needs panoptic
+    maps, mIoU semantic or panoptic ones, AP scores or masks. First everything is checked: with any finding
+    nothing is scored. Then the official scripts and the internal metrics run, as for `zoo reproduce`, and
+    every report takes the run.
+
+    Exit code: 0 every claim that was judged holds, 1 a claim was missed, 2 usage, 3 findings, or could not
+    run, 4 with --strict: not judged.
+
+    Examples: `zoo score out/panoptic --dataset coco --data ~/coco --claim pq=58.1`,
+    `zoo score out --dataset cityscapes --data ~/cityscapes --check`
+    """
+    registry = chosen_registry()
+    folders = data_folders([reading.data] if reading.data else [], registry, reading.dataset)
+    data = folders.get(registry.dataset(reading.dataset).name)
+    form = {
+        "form": reading.form and reading.form.value,
+        "divisor": reading.divisor,
+        "ids": reading.ids and reading.ids.value,
+    }
+    if check or fix is not None:
+        from zoo.fetch.fetcher import Fetcher
+        from zoo.repro.datasets.opening import open_dataset
+
+        declared = registry.dataset(reading.dataset)
+        opened = open_dataset(declared, data, Fetcher(), needed_by=str(predictions))
+        _check_or_fix(predictions, opened, form, fix, as_json=as_json)
+        return
+    from zoo.reports.tables.claim_table import terminal
+    from zoo.repro.run.own_claims import read_claims
+    from zoo.repro.run.score import UnsoundPredictionsError
+    from zoo.repro.run.score import score as score_predictions
+
+    one = () if scoring.evaluator is Evaluator.both else (scoring.evaluator.value,)
+    try:
+        record = score_predictions(
+            predictions,
+            dataset=reading.dataset,
+            data=data,
+            out=scoring.out,
+            claims=[*(read_claims(scoring.claims) if scoring.claims else []), *(scoring.claim or [])],
+            registry=registry,
+            **form,
+            **({"evaluators": one} if one else {}),
+            metrics=tuple(each.value for each in scoring.metrics or []),
+            name=scoring.name,
+            limit=scoring.limit,
+            keep_going=scoring.keep_going,
+            restart=scoring.restart,
+        )
+    except UnsoundPredictionsError as error:
+        for line in str(error.check).splitlines():
+            say(line)
+        raise
+    if as_json:
+        print_each([record])
+    else:
+        console().print(terminal([record]))
+    exit_with_verdict([record], strict=strict)
+
+
+def _check_or_fix(
+    predictions: Path, dataset: Dataset, form: dict[str, Any], fix: Path | None, *, as_json: bool
+) -> None:
+    """Checks predictions, or writes a corrected copy; exits with 3 where something is wrong, or still is."""
+    if fix is None:
+        from zoo.repro.predictions.check import check_predictions
+
+        check = check_predictions(predictions, dataset, **form)
+        print_reports([check], as_json=as_json)
+        if not check.ok:
+            raise typer.Exit(3)
+        return
+    from zoo.repro.predictions.fix import fix_predictions
+
+    fixed = fix_predictions(predictions, fix, dataset, **form)
+    print_reports([fixed], as_json=as_json)
+    if fixed.left:
+        raise typer.Exit(3)
+    say(f"score the copy next: the same command with {fix} in place of {predictions}, without --fix")
