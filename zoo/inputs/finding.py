@@ -63,7 +63,7 @@ def find_inputs(what: Sequence[str | Path], out: Path | None = None) -> FoundInp
     found: dict[str, PurePath] = {}
     others: set[str] = set()
     out_path = None if out is None else os.path.realpath(out)
-    for text in map(os.fspath, what):
+    for text in (os.fspath(each) for each in what):
         if "://" in text:
             raise UsageError(f"{text}: expected a file, a folder or a pattern; download it first")
         for path, relative in _files_of(os.path.expanduser(text), out_path):

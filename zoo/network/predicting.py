@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ from zoo.prediction.prediction import Prediction
 if TYPE_CHECKING:
     from zoo.model.postprocess.result import Maps
     from zoo.network.network import Network
-    from zoo.prediction.forms import FormWriter
+    from zoo.prediction.forms import Writer
     from zoo.registry import Entry, Registry
     from zoo.registry.dataset_info import DatasetInfo
 
@@ -48,6 +48,16 @@ class PredictOptions:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     keep_going: bool = False
+
+    def for_loading(self) -> dict[str, Any]:
+        """Returns the options of `load_entry`, whose networks predict what `zoo reproduce` scores."""
+        return {
+            "precision": self.precision,
+            "optimize": True,
+            "scales": self.scales,
+            "flip": self.flip,
+            "device": self.device,
+        }
 
 
 def predict_files(
@@ -85,42 +95,26 @@ def predict_files(
             "write": sorted(options.write),
         },
     )
+    loaded, device = start, {}
     with folder.in_use():
         folder.open()
         makes_videos = "overlay" in writers or "video" in options.write
         run = InputPrediction(inputs, folder, writers, video=makes_videos, keep_going=options.keep_going)
-        outcome, device = run.outcome, {}
-        if outcome.resumed:
-            say(f"resuming: {outcome.resumed} of {outcome.inputs} are written already")
+        if run.outcome.resumed:
+            say(f"resuming: {run.outcome.resumed} of {run.outcome.inputs} are written already")
         if run.waiting:
-            network = load_entry(
-                entry,
-                checkpoint,
-                classes=classes,
-                precision=options.precision,
-                optimize=True,
-                scales=options.scales,
-                flip=options.flip,
-                device=options.device,
-            )
-            device = network.device
-            loaded = time.perf_counter()
+            network = load_entry(entry, checkpoint, classes=classes, **options.for_loading())
+            loaded, device = time.perf_counter(), network.device
             run.run(network)
         run.finish()
-    say(str(outcome))
-    timings = {"images": outcome.images, **run.times.to_json()}
-    if run.waiting:
-        timings |= {"load_s": loaded - start, "total_s": time.perf_counter() - start}
+    say(str(run.outcome))
     return {
         "entry": entry.name,
         "out": str(out),
         "write": list(options.write),
-        "inputs": outcome.inputs,
-        "written": outcome.written,
-        "resumed": outcome.resumed,
-        "left_out": outcome.left_out,
+        **asdict(run.outcome),
         "device": device,
-        "timings": timings,
+        "timings": {**run.times.to_json(), "load_s": loaded - start, "total_s": time.perf_counter() - start},
     }
 
 
@@ -136,9 +130,9 @@ def _usable_inputs(what: Sequence[str], out: Path, write: Sequence[str]) -> list
     return inputs
 
 
-def _writers(write: Sequence[str], out: Path, classes: DatasetInfo) -> dict[str, FormWriter]:
+def _writers(write: Sequence[str], out: Path, classes: DatasetInfo) -> dict[str, Writer]:
     """Returns the writer of each form that pictures have."""
-    writers: dict[str, FormWriter] = {}
+    writers: dict[str, Writer] = {}
     for name in write:
         form, dot, suffix = name.partition(".")
         if name == "video":
@@ -213,7 +207,7 @@ class InputPrediction:
         self,
         inputs: Sequence[Input],
         folder: PredictionFolder,
-        writers: Mapping[str, FormWriter],
+        writers: Mapping[str, Writer],
         *,
         video: bool,
         keep_going: bool = False,
@@ -310,7 +304,7 @@ class InputPrediction:
                 return None
 
     def _predict_video(self, network: Network, each: Input) -> None:
-        source, path = Source.of(each.path), self._video_path(each)
+        path = self._video_path(each)
 
         def write(picture: _Picture, prediction: Prediction) -> None:
             for writer in self._frame_writers:
@@ -319,6 +313,7 @@ class InputPrediction:
                 overlays.write(prediction.overlay(), picture.origin.seconds)
 
         try:
+            source = Source.of(each.path)
             with Video(each.path, say) as video:
                 frames = (
                     _Picture(frame_name(each.name, frame.number), frame.pixels, frame) for frame in video

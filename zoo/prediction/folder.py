@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.errors import UsageError, ZooError
+from zoo.errors import DataError, UsageError, ZooError
 from zoo.files.atomic import writing
 from zoo.files.json_files import read_json, write_json
 from zoo.files.locks import holding
@@ -31,12 +31,12 @@ class Source(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> Source | None:
-        """Returns what a file is now, None where it cannot be looked at."""
+    def of(cls, path: Path) -> Source:
+        """Returns what a file is now; raises a DataError where it cannot be looked at."""
         try:
             status = path.stat()
-        except OSError:
-            return None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
         return cls(str(path), status.st_size, status.st_mtime_ns)
 
 
@@ -131,8 +131,12 @@ class PredictionFolder:
         Raises:
           UsageError: the predictions of that name are those of another file.
         """
-        done, source = self._done.get(name), Source.of(path)
-        if done is None or source is None or done.source[1:] == source[1:]:
+        done = self._done.get(name)
+        if done is None or not path.exists():
+            # What is gone is said when it is read.
+            return None
+        source = Source.of(path)
+        if done.source[1:] == source[1:]:
             return done
         if done.source.path != source.path:
             raise UsageError(

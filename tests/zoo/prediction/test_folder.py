@@ -33,9 +33,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def note(folder: PredictionFolder, name: str, path: Path, frames: int | None = None) -> None:
-    source = Source.of(path)
-    assert source is not None
-    folder.note(name, source, frames)
+    folder.note(name, Source.of(path), frames)
 
 
 def test_what_was_noted_is_done(tmp_path: Path, picture: Path) -> None:
