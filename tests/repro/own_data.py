@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,8 @@ def make_own_coco(root: Path, minicoco: Path, *, instances: bool = False) -> Pat
     return root
 
 
-def make_own_city(root: Path, minicity: Path, *, own_labels: bool = True) -> Path:
-    """Writes a data set in the Cityscapes layout, with free file names; other classes become label id 255.
-
-    Without `own_labels` all label ids stay as they are.
-    """
+def make_own_city(root: Path, minicity: Path) -> Path:
+    """Writes a data set in the Cityscapes layout, with free file names; other classes become label id 255."""
     for number, picture in enumerate(sorted(minicity.glob("leftImg8bit/val/*/*.png"))[:IMAGES]):
         target = root / f"leftImg8bit/val/town/scene {number}_leftImg8bit.png"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,9 +78,8 @@ def make_own_city(root: Path, minicity: Path, *, own_labels: bool = True) -> Pat
         with Image.open(minicity / name) as file:
             ids = np.array(file).astype(np.int64)
         label = np.where(ids >= 1000, ids // 1000, ids)
-        own = np.full(256, 255) if own_labels else np.arange(256)
-        if own_labels:
-            own[list(_OWN_LABEL)] = list(_OWN_LABEL.values())
+        own = np.full(256, 255)
+        own[list(_OWN_LABEL)] = list(_OWN_LABEL.values())
         labels = own[label]
         instance_ids = np.where((ids >= 1000) & (labels != 255), labels * 1000 + ids % 1000, labels)
         folder = root / "gtFine/val/town"
@@ -92,3 +90,29 @@ def make_own_city(root: Path, minicity: Path, *, own_labels: bool = True) -> Pat
         ):
             Image.fromarray(pixels).save(folder / f"scene {number}_gtFine_{kind}.png")
     return root
+
+
+def cut_checkpoint(archive: Path, entry: str, train_ids: Sequence[int]) -> Path:
+    """Writes the checkpoint of a bundled entry with the semantic outputs `train_ids` alone, in this order."""
+    import tensorflow as tf
+
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.registry import load_registry
+
+    prefix = str(Fetcher().checkpoint(load_registry().resolve(entry)).path)
+    reader, tensors = tf.train.load_checkpoint(prefix), {}
+    for key in reader.get_variable_to_shape_map():
+        if not key.startswith("_CHECKPOINTABLE"):
+            value = reader.get_tensor(key)
+            tensors[key] = value[..., train_ids] if key.startswith("semantic_last_layer/") else value
+    folder = archive.with_name("cut")
+    folder.mkdir()
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / "ckpt-1"),
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=list(tensors.values()),
+    )
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(folder, "cut")
+    return archive

@@ -104,7 +104,6 @@ def data_add(
         raise UsageError(f"{name}: {label} has a data set of this name; --replace replaces it")
     survey = _survey_of(name, data, data_format, split, classes, old.get(name) or {})
     text = with_dataset(text, label, name, survey.body())
-    load_registry(registry_files, [parse(text, label, Path(label).absolute().parent)])
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -18,6 +18,7 @@ from zoo.inputs.finding import Input, find_inputs
 from zoo.inputs.picture import read_picture
 from zoo.inputs.video import Video, VideoWriter, import_av
 from zoo.network.loading import load_entry
+from zoo.network.network import classes_of
 from zoo.network.stream import StageTimes, stream
 from zoo.prediction.folder import PredictionFolder, Source, frame_name
 from zoo.prediction.forms import writer_of
@@ -80,7 +81,7 @@ def predict_files(
 
     start = time.perf_counter()
     inputs = _usable_inputs(what, out, options.write)
-    classes = _classes(entry, registry)
+    classes = classes_of(entry, registry.dataset(entry.dataset))
     writers = _writers(options.write, out, classes)
     checkpoint = Fetcher().checkpoint(entry)
     folder = PredictionFolder(
@@ -144,15 +145,6 @@ def _writers(write: Sequence[str], out: Path, classes: DatasetInfo) -> dict[str,
         except UsageError as error:
             raise UsageError(f"--write {name}: {error}") from None
     return writers
-
-
-def _classes(entry: Entry, registry: Registry) -> DatasetInfo:
-    """Returns the classes that an entry predicts: those that its data set declares, or the published ones."""
-    from zoo.network.network import classes_of
-    from zoo.registry.formats import format_class
-
-    declared = registry.dataset(entry.dataset)
-    return format_class(declared.format).declared_classes(declared) or classes_of(entry)
 
 
 @dataclass
