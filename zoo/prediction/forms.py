@@ -12,6 +12,7 @@ An image's files are written as it comes, each whole or not at all; `panoptic.js
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,9 @@ PICTURES = (".jpg", ".jpeg", ".png")
 
 _TABLE = "table"
 
+_COCO_NAME = re.compile("[0-9]{12}")
+"""What COCO calls an image: its number."""
+
 
 class Predicted(Protocol):
     """What is written of a `Prediction`, which see."""
@@ -52,7 +56,7 @@ class Predicted(Protocol):
     def overlay(self) -> Callable[..., np.ndarray]: ...  # noqa: D102
 
 
-class Writer(ABC):
+class FormWriter(ABC):
     """Writes predictions in one form. An image's name may be a path below the folder, and hold blanks."""
 
     def __init__(self, folder: Path, classes: DatasetInfo) -> None:
@@ -76,7 +80,7 @@ class Writer(ABC):
             yield path.relative_to(self.folder / part).as_posix().removesuffix(".json")
 
 
-class OverlayWriter(Writer):
+class OverlayWriter(FormWriter):
     """Writes pictures that end in `suffix`; the options are those of `Prediction.overlay`."""
 
     def __init__(self, folder: Path, classes: DatasetInfo, *, suffix: str = ".jpg", **options: Any) -> None:
@@ -96,7 +100,7 @@ class OverlayWriter(Writer):
         write_overlay(self.path(name), prediction, **self._options)
 
 
-class CocoWriter(Writer):
+class CocoWriter(FormWriter):
     """Writes panoptic and semantic maps as PNG files, and the segments with areas, boxes and scores."""
 
     _things_as = ""
@@ -119,7 +123,7 @@ class CocoWriter(Writer):
         """Writes `panoptic.json`; COCO's images go by their numbers there, all others by their names."""
         names = list(self._names(PANOPTIC) if names is None else names)
         is_coco = self.classes.name == "coco"
-        numbers = {name: int(name) for name in names if is_coco and name.isascii() and name.isdigit()}
+        numbers = {name: int(name) for name in names if is_coco and _COCO_NAME.fullmatch(name)}
         assemble_panoptic_json(self.folder, names, numbers, categories=list(_categories(self.classes)))
 
 
@@ -132,7 +136,7 @@ class CityscapesWriter(CocoWriter):
         return super().has(name) and (self.folder / INSTANCE / f"{name}.txt").exists()
 
 
-class TableWriter(Writer):
+class TableWriter(FormWriter):
     """Writes one table of the instances in all images."""
 
     def __init__(self, folder: Path, classes: DatasetInfo, *, suffix: str = ".csv") -> None:
@@ -160,7 +164,7 @@ class TableWriter(Writer):
         return self.folder / _TABLE / f"{name}.json"
 
 
-FORMS: Mapping[str, type[Writer]] = {
+FORMS: Mapping[str, type[FormWriter]] = {
     "overlay": OverlayWriter,
     "coco": CocoWriter,
     "cityscapes": CityscapesWriter,
@@ -169,7 +173,7 @@ FORMS: Mapping[str, type[Writer]] = {
 """What writes each form."""
 
 
-def writer_of(form: str, folder: Path, classes: DatasetInfo, **options: Any) -> Writer:
+def writer_of(form: str, folder: Path, classes: DatasetInfo, **options: Any) -> FormWriter:
     """Returns the writer of a form; nothing is written yet.
 
     Args:
