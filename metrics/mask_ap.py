@@ -11,16 +11,16 @@ import contextlib
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from zoo.errors import DataError
 from zoo.metrics.mask_overlaps import Mask, mask_overlaps
 from zoo.metrics.metric import Metric, check_segment_classes
 from zoo.metrics.overlap import LabelOverlaps
+from zoo.metrics.overlap_evaluation import ImageThings, OverlapEvaluation
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,8 @@ class MaskAPResult:
         return self.means.ap
 
 
-class _ImageThings(NamedTuple):
-    """Thing segments of one image in order of first appearance, and the overlaps within each class."""
-
-    gt_category: np.ndarray  # [G]
-    gt_area: np.ndarray
-    gt_is_crowd: np.ndarray
-    dt_category: np.ndarray  # [D]
-    dt_area: np.ndarray
-    dt_score: np.ndarray
-    overlap_gt: np.ndarray  # [N], position in the G segments
-    overlap_dt: np.ndarray  # [N], position in the D segments
-    overlap_area: np.ndarray
-
-
 _DTYPES = (np.int32, np.int64, np.bool_, np.int32, np.int64, np.float32, np.int32, np.int32, np.int64)
-"""Of the fields of `_ImageThings`, in their order."""
+"""Of the fields of `ImageThings`, in their order."""
 _GROUPS = ("gt", "dt", "overlap")
 
 
@@ -116,7 +102,7 @@ class MaskAP(Metric):
                 f"thing_class_ids: expected classes of 0..{self.num_classes - 1}, "
                 f"found {self.thing_class_ids}"
             )
-        self._images: list[_ImageThings] = []
+        self._images: list[ImageThings] = []
 
     @property
     def num_images(self) -> int:
@@ -125,7 +111,7 @@ class MaskAP(Metric):
 
     def evaluation(self) -> COCOeval:
         """Returns COCOeval on the images added up to now, not evaluated yet; it prints as it works."""
-        return _OverlapEvaluation(self._images)
+        return OverlapEvaluation(self._images)
 
     def crowd_labels(self, gt_labels: np.ndarray) -> np.ndarray:
         """Returns those of `gt_labels` that are crowd: a thing class with instance number 0.
@@ -220,7 +206,7 @@ class MaskAP(Metric):
         gt_position = (np.cumsum(gt_kept) - 1).astype(np.int32)
         dt_position = (np.cumsum(dt_kept) - 1).astype(np.int32)
         self._images.append(
-            _ImageThings(
+            ImageThings(
                 gt_category=gt_classes[gt_kept],
                 gt_area=overlaps.gt_areas[gt_kept],
                 gt_is_crowd=np.isin(overlaps.gt_labels[gt_kept], np.asarray(crowd_labels, np.int64)),
@@ -297,7 +283,7 @@ class MaskAP(Metric):
             name: np.concatenate(
                 [getattr(image, name) for image in self._images] or [np.empty(0, dtype)]
             ).astype(dtype)
-            for name, dtype in zip(_ImageThings._fields, _DTYPES, strict=True)
+            for name, dtype in zip(ImageThings._fields, _DTYPES, strict=True)
         }
         for group in _GROUPS:
             sizes = [getattr(image, _fields_of(group)[0]).size for image in self._images]
@@ -313,64 +299,8 @@ class MaskAP(Metric):
             for name in _fields_of(group):
                 self._check_shape(name, state[name], (int(offsets[-1]),))
                 parts.append(np.split(state[name], offsets)[1:-1])
-        self._images = [_ImageThings(*arrays) for arrays in zip(*parts, strict=True)]
+        self._images = [ImageThings(*arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _fields_of(group: str) -> list[str]:
-    return [name for name in _ImageThings._fields if name.startswith(f"{group}_")]
-
-
-class _OverlapEvaluation(COCOeval):
-    """COCOeval whose intersections over union come from counted overlaps instead of run-length masks."""
-
-    def __init__(self, images: list[_ImageThings]) -> None:
-        self._images = images
-        categories = sorted(
-            {int(c) for image in images for c in np.union1d(image.gt_category, image.dt_category)}
-        )
-        dataset = {
-            "images": [{"id": image_id} for image_id in range(len(images))],
-            "categories": [{"id": category} for category in categories],
-        }
-        ground_truth, detections = COCO(), COCO()
-        ground_truth.dataset = {**dataset, "annotations": self._annotations("gt")}
-        detections.dataset = {**dataset, "annotations": self._annotations("dt")}
-        ground_truth.createIndex()
-        detections.createIndex()
-        # The type "segm" would convert masks, which the annotations do not have; nothing else depends on it.
-        super().__init__(ground_truth, detections, iouType="bbox")
-
-    def _annotations(self, group: str) -> list[dict[str, Any]]:
-        annotations: list[dict[str, Any]] = []
-        for image_id, image in enumerate(self._images):
-            categories, areas = getattr(image, f"{group}_category"), getattr(image, f"{group}_area")
-            for segment, (category, area) in enumerate(zip(categories.tolist(), areas.tolist(), strict=True)):
-                annotation = {
-                    "id": len(annotations) + 1,  # COCOeval takes 0 for "not matched"
-                    "image_id": image_id,
-                    "category_id": category,
-                    "area": area,
-                    "segment": segment,
-                    "iscrowd": int(image.gt_is_crowd[segment]) if group == "gt" else 0,
-                }
-                if group == "dt":
-                    annotation["score"] = float(image.dt_score[segment])
-                annotations.append(annotation)
-        return annotations
-
-    def computeIoU(self, imgId: int, catId: int) -> Any:
-        """Returns IoU [detections by falling score, ground truth]; of crowd, over the detection's area."""
-        gts, dts = self._gts[imgId, catId], self._dts[imgId, catId]
-        if not gts or not dts:
-            return []
-        order = np.argsort([-dt["score"] for dt in dts], kind="mergesort")[: self.params.maxDets[-1]]
-        image = self._images[imgId]
-        intersections = np.zeros((image.dt_area.size, image.gt_area.size), np.int64)
-        intersections[image.overlap_dt, image.overlap_gt] = image.overlap_area
-        dt_segments = np.array([dts[i]["segment"] for i in order])
-        gt_segments = np.array([gt["segment"] for gt in gts])
-        intersections = intersections[np.ix_(dt_segments, gt_segments)]
-        dt_areas, gt_areas = image.dt_area[dt_segments][:, None], image.gt_area[gt_segments][None]
-        unions = np.where(image.gt_is_crowd[gt_segments], dt_areas, dt_areas + gt_areas - intersections)
-        # A mask without a pixel matches no crowd either.
-        return np.divide(intersections, unions, out=np.zeros(unions.shape), where=unions > 0)
+    return [name for name in ImageThings._fields if name.startswith(f"{group}_")]

@@ -145,28 +145,30 @@ class CountedImages:
             for image in self.segments
         ]
 
-    def by_the_script(self, rules: Rules) -> tuple[float, np.ndarray]:
+    def by_the_script(self, counts: Sequence[ImageCounts]) -> tuple[float, np.ndarray]:
         """Returns PQ and PQ per class in percent, in the arithmetic of the official script."""
-        per_class = quotient_of_sums(sum_in_order(self.under(rules), self.processes))
+        per_class = quotient_of_sums(sum_in_order(counts, self.processes))
         return 100 * mean_in_order(per_class), 100 * per_class
 
 
 def official_steps(images: CountedImages) -> Iterator[RuleChange]:
     """Yields the rules, each with PQ after its change, from the internal metric to the official script."""
+    counts: list[ImageCounts] = []
     for rule, meaning, rules in OFFICIAL_CHANGES:
-        per_class = product_of_means(sum_exactly(images.under(rules)))
+        counts = images.under(rules)
+        per_class = product_of_means(sum_exactly(counts))
         yield rule, meaning, mean_of_present(per_class), per_class
     yield (
         "the script's arithmetic",
         "PQ of a class is one quotient, not SQ times RQ; sums in the script's order, in float64",
-        *images.by_the_script(OFFICIAL),
+        *images.by_the_script(counts),
     )
 
 
 def torchmetrics_steps(images: CountedImages) -> Iterator[RuleChange]:
     """Yields the rules, each with PQ after its change, from the official script to torchmetrics."""
     for rule, meaning, rules in TORCHMETRICS_CHANGES:
-        yield rule, meaning, *images.by_the_script(rules)
+        yield rule, meaning, *images.by_the_script(images.under(rules))
     per_class, _, _ = quotients_in_single_precision(sum_exactly(images.under(TORCHMETRICS)))
     yield (
         "single precision",

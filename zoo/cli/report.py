@@ -249,7 +249,7 @@ def explain(
 
     Recomputes panoptic quality and mean IoU from the run's per-image statistics, with one rule changed at a
     time, until the official script's own number is reached; says how many percentage points each rule is
-    worth.
+    worth. From there, on to what PanopticQuality of torchmetrics makes of the same maps.
 
     Examples: `zoo explain runs/minicity__mobilenet_v3_small_os16`,
     `zoo explain runs/minicity__mobilenet_v3_small_os16 --per-class --picture gap.svg`
