@@ -56,7 +56,7 @@ class Predicted(Protocol):
     def overlay(self) -> Callable[..., np.ndarray]: ...  # noqa: D102
 
 
-class FormWriter(ABC):
+class Writer(ABC):
     """Writes predictions in one form. An image's name may be a path below the folder, and hold blanks."""
 
     def __init__(self, folder: Path, classes: DatasetInfo) -> None:
@@ -80,7 +80,7 @@ class FormWriter(ABC):
             yield path.relative_to(self.folder / part).as_posix().removesuffix(".json")
 
 
-class OverlayWriter(FormWriter):
+class OverlayWriter(Writer):
     """Writes pictures that end in `suffix`; the options are those of `Prediction.overlay`."""
 
     def __init__(self, folder: Path, classes: DatasetInfo, *, suffix: str = ".jpg", **options: Any) -> None:
@@ -100,7 +100,7 @@ class OverlayWriter(FormWriter):
         write_overlay(self.path(name), prediction, **self._options)
 
 
-class CocoWriter(FormWriter):
+class CocoWriter(Writer):
     """Writes panoptic and semantic maps as PNG files, and the segments with areas, boxes and scores."""
 
     _things_as = ""
@@ -136,7 +136,7 @@ class CityscapesWriter(CocoWriter):
         return super().has(name) and (self.folder / INSTANCE / f"{name}.txt").exists()
 
 
-class TableWriter(FormWriter):
+class TableWriter(Writer):
     """Writes one table of the instances in all images."""
 
     def __init__(self, folder: Path, classes: DatasetInfo, *, suffix: str = ".csv") -> None:
@@ -164,7 +164,7 @@ class TableWriter(FormWriter):
         return self.folder / _TABLE / f"{name}.json"
 
 
-FORMS: Mapping[str, type[FormWriter]] = {
+FORMS: Mapping[str, type[Writer]] = {
     "overlay": OverlayWriter,
     "coco": CocoWriter,
     "cityscapes": CityscapesWriter,
@@ -173,7 +173,7 @@ FORMS: Mapping[str, type[FormWriter]] = {
 """What writes each form."""
 
 
-def writer_of(form: str, folder: Path, classes: DatasetInfo, **options: Any) -> FormWriter:
+def writer_of(form: str, folder: Path, classes: DatasetInfo, **options: Any) -> Writer:
     """Returns the writer of a form; nothing is written yet.
 
     Args:
