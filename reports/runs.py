@@ -228,7 +228,7 @@ def conditions(record: Mapping[str, Any]) -> dict[str, str]:
         **{f"{name} version": version for name, version in record.get("versions", {}).items()},
         "zoo's code": _short(record.get("code")),
     }
-    return {name: _shown(value) for name, value in found.items() if value is not None}
+    return {name: _shown(value) for name, value in found.items() if value not in (None, "")}
 
 
 def settings_of(record: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from zoo.reports.tables.history import rows as history_rows
 from zoo.repro.records.claim_words import EVALUATORS, SHOWN_METRICS, metric_title
 
 _TITLE = "Panoptic-DeepLab: published and measured"
+_TITLE_OF_OTHERS = "Panoptic segmentation: published and measured"
 # The page may use what is in it, and nothing else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # What a difference picture shows, by colour.
@@ -63,6 +64,7 @@ def page(runs: Iterable[Run]) -> str:
       DataError: a file that a record names cannot be read.
     """
     runs = list(runs)
+    title = _TITLE_OF_OTHERS if any(run.is_of_predictions for run in runs) else _TITLE
     found = histories(runs)
     sections = {_anchor(points, found): points for points in found}
     newest = {anchor: points[-1].run for anchor, points in sections.items()}
@@ -73,14 +75,14 @@ def page(runs: Iterable[Run]) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", _TITLE),
+        tag("title", title),
         tag("link", rel="icon", href="data:,"),
         tag("style", Markup(style)),
     )
     body = tag(
         "body",
         tag("a", "Skip to the results", href="#results", class_="skip"),
-        _header(runs, newest),
+        _header(title, runs, newest),
         tag(
             "main",
             overview(runs, newest, pictures),
@@ -92,7 +94,7 @@ def page(runs: Iterable[Run]) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def _header(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
+def _header(title: str, runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
     by_time = sorted(runs, key=lambda run: run.started)
     span = " to ".join(dict.fromkeys(moments([by_time[0], by_time[-1]])))
     models = len({run.entry for run in runs})
@@ -103,7 +105,7 @@ def _header(runs: Sequence[Run], newest: Mapping[str, Run]) -> Markup:
         links.append(tag("li", tag("a", breakable(run.entry), settings, href=f"#{anchor}")))
     return tag(
         "header",
-        tag("h1", _TITLE),
+        tag("h1", title),
         tag("p", facts, class_="facts"),
         tag("nav", tag("ul", links), aria_label="Models") if len(newest) > 1 else None,
     )

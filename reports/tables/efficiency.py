@@ -55,7 +55,7 @@ def device_of(record: Mapping[str, Any]) -> str | None:
 def efficiency_columns(runs: Iterable[Run | None]) -> dict[str, list[str]]:
     """Returns title -> a cell for each run, of what any of the runs needed; what is unknown is blank.
 
-    The device comes last, where any other column is shown.
+    The device comes last, where any is known and any other column is shown.
     """
     records = [{} if run is None else run.record for run in runs]
     needed = [efficiency_of(record) for record in records]
@@ -64,6 +64,5 @@ def efficiency_columns(runs: Iterable[Run | None]) -> dict[str, list[str]]:
         for key, (title, form) in EFFICIENCY.items()
         if any(it[key] is not None for it in needed)
     }
-    if columns:
-        columns[DEVICE] = [device_of(record) or "" for record in records]
-    return columns
+    devices = [device_of(record) or "" for record in records]
+    return columns | ({DEVICE: devices} if columns and any(devices) else {})

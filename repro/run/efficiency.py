@@ -27,7 +27,7 @@ def efficiency(
     images = timings.get("images_computed", 0) - replicas
     return {
         **(_size(entry) if entry is not None else {"parameters": None, "multiply_adds": None}),
-        "seconds_per_image": network_s / images if images > 0 else None,
+        "seconds_per_image": network_s / images if network_s and images > 0 else None,
         "peak_memory_bytes": peak_memory_bytes(),
     }
 
