@@ -152,9 +152,6 @@ class _Fixing:
         path.write_bytes(data)
         self._written.add(name)
 
-    def _size(self, image_id: str) -> tuple[int, int]:
-        return self._dataset.image_size(self._dataset.image_ids.index(image_id))
-
     def _fix_numbers(self, maps: LabelMaps, findings: list[Finding]) -> None:
         """Writes the maps with findings again; all, where they are numbered otherwise."""
         titles = {self._storage.title(maps.file_of(image_id)): image_id for image_id in maps.image_ids}
@@ -165,7 +162,7 @@ class _Fixing:
         chosen = titles.keys() if renumber else {finding.file for finding in mine}
         for title in sorted(chosen - stuck):
             name = maps.file_of(titles[title])
-            values = maps.corrected(titles[title], self._size(titles[title]))
+            values = maps.corrected(titles[title], self._predictions.size_of(titles[title]))
             if values is not None:
                 self._write(name, _encoded(values, name, wide=maps.divisor > 1))
 
@@ -176,7 +173,7 @@ class _Fixing:
         for image_id in maps.image_ids:
             if not whole and image_id not in about:
                 continue
-            read, mine = maps.panoptic(image_id, self._size(image_id))
+            read, mine = maps.panoptic(image_id, self._predictions.size_of(image_id))
             if read is None or any(finding.blocks and not finding.fixable for finding in mine):
                 stuck = set(mine)
                 self._left += [finding for finding in findings if finding.fixable and finding in stuck]

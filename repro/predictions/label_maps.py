@@ -103,6 +103,8 @@ class LabelMaps:
         values = []
         for number in numbers.distinct.tolist():
             train_id = table.get(number // self.divisor, ignore_label)
+            if train_id not in number_of:
+                return None
             instance = number % self.divisor if train_id != ignore_label else 0
             values.append(number_of[train_id] * self.divisor + instance)
         return np.array(values, np.int32)[numbers.places]

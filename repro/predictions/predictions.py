@@ -104,6 +104,10 @@ class Predictions:
                 raise FindingError(finding)
         return image
 
+    def size_of(self, image_id: str) -> tuple[int, int]:
+        """Returns height and width of an image of the data set."""
+        return self.dataset.image_size(self._index[image_id])
+
     def require_sound(self) -> None:
         """Raises a FindingError where `problems` hold something that has to be mended first."""
         for finding in self.problems:
@@ -130,7 +134,7 @@ class Predictions:
 
     def read(self, image_id: str) -> tuple[PredictedImage, list[Finding]]:
         """Returns what was predicted for an image, and what is wrong with its files; in many threads."""
-        parts, size = self.parts, self.dataset.image_size(self._index[image_id])
+        parts, size = self.parts, self.size_of(image_id)
         findings: list[Finding] = []
         panoptic: ReadPanoptic | None = None
         semantic = instances = masks = None

@@ -64,8 +64,14 @@ class FolderStorage(Storage):
 
     def __init__(self, path: Path, starts: tuple[str, ...] = ("",)) -> None:
         names = []
-        for folder, subfolders, files in os.walk(path):
-            subfolders.sort()
+        seen: set[str] = set()
+        for folder, subfolders, files in os.walk(path, onerror=_cannot_list, followlinks=True):
+            # A link to a folder above it would never end.
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
             inside = Path(folder).relative_to(path).as_posix()
             prefix = "" if inside == "." else f"{inside}/"
             names += [prefix + file for file in files if (prefix + file).startswith(starts)]
@@ -161,6 +167,10 @@ def open_storage(path: Path) -> Storage:
     expected = "a folder of predictions, a .json or a .zip file"
     what = "an empty file" if path.stat().st_size == 0 else "a file of another kind"
     raise DataError(f"{path}: expected {expected}, found {what}; give the folder that holds it")
+
+
+def _cannot_list(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read: {error.strerror}; change its permissions") from None
 
 
 def _folders_beside(path: Path) -> tuple[str, ...]:

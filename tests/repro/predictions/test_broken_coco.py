@@ -16,6 +16,7 @@ from PIL import Image
 
 from zoo.repro.coco.classes import COCO
 from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.datasets.image_files import RGB, encode_png
 from zoo.repro.predictions.check import check_predictions
 
 breaking = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("breaking.py"))))
@@ -69,6 +70,14 @@ def _junk(folder: Path) -> None:
 def _without_first(folder: Path) -> None:
     edits(lambda rows: rows.pop(0))(folder)
     breaking.first_file(folder).unlink()
+
+
+def _of_16_bits(folder: Path) -> None:
+    path = breaking.first_file(folder)
+    pixels = np.array(Image.open(path)).astype(np.uint16) * 257
+    rows = np.zeros((pixels.shape[0], 1 + pixels[0].nbytes), np.uint8)
+    rows[:, 1:] = pixels.astype(">u2").reshape(len(pixels), -1).view(np.uint8)
+    path.write_bytes(encode_png(rows, pixels.shape[1], bits=16, colour_type=RGB))
 
 
 def _bare_list(folder: Path) -> None:
@@ -167,6 +176,7 @@ COCO_BREAKS = {
         breaking.pixels(lambda image: image.convert("RGBA")), "colour-type", FIRST, "RGBA", fixable=True
     ),
     "grey": Break(breaking.pixels(lambda image: image.convert("L")), "colour-type", FIRST, "grey of 8 bits"),
+    "16 bits": Break(_of_16_bits, "colour-type", FIRST, "RGB of 16 bits", fixable=True),
     "JPEG": Break(breaking.as_jpeg(), "lossy", FIRST, "JPEG"),
     "BGR": Break(
         breaking.pixels(lambda image: Image.fromarray(np.array(image)[:, :, ::-1])),

@@ -16,9 +16,11 @@ from pycocotools import mask as run_lengths
 import zoo
 from zoo.errors import DataError, UsageError
 from zoo.metrics.overlap import label_overlaps
+from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.predictions.check import check_predictions
+from zoo.repro.predictions.class_ids import ClassIds
 from zoo.repro.predictions.fix import fix_predictions
 from zoo.repro.predictions.predictions import open_predictions
 
@@ -267,6 +269,26 @@ def test_unsafe_and_broken_archives_are_refused(coco: CocoDataset, tmp_path: Pat
     (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"cut\.zip: expected a \.zip archive, found a damaged one"):
         open_predictions(tmp_path / "cut.zip", coco)
+
+
+def test_links_to_folders_are_followed_but_not_for_ever(
+    coco_predictions: Path, coco: CocoDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/results").symlink_to(coco_predictions, target_is_directory=True)
+    (coco_predictions / "above").symlink_to(coco_predictions, target_is_directory=True)
+    check = check_predictions(tmp_path / "linked", coco)
+    assert check.ok, check
+
+
+def test_a_data_set_may_call_a_class_0() -> None:
+    info = DatasetInfo("coco", 3, ("void", "sky", "cat"), (2,), 1000, 0, (255, 0, 7), void_ids=(255,))
+    ids = ClassIds(info, "original")
+    assert ids.train_id_of == {0: 1, 7: 2}
+    assert ids.number_of == {0: 255, 1: 0, 2: 7}
+    assert ids.unknown([0, 7, 255], with_void=True) == []
+    assert ids.other_numberings([0, 1], with_void=False) == ["contiguous"]
+    assert ClassIds(info, "train").other_numberings([0, 7], with_void=False) == ["original"]
 
 
 def test_what_cannot_be_predictions_is_one_line(
