@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class QualitySums(Metric):
     All are kept as integers, so the totals do not depend on the order or grouping of images, to the last bit.
     """
 
-    setting_names = ("num_classes", "ignore_label", "label_divisor")
+    setting_names: ClassVar[tuple[str, ...]] = ("num_classes", "ignore_label", "label_divisor")
 
     def __init__(self, num_classes: int, ignore_label: int, label_divisor: int) -> None:
         super().__init__(num_classes, ignore_label)
