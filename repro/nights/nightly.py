@@ -156,7 +156,7 @@ class _NightRun:
     def _what_is_missing(self, entry: Entry) -> str | None:
         """Returns why an entry cannot be measured here, or None."""
         cache, dataset = Cache(), self.registry.dataset(entry.dataset)
-        if dataset.name not in self.settings.data:
+        if dataset.name not in self.settings.data and dataset.path is None:
             if dataset.archive is None:
                 return f"no data; give --data {dataset.name}=DIR"
             if not (self.settings.fetch or on_disk(dataset.archive.url, cache)):

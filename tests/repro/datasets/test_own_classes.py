@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from zoo.errors import DataError, RegistryError
 from zoo.registry.lookup import load_registry
 from zoo.registry.yaml_file import parse
+from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.datasets.opening import open_files
 
@@ -104,3 +106,41 @@ def test_a_table_is_not_for_the_coco_format() -> None:
     text = f"datasets:\n  a: {{title: t, format: coco, split: val, images: 7, classes: [{row}]}}\n"
     with pytest.raises(RegistryError, match="expected none, as the annotations of the format coco list them"):
         load_registry([], [parse(text, "own.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": 40}, "category 40 (auto) is not a thing category of the panoptic annotations"),
+        ({"name": "lorry"}, "category 3 (lorry) is not a thing category of the panoptic annotations"),
+    ],
+)
+def test_instance_annotations_that_mean_something_else_are_refused(
+    own_coco: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    root = edited(own_coco, tmp_path, lambda rows: None)
+    category = {"id": 3, "name": "auto", **change}
+    content = {"images": [], "annotations": [], "categories": [category]}
+    (root / "annotations/instances_val.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as error:
+        open_files(CocoDataset, root, "val", cache=tmp_path / "cache")
+    assert message in str(error.value)
+
+
+def test_a_test_split_of_ones_own_may_have_ground_truth(
+    own_coco: Path, copy_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "coco"
+    shutil.copytree(own_coco / "val", root / "test")
+    for path in (own_coco / "annotations").iterdir():
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        (root / "annotations").mkdir(exist_ok=True)
+        copy(path, root / "annotations" / path.name.replace("_val", "_test"))
+    assert len(open_files(CocoDataset, root, "test", cache=tmp_path / "cache")) == 7
+    city = copy_images(2)
+    for kind in ("leftImg8bit", "gtFine"):
+        (city / kind / "val").rename(city / kind / "test")
+    assert len(open_files(CityscapesDataset, city, "test", cache=tmp_path / "cache")) == 2
+    (city / "leftImg8bit/test/frankfurt").rename(city / "leftImg8bit/test/berlin")
+    with pytest.raises(DataError, match="the ground truth of the test split is not public"):
+        open_files(CityscapesDataset, city, "test", cache=tmp_path / "cache")
