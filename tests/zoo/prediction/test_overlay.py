@@ -70,7 +70,10 @@ def test_outlines_part_segments_and_are_light(city: Prediction) -> None:
     assert drawn[is_border].min() > 180
 
 
-def test_labels_are_written_where_there_is_room(city: Prediction) -> None:
+@pytest.mark.parametrize("grey_level", [None, 0, 255], ids=["street", "black", "white"])
+def test_labels_are_written_where_there_is_room(city: Prediction, grey_level: int | None) -> None:
+    if grey_level is not None:
+        city = replace(city, image=np.full_like(city.image, grey_level))
     plain, drawn = city.overlay(labels=False), city.overlay()
     changed = (plain != drawn).any(axis=2)
     # Names hide little of the picture, and always the same.
