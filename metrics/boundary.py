@@ -152,8 +152,8 @@ class BoundaryQuality(QualitySums):
     def update(
         self,
         truth: OfficialTruth,
-        panoptic: np.ndarray,
-        semantic: np.ndarray,
+        panoptic: np.ndarray | None,
+        semantic: np.ndarray | None,
         segments: ImageSegments | None = None,
     ) -> None:
         """Adds one image.
@@ -161,27 +161,21 @@ class BoundaryQuality(QualitySums):
         Args:
             truth: the ground truth with its crowd regions.
             panoptic: [H, W] int32, the predicted panoptic map; labels of the class `ignore_label` are void.
-            semantic: [H, W] integer, the predicted class of each pixel.
+                None where none was predicted: then boundary PQ stays as it is.
+            semantic: [H, W] integer, the predicted class of each pixel. None likewise, for boundary IoU.
             segments: `ImageSegments.measure` of `truth` and `panoptic`, where they are at hand.
 
         Raises:
             ValueError: a map is not 2-D and integer, or the shapes differ.
             DataError: a predicted label's class is neither one of the C classes nor the ignore label.
         """
-        check_maps("label", np.int32, gt_segments=truth.segment_map, panoptic=panoptic)
-        check_maps("semantic", np.integer, gt_segments=truth.segment_map, pred_semantic=semantic)
-        if segments is None:
-            segments = self._segments(truth, panoptic)
-        check_segment_classes(
-            segments.pred_label, segments.pred_class, self.num_classes, self.ignore_label, "predicted"
-        )
-        distance = boundary_distance_px(panoptic.shape, self.dilation_ratio)
-        self._add_semantic(truth.semantic(self.ignore_label), semantic.astype(np.int32), distance)
-        ious = np.minimum(
-            overlap_ious(segments, OFFICIAL), self._boundary_ious(segments, truth, panoptic, distance)
-        )
-        counts = count_matches(segments, ious, OFFICIAL, self.num_classes)
-        self._add_image(counts.match_class, counts.match_iou, counts.fp, counts.fn)
+        distance = boundary_distance_px(truth.segment_map.shape, self.dilation_ratio)
+        if semantic is not None:
+            check_maps("semantic", np.integer, gt_segments=truth.segment_map, pred_semantic=semantic)
+        if panoptic is not None:
+            self._add_panoptic(truth, panoptic, segments, distance)
+        if semantic is not None:
+            self._add_semantic(truth.semantic(self.ignore_label), semantic.astype(np.int32), distance)
 
     def compute(self, thing_class_ids: Collection[int] | None = None) -> BoundaryResult:
         """Returns boundary PQ and boundary IoU."""
@@ -191,6 +185,21 @@ class BoundaryQuality(QualitySums):
         iou = 100 * np.divide(both, unions, out=np.full(unions.size, np.nan), where=occurs)
         miou = float(iou[occurs].mean()) if occurs.any() else float("nan")
         return BoundaryResult(self._quality(thing_class_ids), miou, iou)
+
+    def _add_panoptic(
+        self, truth: OfficialTruth, panoptic: np.ndarray, segments: ImageSegments | None, distance: int
+    ) -> None:
+        check_maps("label", np.int32, gt_segments=truth.segment_map, panoptic=panoptic)
+        if segments is None:
+            segments = self._segments(truth, panoptic)
+        check_segment_classes(
+            segments.pred_label, segments.pred_class, self.num_classes, self.ignore_label, "predicted"
+        )
+        ious = np.minimum(
+            overlap_ious(segments, OFFICIAL), self._boundary_ious(segments, truth, panoptic, distance)
+        )
+        counts = count_matches(segments, ious, OFFICIAL, self.num_classes)
+        self._add_image(counts.match_class, counts.match_iou, counts.fp, counts.fn)
 
     def _segments(self, truth: OfficialTruth, panoptic: np.ndarray) -> ImageSegments:
         return ImageSegments.measure(

@@ -211,6 +211,21 @@ def test_sums_over_shards_and_goes_to_a_file_and_back(tmp_path: Path) -> None:
         first.merge(new_metric(0.02))
 
 
+def test_either_map_may_be_missing() -> None:
+    both, panoptic_alone, semantic_alone = new_metric(0.05), new_metric(0.05), new_metric(0.05)
+    for seed in range(12):
+        truth, panoptic, semantic = random_case(seed)
+        both.update(truth, panoptic, semantic)
+        panoptic_alone.update(truth, panoptic, None)
+        semantic_alone.update(truth, None, semantic)
+    assert panoptic_alone.compute().quality.pq == both.compute().quality.pq
+    assert np.isnan(panoptic_alone.compute().miou)
+    assert semantic_alone.compute().miou == both.compute().miou
+    assert np.isnan(semantic_alone.compute().quality.pq)
+    panoptic_alone.merge(semantic_alone)
+    assert panoptic_alone == both
+
+
 def test_refuses_what_does_not_fit() -> None:
     truth = OfficialTruth.of_panoptic(np.zeros((4, 4), np.int32), label_divisor=DIVISOR, ignore_label=IGNORE)
     zeros = np.zeros((4, 4), np.int32)
