@@ -15,6 +15,7 @@ from zoo.errors import DataError
 from zoo.files.atomic import write_atomically, writing
 from zoo.files.json_files import read_json, write_json
 from zoo.files.words import counted
+from zoo.repro.records.npz import npz_bytes
 from zoo.repro.records.statistics import check_statistics
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
@@ -67,9 +68,7 @@ class RunFolder:
         No fsync: after a power cut the file may be damaged, and damaged statistics count as missing. The
         file ends with the digest of what comes before, because a damaged archive can still look intact.
         """
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        archive = buffer.getvalue()
+        archive = npz_bytes(arrays)
         data = archive + hashlib.sha256(archive).digest()
         write_atomically(self.statistics_path(image_id), data, durable=False)
 

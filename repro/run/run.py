@@ -41,12 +41,14 @@ class Run(ABC):
       entry: whose network makes the predictions; None where they were made elsewhere.
       holds: what is predicted for each image.
       evaluators: whose numbers are in the record.
+      metrics: what the internal evaluator measures besides PQ, mIoU and AP.
       restart: whether an unfinished run is discarded instead of resumed.
     """
 
     entry: Entry | None = None
     holds: Collection[str] = EVERYTHING
     evaluators: Collection[str] = ("official", "internal")
+    metrics: Collection[str] = ()
     restart: bool = False
 
     def __init__(
@@ -94,7 +96,7 @@ class Run(ABC):
 
     def new_scores(self) -> InternalScores:
         """Returns the internal metrics of no image yet."""
-        return InternalScores(self.dataset.info, self.holds)
+        return InternalScores(self.dataset.info, self.holds, boundary="boundary" in self.metrics)
 
     def make(self, path: Path) -> dict[str, Any]:
         """Makes the run, and returns its record, which is also written to the folder `path`.

@@ -90,7 +90,7 @@ def score(
     images = choose_images(name, opened, limit=settings.limit, keep_going=settings.keep_going)
     run = _Scoring(name, opened, declared.name, _sound_images(name, found, images, settings), clock)
     run.predictions, run.settings, run.judged = found, settings, judged
-    run.restart, run.evaluators = settings.restart, settings.evaluators
+    run.restart, run.evaluators, run.metrics = settings.restart, settings.evaluators, settings.metrics
     run.holds = found.holds | ({"semantic"} if "panoptic" in found.holds else set())
     return run.make(out / settings.folder_name(re.sub(r"[^\w.-]+", "_", name)))
 

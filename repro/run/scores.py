@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.metrics.boundary import BoundaryQuality, dilation_ratio
 from zoo.metrics.mask_ap import MaskAP
 from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.overlap import label_overlaps
@@ -26,16 +27,20 @@ if TYPE_CHECKING:
 # Names of the parts of an image's statistics that no internal metric needs.
 SEGMENTS = "segments"
 OFFICIAL_MIOU = "official_miou"
+BOUNDARY = "boundary"
 
 # From what each metric is measured; all others are from the panoptic map.
 _PART_OF = {"pq": "panoptic", "miou": "semantic", "iou": "semantic", "ap": "instances"}
+_PART_OF |= {"boundary_iou": "semantic"}
 
 
 @dataclass(frozen=True)
 class InternalResult:
     """Internal numbers of a run, unrounded."""
 
-    metrics: dict[str, float]  # `pq`, `sq`, `rq`, `miou`, `ap` in percent; NaN where no class occurs
+    # `pq`, `sq`, `rq`, `miou`, `ap`, `boundary_pq`, `boundary_iou` in percent, as far as they are measured;
+    # NaN where no class occurs.
+    metrics: dict[str, float]
     # Metric -> class name -> value: `pq`, `sq`, `rq` and `iou` in percent, or None where the class does not
     # occur; segments `tp`, `fp`, `fn`; `matched_iou`, the sum of the IoU of `tp`.
     per_class: dict[str, dict[str, float | None]]
@@ -52,15 +57,27 @@ class InternalScores:
     Only what predictions hold is measured; the sums of what they do not hold stay empty.
     """
 
-    def __init__(self, info: DatasetInfo, holds: Collection[str] = EVERYTHING) -> None:
-        """Takes the classes, and what of `EVERYTHING` predictions hold."""
+    def __init__(
+        self, info: DatasetInfo, holds: Collection[str] = EVERYTHING, *, boundary: bool = False
+    ) -> None:
+        """Takes the classes, what of `EVERYTHING` predictions hold, and whether boundary quality is measured.
+
+        Boundary quality needs a panoptic or a semantic map.
+        """
         self._info = info
+        self._boundary = boundary and bool({"panoptic", "semantic"} & set(holds))
         self._holds = frozenset(holds)
         self._metrics: dict[str, Any] = self._fresh()
         self._official_miou = MeanIoU(info.num_classes, info.ignore_label)
 
     def _fresh(self) -> dict[str, Any]:
         info = self._info
+        further: dict[str, Any] = {}
+        if self._boundary:
+            ratio = dilation_ratio(info.name)
+            further[BOUNDARY] = BoundaryQuality(
+                info.num_classes, info.ignore_label, info.label_divisor, ratio
+            )
         return {
             "pq": PanopticQuality(info.num_classes, info.ignore_label, info.label_divisor),
             "miou": MeanIoU(info.num_classes, info.ignore_label),
@@ -70,6 +87,7 @@ class InternalScores:
                 label_divisor=info.label_divisor,
                 thing_class_ids=info.thing_class_ids,
             ),
+            **further,
         }
 
     def measure(
@@ -102,10 +120,18 @@ class InternalScores:
         if isinstance(instances, Sequence):
             class_ids, scores, masks = zip(*instances, strict=True) if instances else ((), (), ())
             metrics["ap"].update_masks(sample.panoptic, masks, class_ids, scores, crowd_labels=crowds)
+        if self._boundary and semantic is not None:
+            void = np.full(semantic.shape, self._info.void_label, np.int32)
+            truth = sample.official or self._truth_of(sample)
+            metrics[BOUNDARY].update(truth, void if panoptic is None else panoptic, semantic)
         parts = {name: metric.to_arrays() for name, metric in metrics.items()}
         if sample.official is not None:
             parts |= self._official_parts(sample.official, panoptic, semantic)
         return {f"{name}/{key}": array for name, arrays in parts.items() for key, array in arrays.items()}
+
+    def _truth_of(self, sample: Sample) -> OfficialTruth:
+        divisor, void = self._info.label_divisor, self._info.ignore_label
+        return OfficialTruth.of_panoptic(sample.panoptic, label_divisor=divisor, ignore_label=void)
 
     def _official_parts(
         self, truth: OfficialTruth, panoptic: np.ndarray | None, semantic: np.ndarray | None
@@ -165,6 +191,11 @@ class InternalScores:
             "matched_iou": per_class(quality.iou),
             "iou": finite(per_class(iou.iou_per_class)),
         }
+        if self._boundary:
+            boundary = self._metrics[BOUNDARY].compute(thing_class_ids=self._info.thing_class_ids)
+            metrics |= {"boundary_pq": boundary.quality.pq, "boundary_iou": boundary.miou}
+            values["boundary_pq"] = finite(per_class(boundary.quality.pq_per_class))
+            values["boundary_iou"] = finite(per_class(boundary.iou_per_class))
         held = self._holds
         return InternalResult(
             metrics={

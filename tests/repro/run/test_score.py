@@ -15,6 +15,7 @@ from zoo.errors import InterruptedRunError, UsageError
 from zoo.reports.explain.steps import explain
 from zoo.reports.page.html import page
 from zoo.reports.runs import find_runs
+from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.run.folder_pass import FolderPass
 from zoo.repro.run.score import UnsoundPredictionsError
 
@@ -116,6 +117,19 @@ def test_masks_alone_give_ap(whole: Whole, part_of: Callable[..., Path], tmp_pat
     }
     assert record["metrics"]["internal"] == {"ap": whole.record["metrics"]["internal"]["ap"]}
     assert record["pictures"] == []
+
+
+def test_boundary_quality_is_measured_where_it_is_asked_for(
+    part_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = {"evaluators": ("internal",), "metrics": ("boundary",), "limit": 3}
+    record = score(part_of("maps_of_things", "panoptic", "panoptic.json"), tmp_path, **options)
+    found = record["metrics"]["internal"]
+    assert 0 < found["boundary_pq"] < found["pq"]
+    assert 0 < found["boundary_iou"] < found["miou"]
+    assert list(record["per_class"]["internal"]["boundary_iou"]) == list(CITYSCAPES.class_names)
+    found = score(part_of("maps", "semantic"), tmp_path, **options)["metrics"]["internal"]
+    assert found.keys() == {"miou", "boundary_iou"}
 
 
 def test_an_interrupted_run_goes_on(
