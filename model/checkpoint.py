@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from zoo.errors import CheckpointError
-from zoo.model.backend import take_values
+from zoo.model.backend import take_values, values_of
 
 Shape = tuple[int, ...]
 
@@ -140,7 +140,7 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
     largest_first = sorted(receipt.restored, key=lambda key: -size_bytes[key])
     for key, following in itertools.zip_longest(largest_first, largest_first[1:]):
         value = _read(reader, stored_names[key], prefix)
-        digests[key] = f"{key} {value.dtype} {value.shape} {hashlib.sha256(value.data).hexdigest()}\n"
+        digests[key] = _digest_line(key, value)
         # The memory that this was read into is for the next tensor of the same size, or stays this one's.
         is_needed = size_bytes[key] == size_bytes.get(following)
         take_values(ours[key], value, copy=is_needed and size_bytes[key] > _LARGE_BYTES)
@@ -150,6 +150,17 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
         sha256=hashlib.sha256("".join(digests[key] for key in receipt.restored).encode()).hexdigest(),
         bytes=sum(size_bytes.values()),
     )
+
+
+def values_digest(network: Any, keys: Iterable[str]) -> str:
+    """Returns what `Receipt.sha256` is where a network holds what was restored under these keys."""
+    ours = variables(network)
+    lines = (_digest_line(key, np.ascontiguousarray(values_of(ours[key]))) for key in sorted(keys))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest_line(key: str, value: np.ndarray) -> str:
+    return f"{key} {value.dtype} {value.shape} {hashlib.sha256(value.data).hexdigest()}\n"
 
 
 def _open(prefix: str) -> Any:

@@ -5,6 +5,8 @@ import keras
 from zoo.model.backend.portable import (
     SharedZeros,
     after,
+    as_array,
+    compiled_per_image,
     conv2d,
     depthwise_conv2d,
     give_up_values,
@@ -18,7 +20,9 @@ if keras.backend.backend() == "tensorflow":
     from zoo.model.backend.tensorflow import (
         SharedZeros,
         after,
+        as_array,
         compiled,
+        compiled_per_image,
         conv2d,
         depthwise_conv2d,
         give_up_values,
@@ -29,14 +33,16 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from zoo.model.backend.jax import after, compiled
 else:
-    from zoo.model.backend.torch import compiled, name_parameters_without_dots
+    from zoo.model.backend.torch import as_array, compiled, name_parameters_without_dots, values_of
 
     name_parameters_without_dots()
 
 __all__ = [
     "SharedZeros",
     "after",
+    "as_array",
     "compiled",
+    "compiled_per_image",
     "conv2d",
     "depthwise_conv2d",
     "give_up_values",

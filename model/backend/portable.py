@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,9 @@ def conv2d(features: Any, kernel: Any, strides: Sides, padding: str, dilations: 
     return ops.conv(features, kernel, strides, padding, "channels_last", dilations)
 
 
-def depthwise_conv2d(features: Any, kernel: Any, strides: Sides, padding: str, dilations: Sides) -> Any:
+def depthwise_conv2d(
+    features: Any, kernel: Any, strides: Sequence[int], padding: str, dilations: Sides
+) -> Any:
     """Convolves each channel of [B, h, w, C] with its own of a kernel [y, x, C, 1]; see `conv2d`."""
     return ops.depthwise_conv(features, kernel, strides, padding, "channels_last", dilations)
 
@@ -48,6 +50,11 @@ def after(computed: Sequence[Any], value: Any) -> Any:
     return value
 
 
+def compiled_per_image(function: Callable[..., Any], dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Returns `function` of one image of any size, and a size, as it is: sizes are compiled one by one."""
+    return function
+
+
 # --- the memory of variables ------------------------------------------------------------------------------
 
 
@@ -66,9 +73,14 @@ class SharedZeros(keras.initializers.Zeros):
         return np.zeros(shape, np.float32)
 
 
+def as_array(tensor: Any) -> np.ndarray:
+    """Returns the values of a tensor."""
+    return np.asarray(tensor)
+
+
 def values_of(variable: keras.Variable) -> np.ndarray:
     """Returns the values of a variable, not to be written to."""
-    return np.asarray(ops.convert_to_numpy(variable.value))
+    return as_array(variable.value)
 
 
 def give_up_values(variable: keras.Variable) -> None:

@@ -40,11 +40,26 @@ def after(computed: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         return tf.identity(value)
 
 
+def as_array(tensor: tf.Tensor) -> np.ndarray:
+    """Returns the values of a tensor, in memory of their own."""
+    return tensor.numpy()
+
+
 def compiled(function: Callable[[tf.Tensor], Any], network: keras.Model) -> Callable[[Any], Any]:
     """Returns `function` of a batch of images, of `network`'s input size, as one compiled graph."""
     specification = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
     graph = tf.function(function, input_signature=[specification], autograph=False).get_concrete_function()
     return lambda images: graph(tf.cast(images, tf.float32))
+
+
+def compiled_per_image(
+    function: Callable[[tf.Tensor, tf.Tensor], Any], dtype: np.dtype[Any]
+) -> Callable[[np.ndarray, np.ndarray], Any]:
+    """Returns `function` of one image [H, W, 3] of any size, and a size, as one compiled graph."""
+    signature = [tf.TensorSpec((None, None, 3), dtype), tf.TensorSpec((2,), tf.int32)]
+    # Concrete: TensorFlow warns of a function that is made again and again, here for each size.
+    graph = tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+    return lambda image, size: graph(tf.constant(image), tf.constant(size))
 
 
 # --- the memory of variables: taken, handed over and freed without a second copy --------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def name_parameters_without_dots() -> None:
@@ -20,6 +21,16 @@ def name_parameters_without_dots() -> None:
         layer._torch_params = torch.nn.ParameterDict(named)
 
     keras.layers.Layer._track_variables = track_variables
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """Returns the values of a tensor, wherever it is."""
+    return tensor.detach().cpu().numpy()
+
+
+def values_of(variable: keras.Variable) -> np.ndarray:
+    """Returns the values of a variable, not to be written to."""
+    return as_array(variable.value)
 
 
 def compiled(function: Callable[[Any], Any], network: keras.Model) -> Callable[[Any], Any]:

@@ -123,6 +123,7 @@ for _name, _command in {
     "fetch": checkpoints.fetch,
     "verify": checkpoints.verify,
     "load-check": checkpoints.load_check,
+    "convert": checkpoints.convert,
     "predict": predict,
     "reproduce": reproduce,
     "score": score,

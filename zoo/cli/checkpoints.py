@@ -1,4 +1,4 @@
-"""The commands `zoo fetch`, `zoo verify` and `zoo load-check`."""
+"""The commands `zoo fetch`, `zoo verify`, `zoo load-check` and `zoo convert`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import AsJson, Name, Names, chosen_registry, reads_registry
-from zoo.cli.output import print_each, print_reports
+from zoo.cli.output import print_each, print_json, print_reports
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
 
@@ -114,3 +114,33 @@ def load_check(
 
     network = loading.load(name, checkpoint=checkpoint, registry=chosen_registry())
     print_reports([network.receipt], as_json=as_json)
+
+
+@reads_registry
+def convert(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="What to write: NAME.safetensors or NAME.weights.h5.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Another checkpoint: a prefix, a folder, or an archive.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a network and write its weights for a machine without TensorFlow.
+
+    There, `zoo.load(NAME, weights=FILE)` loads them with `KERAS_BACKEND=jax` or `torch`. The file holds the
+    receipt of what was restored, and its digest.
+
+    Example: `zoo convert minicity/mobilenet_v3_small_os16 minicity.safetensors`
+    """
+    from zoo.network.weights import check_weights_path, write_weights
+
+    check_weights_path(file)
+    import_tensorflow()
+    from zoo.network import loading
+
+    network = loading.load(name, checkpoint=checkpoint, registry=chosen_registry())
+    receipt = write_weights(network, file)
+    if as_json:
+        print_json({"entry": network.entry.name, "file": str(file), "receipt": receipt.to_json()})
+    else:
+        typer.echo(f"{network.entry.name}: {file}, sha256 of the weights {receipt.sha256}")

@@ -7,14 +7,26 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
+
+from zoo.errors import UsageError
 
 
 def import_tensorflow() -> Any:
     """Imports TensorFlow, lists its devices, and returns it; what it prints is shown only where that fails.
 
     Does nothing special where `TF_CPP_MIN_LOG_LEVEL` is set: whoever sets it wants to see messages.
+
+    Raises:
+      UsageError: it is not installed.
     """
+    if "tensorflow" not in sys.modules and find_spec("tensorflow") is None:
+        raise UsageError(
+            "TensorFlow is not installed, and alone reads checkpoints and SavedModels; install it, "
+            "or set KERAS_BACKEND to jax or torch and load what `zoo convert` wrote elsewhere, "
+            "zoo.load(..., weights=FILE)"
+        )
     if "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         # Not even errors: what they say comes as exceptions too, and a broken image is one line, not two.
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -25,6 +37,22 @@ def import_tensorflow() -> Any:
     import tensorflow as tf
 
     return tf
+
+
+def import_backend() -> None:
+    """Imports what Keras computes with: TensorFlow, or what `KERAS_BACKEND` names.
+
+    Raises:
+      UsageError: that is not installed.
+    """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend == "tensorflow":
+        import_tensorflow()
+    elif find_spec(backend) is None:
+        raise UsageError(
+            f"KERAS_BACKEND: expected tensorflow, jax or torch, whichever is installed, found {backend}, "
+            "which is not"
+        )
 
 
 @contextmanager

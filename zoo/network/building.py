@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
-from zoo.files.tensorflow import import_tensorflow
+from zoo.files.tensorflow import import_backend
 from zoo.registry.network_options import BackboneOptions, BatchNormOptions, EncoderOptions
 from zoo.registry.schema import Backbone, Entry
 
@@ -62,7 +62,7 @@ def build_keras_model(
     Raises:
       UsageError: a precision, input size or output stride that cannot be built.
     """
-    import_tensorflow()
+    import_backend()
     from zoo.model.build import build_encoder, build_network
 
     stride, size = options.output_stride, options.input_size

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from zoo.model.backend import as_array, compiled_per_image
 from zoo.model.images import check_images, checked_image
 from zoo.model.inference import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
@@ -60,9 +60,9 @@ class KerasRuntime:
         self._flip = flip
         self._strategy = strategy
         self._other = lru_cache(_KEPT_SIZES)(self._of_size)
-        self._graphs: dict[np.dtype[Any], Callable[..., dict[str, tf.Tensor]]] = {}
+        self._graphs: dict[np.dtype[Any], Callable[..., dict[str, Any]]] = {}
 
-    def __call__(self, images: Any) -> dict[str, tf.Tensor]:
+    def __call__(self, images: Any) -> dict[str, Any]:
         """Runs the network once, as Keras does, on a batch of images of its input size."""
         is_panoptic = self._entry.kind == "panoptic"
         remedies = ["use `predict_panoptic`, which takes one image of any size"] * is_panoptic
@@ -99,10 +99,10 @@ class KerasRuntime:
             for image in images
         ]
         if self.replicas == 1:
-            outputs = [self._graph(image.dtype)(*map(tf.constant, (image, size))) for image, size in inputs]
+            outputs = [self._graph(image.dtype)(image, size) for image, size in inputs]
         else:
             outputs = self._on_all_replicas(inputs)
-        return [{name: values.numpy() for name, values in maps.items()} for maps in outputs]
+        return [{name: as_array(values) for name, values in maps.items()} for maps in outputs]
 
     def postprocess(
         self, maps: Maps, raw_size: tuple[int, int], options: PostprocessOptions
@@ -127,30 +127,30 @@ class KerasRuntime:
         return self._strategy.scope() if self._strategy else nullcontext()
 
     @cached_property
-    def _forward(self) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    def _forward(self) -> Callable[[Any, Any], dict[str, Any]]:
         with self._scope():
             if self._averages:
                 predict: Any = MultiScaleNetwork(self.keras_model, self._scales, self._flip)
             else:
                 predict = compile_inference(self.keras_model, fold=False)
 
-        def forward(image: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+        def forward(image: Any, size: Any) -> dict[str, Any]:
             outputs = predict(network_input(image, size, self._input_size)[None])
             return {name: values[0] for name, values in outputs.items()}
 
         return forward
 
-    def _graph(self, dtype: np.dtype[Any]) -> Callable[..., dict[str, tf.Tensor]]:
+    def _graph(self, dtype: np.dtype[Any]) -> Callable[..., dict[str, Any]]:
         if dtype not in self._graphs:
-            signature = [tf.TensorSpec((None, None, 3), dtype), tf.TensorSpec((2,), tf.int32)]
-            predict = tf.function(self._forward, input_signature=signature, autograph=False)
+            forward = self._forward
             with self._scope():
-                # Concrete: TensorFlow warns of a function that is made again and again, here for each size.
-                self._graphs[dtype] = predict.get_concrete_function()
+                self._graphs[dtype] = compiled_per_image(forward, dtype)
         return self._graphs[dtype]
 
     @cached_property
     def _replicated(self) -> Callable[..., Any]:
+        import tensorflow as tf
+
         # Made here, as a replica must not enter the strategy's scope.
         forward = self._forward
 
@@ -159,7 +159,7 @@ class KerasRuntime:
 
         return tf.function(on_replicas, reduce_retracing=True, autograph=False)
 
-    def _on_all_replicas(self, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, tf.Tensor]]:
+    def _on_all_replicas(self, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, Any]]:
         # Every replica needs an image; the last batch repeats one and drops its maps.
         filled = [*inputs, *[inputs[-1]] * (self.replicas - len(inputs))]
         values = [

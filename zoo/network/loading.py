@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import CheckpointError, UsageError
-from zoo.files.tensorflow import import_tensorflow
+from zoo.files.tensorflow import import_backend, import_tensorflow
 from zoo.network.building import LoadOptions, build_keras_model
 from zoo.network.network import Network
+from zoo.network.weights import WeightsFile
 from zoo.registry.dataset_info import DatasetInfo
 from zoo.registry.lookup import Registry, RegistryLike, load_registry
 from zoo.registry.network_options import BackboneArchitecture
@@ -54,6 +55,7 @@ def load(
     input_size: tuple[int, int] | None = None,
     registry: RegistryLike | None = None,
     source: str = "checkpoint",
+    weights: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Network:
     """Builds the network of an entry and restores it completely from its checkpoint.
@@ -64,6 +66,8 @@ def load(
       name: of the entry, full, or short where that is unambiguous; or of an ImageNet backbone.
       checkpoint: to restore instead of the entry's own: a prefix (`.../ckpt-60000`), a folder that holds one
         checkpoint, an archive, or the URL of an archive.
+      weights: a file of `zoo convert`, to read instead of a checkpoint: it needs no TensorFlow where
+        `KERAS_BACKEND` names jax or torch.
       input_size: (height, width) of images in px; None for the entry's published crop, 225 x 225 for a
         backbone.
       registry: where to look the name up: registry files, one path or several, beside the built-in one and
@@ -93,11 +97,18 @@ def load(
     entry = declared.find(name)
     chosen = LoadOptions(input_size, **options).checked(entry)
     if source == "saved_model":
-        network = _load_saved_model(entry, [*(["checkpoint"] if checkpoint else []), *chosen.chosen()])
+        given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file]
+        network = _load_saved_model(entry, [*given, *chosen.chosen()])
         return _on_its_dataset(network, declared)
     if source != "checkpoint":
         raise UsageError(f"{entry.name}: source: expected checkpoint or saved_model, found {source!r}")
-    return _on_its_dataset(_restored(entry, find_checkpoint_of(entry, checkpoint), chosen), declared)
+    if weights is None:
+        found: CheckpointFile | WeightsFile = find_checkpoint_of(entry, checkpoint)
+    elif checkpoint is None:
+        found = WeightsFile(entry.name, Path(weights))
+    else:
+        raise UsageError(f"{entry.name}: weights: cannot be given with a checkpoint; give one of the two")
+    return _on_its_dataset(_restored(entry, found, chosen), declared)
 
 
 def load_entry(
@@ -220,15 +231,21 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
 
 def _restored(
     entry: Entry | Backbone,
-    checkpoint: CheckpointFile,
+    checkpoint: CheckpointFile | WeightsFile,
     options: LoadOptions,
     classes: DatasetInfo | None = None,
 ) -> Network:
-    import_tensorflow()
+    import_backend()
     from zoo.model.folding import fold_batch_norm
     from zoo.network.devices import strategy_for
     from zoo.network.keras_runtime import KerasRuntime
 
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if options.device and backend != "tensorflow":
+        raise UsageError(
+            f"{entry.name}: device {options.device}: expected none where KERAS_BACKEND is {backend}, which "
+            "chooses the device itself"
+        )
     strategy = strategy_for(options.device) if options.device else None
     with strategy.scope() if strategy else nullcontext():
         model = build_keras_model(entry, options, random_values=False)

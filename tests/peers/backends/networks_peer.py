@@ -16,14 +16,18 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.errors import CheckpointError
+import zoo
+from zoo.errors import CheckpointError, UsageError
 from zoo.model.build import build_network
-from zoo.model.checkpoint import restore, variables
+from zoo.model.checkpoint import Receipt, restore, values_digest, variables
 from zoo.model.folding import fold_batch_norm
 from zoo.model.inference import at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
 from zoo.model.preprocess import network_input
 from zoo.model.summary import summarize_network
+from zoo.network.keras_runtime import KerasRuntime
+from zoo.network.network import Network
+from zoo.network.weights import write_weights
 from zoo.registry import load_registry
 
 TESTS = Path(__file__).parents[2]
@@ -156,6 +160,30 @@ def test_summary_computes_nothing() -> None:
 def test_checkpoints_need_tensorflow(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="only TensorFlow reads it"):
         restore(filled_network(SMALL), str(tmp_path / "ckpt"))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "weights.h5"])
+def test_weights_are_loaded_and_an_image_predicted(form: str, tmp_path: Path) -> None:
+    model, entry = filled_network(SMALL), load_registry().resolve(SMALL)
+    keys = tuple(sorted(variables(model)))
+    receipt = Receipt("golden", restored=keys, sha256=values_digest(model, keys))
+    write_weights(Network(entry, KerasRuntime(model, entry), receipt=receipt), tmp_path / f"network.{form}")
+
+    network = zoo.load(SMALL, weights=tmp_path / f"network.{form}", input_size=(65, 129), optimize=True)
+
+    image = golden("image_65x129")["image"]
+    assert network.receipt.sha256 == receipt.sha256
+    prediction = network.predict(image)
+    assert prediction.panoptic.shape == (65, 129)
+    expected = golden(f"{SMALL}_65x129")["semantic_logits"].argmax(axis=-1)
+    assert (prediction.semantic[::4, ::4] == expected).mean() > 0.99
+
+
+def test_what_needs_tensorflow_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="TensorFlow is not installed, and alone reads checkpoints"):
+        zoo.load("minicity/mobilenet_v3_small_os16")
+    with pytest.raises(UsageError, match="device gpu: expected none where KERAS_BACKEND is"):
+        zoo.load(SMALL, weights=tmp_path / "network.safetensors", device="gpu")
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="of JAX")

@@ -23,6 +23,7 @@ COMMANDS = (
     ["fetch"],
     ["verify"],
     ["load-check"],
+    ["convert"],
     ["reproduce"],
     ["nightly"],
     ["explain"],

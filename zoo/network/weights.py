@@ -1,0 +1,183 @@
+"""The weights of a restored network in one file that needs no TensorFlow: safetensors, or Keras' own form.
+
+Beside the values a file holds the name of its entry, the entry's network, and the receipt of what was
+restored, whose digest is checked whenever the file is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from zoo.errors import CheckpointError, UsageError
+from zoo.files.atomic import writing
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.model.checkpoint import Receipt
+    from zoo.network.network import Network
+
+_SAFETENSORS, _KERAS = ".safetensors", ".weights.h5"
+_ABOUT = "zoo"
+"""Under this name a file says what it holds, as JSON."""
+_ALIGNMENT = 8
+_MOST_HEADER_BYTES = 100_000_000
+
+
+def check_weights_path(path: Path) -> None:
+    """Raises a `UsageError` where a path does not end as one of the forms does."""
+    if not path.name.endswith((_SAFETENSORS, _KERAS)):
+        raise UsageError(f"{path}: expected a file name that ends with {_SAFETENSORS} or {_KERAS}")
+
+
+def write_weights(network: Network, path: Path) -> Receipt:
+    """Writes a network that was restored, and not folded, to a file that `zoo.load(..., weights=)` reads.
+
+    Returns:
+      The receipt that the file holds.
+
+    Raises:
+      UsageError: another ending of the file's name.
+      ZooError: it cannot be written; then nothing of it is left.
+    """
+    check_weights_path(path)
+    assert network.receipt is not None
+    about = {
+        "entry": network.entry.name,
+        "network": network.entry.network.model_dump(mode="json"),
+        "receipt": network.receipt.to_json(),
+    }
+    write = _write_safetensors if path.name.endswith(_SAFETENSORS) else _write_keras
+    with writing(path, "give another path"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In a folder beside it: Keras asks for a file name that ends as its own do.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            write(network.keras_model, json.dumps(about), temporary)
+            os.replace(temporary, path)
+    return network.receipt
+
+
+class WeightsFile(NamedTuple):
+    """A file of `write_weights`: the entry that it is wanted for, and its path."""
+
+    owner: str
+    path: Path
+
+    def restore_into(self, model: keras.Model, part: str = "") -> Receipt:
+        """Reads all weights into a Keras network, and returns the receipt of the checkpoint that they were.
+
+        Raises:
+          UsageError: another ending of the file's name, or the weights of another entry.
+          CheckpointError: the file is absent or corrupt, or does not restore the whole network.
+        """
+        from zoo.model.checkpoint import Receipt, values_digest
+
+        check_weights_path(self.path)
+        if not self.path.is_file():
+            raise CheckpointError(f"{self.owner}: no file {self.path}; `zoo convert` writes one")
+        restore = _read_safetensors if self.path.name.endswith(_SAFETENSORS) else _read_keras
+        try:
+            about = restore(model, self)
+            given = {each.name: about["receipt"][each.name] for each in dataclasses.fields(Receipt)}
+            digest = values_digest(model, given["restored"])
+        except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise self._refusal(f"is corrupt, or not of `zoo convert` ({reason})") from error
+        if digest != given["sha256"]:
+            raise self._refusal(
+                f"expected weights of sha256 {given['sha256']}, found {digest}: it is corrupt"
+            )
+        lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return Receipt(**{**given, **lists, "prefix": str(self.path)})
+
+    def check(self, about: Mapping[str, Any]) -> None:
+        """Raises a `UsageError` where the file says that it holds the weights of another entry."""
+        if about["entry"] != self.owner:
+            raise UsageError(
+                f"{self.owner}: {self.path} holds the weights of {about['entry']}; "
+                "load that, or give another file"
+            )
+
+    def check_shapes(self, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Raises a `CheckpointError` where names or shapes are not those of the network's variables."""
+        for name in sorted({*expected, *found}):
+            if expected.get(name) != found.get(name):
+                wanted, held = expected.get(name, "no such variable"), found.get(name, "none")
+                raise self._refusal(
+                    f"does not restore the whole network: {name}: expected {wanted}, found {held}"
+                )
+
+    def _refusal(self, problem: str) -> CheckpointError:
+        return CheckpointError(f"{self.owner}: {self.path}: {problem}; write it again with `zoo convert`")
+
+
+# --- safetensors: a length of 8 bytes, a header of JSON, the values ---------------------------------------
+
+
+def _write_safetensors(model: keras.Model, about: str, path: Path) -> None:
+    from zoo.model.backend import values_of
+    from zoo.model.checkpoint import variables
+
+    ours = dict(sorted(variables(model).items()))
+    header: dict[str, Any] = {"__metadata__": {_ABOUT: about}}
+    end = 0
+    for name, variable in ours.items():
+        start, end = end, end + 4 * int(np.prod(variable.shape))
+        header[name] = {"dtype": "F32", "shape": list(variable.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with path.open("xb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for variable in ours.values():
+            stream.write(np.ascontiguousarray(values_of(variable), "<f4").data)
+
+
+def _read_safetensors(model: keras.Model, file: WeightsFile) -> dict[str, Any]:
+    from zoo.model.backend import take_values
+    from zoo.model.checkpoint import variables
+
+    ours = variables(model)
+    with file.path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > _MOST_HEADER_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(stream.read(length))
+        about: dict[str, Any] = json.loads(header.pop("__metadata__")[_ABOUT])
+        file.check(about)
+        found = {name: tuple(each["shape"]) for name, each in header.items()}
+        file.check_shapes({name: tuple(variable.shape) for name, variable in ours.items()}, found)
+        for name, each in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            stream.seek(8 + length + each["data_offsets"][0])
+            values = np.fromfile(stream, "<f4", int(np.prod(found[name])))
+            take_values(ours[name], values.reshape(found[name]))
+    return about
+
+
+# --- the form of Keras, with what it is about in a data set of its own ------------------------------------
+
+
+def _write_keras(model: keras.Model, about: str, path: Path) -> None:
+    import h5py
+
+    model.save_weights(path)
+    with h5py.File(path, "a") as file:
+        file.create_dataset(_ABOUT, data=about)
+
+
+def _read_keras(model: keras.Model, file: WeightsFile) -> dict[str, Any]:
+    import h5py
+
+    with h5py.File(file.path) as stored:
+        about: dict[str, Any] = json.loads(stored[_ABOUT][()])
+    file.check(about)
+    model.load_weights(file.path)
+    return about
