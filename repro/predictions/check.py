@@ -19,7 +19,7 @@ from zoo.repro.predictions.finding import Finding, FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
 
 if TYPE_CHECKING:
-    from zoo.repro.predictions.class_ids import Ids
+    from zoo.repro.predictions.naming import Ids
 
 # Of many findings of one kind, so many are kept and shown.
 _SHOWN = 5

@@ -19,17 +19,16 @@ from zoo.files.words import counted
 from zoo.repro.datasets.dataset import Dataset
 from zoo.repro.datasets.label_shapes import measure_labels
 from zoo.repro.predictions.check import all_findings, open_by_name
-from zoo.repro.predictions.class_ids import ClassIds
 from zoo.repro.predictions.finding import Finding
-from zoo.repro.predictions.image_names import ImageNames
 from zoo.repro.predictions.label_maps import LabelMaps
+from zoo.repro.predictions.naming import ClassIds, ImageNames
 from zoo.repro.predictions.panoptic_json import annotations_of, image_of_row
 from zoo.repro.predictions.panoptic_maps import PanopticMaps, ReadPanoptic
 from zoo.repro.predictions.predictions import Predictions, open_predictions
 from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
 
 if TYPE_CHECKING:
-    from zoo.repro.predictions.class_ids import Ids
+    from zoo.repro.predictions.naming import Ids
 
 _SHOWN = 5
 _PERCENT = "score-percent"

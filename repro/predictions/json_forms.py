@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from zoo.repro.predictions.class_ids import ClassIds
 from zoo.repro.predictions.finding import Finding, FindingError
+from zoo.repro.predictions.naming import ClassIds
 from zoo.repro.predictions.panoptic_json import annotations_of, parse_json, read_entries
 from zoo.repro.predictions.panoptic_maps import PanopticMaps
 from zoo.repro.predictions.scored_masks import RunLengths
 
 if TYPE_CHECKING:
-    from zoo.repro.predictions.image_names import ImageNames
+    from zoo.repro.predictions.naming import ImageNames
     from zoo.repro.predictions.storage import Storage
 
 

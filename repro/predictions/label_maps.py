@@ -10,8 +10,8 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.metrics.overlap import index_labels
-from zoo.repro.predictions.class_ids import TITLES, ClassIds, ranges
-from zoo.repro.predictions.finding import FIX, Finding
+from zoo.repro.predictions.finding import FIX, Finding, broken, wrong_size
+from zoo.repro.predictions.naming import TITLES, ClassIds, ranges
 from zoo.repro.predictions.panoptic_maps import ReadPanoptic
 from zoo.repro.predictions.pixels import (
     GREY_8,
@@ -23,7 +23,6 @@ from zoo.repro.predictions.pixels import (
     read_pixels,
     size_of,
 )
-from zoo.repro.predictions.shared_checks import broken, wrong_size
 
 if TYPE_CHECKING:
     from zoo.repro.predictions.storage import Storage

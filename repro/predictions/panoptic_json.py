@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from zoo.repro.predictions.finding import FIX, Finding
-from zoo.repro.predictions.image_names import ImageNames
+from zoo.repro.predictions.naming import ImageNames
 
 NO_AREA = -1
 # What the three channels of a PNG can hold.
 _LARGEST_ID = (1 << 24) - 1
+_IDS = ("id", "category_id")
+_AGAIN = "write the JSON again"
 
 
 class Segments(NamedTuple):
@@ -128,45 +131,46 @@ def _entry(row: dict[str, Any], title: str, image_id: str, findings: list[Findin
         remedy = "write the segments of the image"
         add("key-missing", "a list `segments_info`", type(listed).__name__, remedy)
         listed = []
+    return Entry(image_id, file_name, _segments(listed, add), tuple(findings))
+
+
+def _segments(listed: list[Any], add: Callable[..., None]) -> Segments:
+    """Returns the segments in a list; what is wrong goes to `add(kind, expected, found, remedy)`."""
     rows: dict[int, tuple[int, int, float]] = {}
     texts = []
     for segment in listed:
         if not isinstance(segment, dict):
-            add("json-form", "an object for each segment", repr(segment)[:40], "write the JSON again")
+            add("json-form", "an object for each segment", repr(segment)[:40], _AGAIN)
             continue
-        numbers = {}
-        for key in ("id", "category_id"):
-            number, is_text = _integer(segment.get(key))
-            if number is None:
+        (number, is_text), (category, is_text_too) = map(_integer, map(segment.get, _IDS))
+        for key, value in zip(_IDS, (number, category), strict=True):
+            if value is None:
                 found = repr(segment[key]) if key in segment else f"a segment without it: {segment}"[:80]
-                add("key-missing", f"an integer `{key}` for each segment", found, "write the JSON again")
-                break
-            texts += [repr(segment[key])] * is_text
-            numbers[key] = number
+                add("key-missing", f"an integer `{key}` for each segment", found, _AGAIN)
+        if number is None or category is None:
+            continue
+        texts += [repr(segment[key]) for key, flag in zip(_IDS, (is_text, is_text_too), strict=True) if flag]
+        if segment.get("iscrowd") not in (None, 0, False):
+            add("crowd", "no crowd among predictions", f"iscrowd in segment {number}")
+        if number in rows:
+            same = rows[number][0] == category
+            found = f"segment {number} twice" + ("" if same else " with two categories")
+            add("segment-twice", "each segment id once", found, FIX if same else _AGAIN)
+        elif not 0 < number <= _LARGEST_ID:
+            expected = f"segment ids from 1 to {_LARGEST_ID:,}, as 0 is void"
+            add("segment-id", expected, f"id {number}", "number the segments from 1")
         else:
-            row_ = (numbers["category_id"], _integer(segment.get("area"))[0], _score(segment.get("score")))
-            if segment.get("iscrowd") not in (None, 0, False):
-                add("crowd", "no crowd among predictions", f"iscrowd in segment {numbers['id']}")
-            if numbers["id"] in rows:
-                same = rows[numbers["id"]][0] == row_[0]
-                found = f"segment {numbers['id']} twice" + ("" if same else " with two categories")
-                add("segment-twice", "each segment id once", found, FIX if same else "write the JSON again")
-            area = NO_AREA if row_[1] is None else row_[1]
-            rows.setdefault(numbers["id"], (row_[0], area, row_[2]))
+            area = _integer(segment.get("area"))[0]
+            rows[number] = category, NO_AREA if area is None else area, _score(segment.get("score"))
     if texts:
-        add("id-text", "ids as integers", f"{texts[0]}" + (" and more" if len(texts) > 1 else ""))
-    for number in [number for number in rows if not 0 < number <= _LARGEST_ID]:
-        expected = f"segment ids from 1 to {_LARGEST_ID:,}; 0 is void"
-        add("segment-id", expected, f"id {number}", "number the segments from 1")
-        del rows[number]
-    values = list(rows.values())
-    segments = Segments(
+        add("id-text", "ids as integers", texts[0] + (" and more" if len(texts) > 1 else ""))
+    categories, areas, scores = zip(*rows.values(), strict=True) if rows else ((), (), ())
+    return Segments(
         np.array(list(rows), np.int64),
-        np.array([value[0] for value in values], np.int64),
-        np.array([value[1] for value in values], np.int64),
-        np.array([value[2] for value in values], np.float64),
+        np.array(categories, np.int64),
+        np.array(areas, np.int64),
+        np.array(scores, np.float64),
     )
-    return Entry(image_id, file_name, segments, tuple(findings))
 
 
 def _integer(value: Any) -> tuple[int | None, bool]:

@@ -10,17 +10,15 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
-from zoo.repro.predictions.class_ids import ClassIds, ranges
-from zoo.repro.predictions.finding import Finding
+from zoo.repro.predictions.finding import Finding, broken, numbering_of, wrong_scores, wrong_size
+from zoo.repro.predictions.naming import ClassIds, ranges
 from zoo.repro.predictions.panoptic_json import NO_AREA, Entry, PanopticEntries
 from zoo.repro.predictions.pixels import JPEG, PALETTE, RGB_8, Pixels, read_pixels, size_of
-from zoo.repro.predictions.shared_checks import broken, numbering_of, wrong_scores, wrong_size
 
 if TYPE_CHECKING:
-    from zoo.repro.predictions.image_names import ImageNames
+    from zoo.repro.predictions.naming import ImageNames
     from zoo.repro.predictions.storage import Storage
 
-_MOST_SCORE = 2.0
 _MOST_STRAYS = 64
 
 

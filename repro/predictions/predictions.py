@@ -17,7 +17,7 @@ from zoo.repro.predictions.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from zoo.repro.datasets.dataset import Dataset
-    from zoo.repro.predictions.class_ids import Ids
+    from zoo.repro.predictions.naming import Ids
     from zoo.repro.predictions.panoptic_maps import ReadPanoptic
     from zoo.repro.predictions.scored_masks import ScoredMask
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import DataError, UsageError
 from zoo.files.words import counted
-from zoo.repro.predictions.class_ids import ClassIds, Ids
 from zoo.repro.predictions.finding import Finding, FindingError
-from zoo.repro.predictions.image_names import ImageNames
 from zoo.repro.predictions.json_forms import JsonForms
 from zoo.repro.predictions.label_maps import LabelMaps
+from zoo.repro.predictions.naming import ClassIds, Ids, ImageNames
 from zoo.repro.predictions.panoptic_maps import PanopticMaps
 from zoo.repro.predictions.pixels import GREY_16, HEAD_BYTES, JPEG, NPY, RGB_8, RGB_16, RGBA_8, kind_of
 from zoo.repro.predictions.scored_masks import ScoredMasks, TextMasks

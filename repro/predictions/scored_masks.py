@@ -14,10 +14,9 @@ from zoo.errors import DataError
 from zoo.files.words import counted
 from zoo.metrics.mask_overlaps import Mask, mask_overlaps
 from zoo.metrics.overlap import LabelOverlaps
-from zoo.repro.predictions.class_ids import ClassIds
-from zoo.repro.predictions.finding import Finding
+from zoo.repro.predictions.finding import Finding, broken, numbering_of, wrong_scores, wrong_size
+from zoo.repro.predictions.naming import ClassIds
 from zoo.repro.predictions.pixels import read_pixels, size_of
-from zoo.repro.predictions.shared_checks import broken, numbering_of, wrong_scores, wrong_size
 
 if TYPE_CHECKING:
     from zoo.repro.predictions.storage import Storage

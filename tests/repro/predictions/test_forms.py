@@ -20,8 +20,8 @@ from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.predictions.check import check_predictions
-from zoo.repro.predictions.class_ids import ClassIds
 from zoo.repro.predictions.fix import fix_predictions
+from zoo.repro.predictions.naming import ClassIds
 from zoo.repro.predictions.predictions import open_predictions
 
 
