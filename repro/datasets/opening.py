@@ -51,10 +51,8 @@ def open_dataset(
     if place := declared.own_place:
         file = place.rpartition(":")[0]
         again = f"`zoo data add {declared.name} --data {data} --out {file} --replace` counts again"
-        dataset.advice = (
-            f"change `images:` in {place}, or {again}; --keep-going leaves out what is missing",
-        )
-        dataset.advice += (f"change `images:` in {place}, or {again}",)
+        change = f"change `images:` in {place}, or {again}"
+        dataset.advice = (f"{change}; --keep-going leaves out what is missing", change)
     return _complete(dataset, data, keep_going=keep_going)
 
 

@@ -87,5 +87,7 @@ def _declaration(name: str, body: dict[str, Any], indent: int) -> list[str]:
 
 def _dumped(value: dict[str, Any] | list[Any], *, flow: bool = False) -> str:
     """Returns a value on one line."""
-    options = {"width": 10_000, "sort_keys": False, "allow_unicode": True}
-    return str(yaml.safe_dump(value, default_flow_style=flow, **options)).strip()
+    text: str = yaml.safe_dump(
+        value, default_flow_style=flow, width=10_000, sort_keys=False, allow_unicode=True
+    )
+    return text.strip()
