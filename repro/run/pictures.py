@@ -17,6 +17,7 @@ from zoo.files.atomic import write_atomically, writing
 from zoo.metrics.overlap import index_labels, label_overlaps
 from zoo.repro.datasets.colours import class_colours, label_colours
 from zoo.repro.datasets.image_files import read_bytes
+from zoo.repro.datasets.label_shapes import shrink_labels
 from zoo.repro.datasets.predictions import PANOPTIC
 
 if TYPE_CHECKING:
@@ -230,20 +231,16 @@ def _draw(sample: Sample, predicted: np.ndarray, wrong: np.ndarray, info: Datase
 
     height, width = predicted.shape
     scale = min(1.0, _MAX_WIDTH_PX / width)
-    size = (round(width * scale), max(round(height * scale), 1))
-    # Nearest neighbours: labels cannot be interpolated.
-    rows = (np.arange(size[1]) * height + height // 2) // size[1]
-    columns = (np.arange(size[0]) * width + width // 2) // size[0]
-    at = np.ix_(rows, columns)
-    photograph = Image.fromarray(sample.image).resize(size, Image.Resampling.LANCZOS)
+    size = (max(round(height * scale), 1), round(width * scale))
+    photograph = Image.fromarray(sample.image).resize(size[::-1], Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     photograph.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     greys = np.asarray(photograph.convert("L")).astype(np.int32) * (_NUM_GREYS - 1) // 255
     return {
         "input": buffer.getvalue(),
-        "ground_truth": _label_png(sample.panoptic[at], info),
-        "prediction": _label_png(predicted[at], info),
-        "difference": _difference_png(wrong[at], greys),
+        "ground_truth": _label_png(shrink_labels(sample.panoptic, size), info),
+        "prediction": _label_png(shrink_labels(predicted, size), info),
+        "difference": _difference_png(shrink_labels(wrong, size), greys),
     }
 
 

@@ -16,7 +16,7 @@ from zoo.prediction.forms import PICTURES, write_overlay, writer_of
 from zoo.prediction.overlay import draw_overlay, encode_picture
 from zoo.prediction.table import INSTANCE_DTYPES, TABLES, instance_rows, require_table, write_table
 from zoo.registry.frames import typed_frame
-from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels
+from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels, shrink_labels
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -167,12 +167,8 @@ class Prediction:
         height, width = self.panoptic.shape
         scale = min(1.0, _NOTEBOOK_PX / max(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        # Labels cannot be interpolated.
-        rows, columns = (
-            (np.arange(new) * old + old // 2) // new for new, old in zip(size, (height, width), strict=True)
-        )
         image = Image.fromarray(self._pixels(None)).resize(size[::-1], Image.Resampling.LANCZOS)
-        shown = replace(self, panoptic=self.panoptic[np.ix_(rows, columns)], image=np.asarray(image))
+        shown = replace(self, panoptic=shrink_labels(self.panoptic, size), image=np.asarray(image))
         return encode_picture(shown.overlay(), ".png")
 
     def _pixels(self, image: np.ndarray | None) -> np.ndarray:
