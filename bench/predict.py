@@ -3,9 +3,9 @@
     python bench/predict.py --count 8 --repetitions 7
 
 Draws scenes, then takes turns on a warm network: the network alone over pictures in memory, and the stream of
-the command over the files, with everything that it writes. Prints seconds per picture (least and median of
-the repetitions) and what the stream adds to the network. Random weights would find nothing to draw: the
-bundled ones are widened into the published network.
+the command over the files, with everything that it writes. Prints seconds per picture, and what the stream
+adds to the network, for the least of the repetitions and in the median. Random weights would find nothing to
+draw: the bundled ones are widened into the published network.
 """
 
 from __future__ import annotations
@@ -19,10 +19,26 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from draw_scenes import draw_dataset
 from reproduce import REGISTRY
+
+
+class Timing(NamedTuple):
+    """Wall time, and the time of all cores together, which other programs disturb less."""
+
+    wall_s: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> Timing:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, count: int) -> Timing:
+        now = Timing.now()
+        return Timing((now.wall_s - self.wall_s) / count, (now.cpu_s - self.cpu_s) / count)
 
 
 def prepared_network(work: Path):
@@ -63,36 +79,39 @@ def main() -> None:
         network = prepared_network(work)
         images = [read_picture(each.path) for each in inputs[:4]]
 
-        def alone() -> float:
-            start = time.perf_counter()
+        def alone() -> Timing:
+            start = Timing.now()
             for number in range(len(inputs)):
                 network.maps([images[number % len(images)]])
-            return (time.perf_counter() - start) / len(inputs)
+            return start.since(len(inputs))
 
-        def whole(repetition: int) -> tuple[float, dict[str, float]]:
+        def whole(repetition: int) -> tuple[Timing, dict[str, float]]:
             out = work / f"out{repetition}"
             folder = PredictionFolder(out, {})
             folder.open()
             writers = {form: writer_of(form, out, network.classes) for form in forms}
             run = InputPrediction(inputs, folder, writers, video=False)
-            start = time.perf_counter()
+            start = Timing.now()
             run.run(network)
             run.finish()
-            return (time.perf_counter() - start) / len(inputs), run.times.to_json()
+            return start.since(len(inputs)), run.times.to_json()
 
         alone(), whole(-1)
         networks, streams = [], []
         for repetition in range(options.repetitions):
             networks.append(alone())
             streams.append(whole(repetition))
-    seconds = [each for each, _ in streams]
     print(f"{processor()}; {len(inputs)} pictures of 1024 x 2048, written: {options.write}")
-    for title, values in (("network alone", networks), ("whole stream", seconds)):
-        print(f"  {title:<15} least {min(values):.3f} s, median {statistics.median(values):.3f} s a picture")
-    least = min(seconds) / min(networks) - 1
-    # Each stream with the network beside it: both had the machine as it was then.
-    median = statistics.median(each / network for each, network in zip(seconds, networks, strict=True)) - 1
-    print(f"  around the network: least {least:.0%}, median {median:.0%} of its time")
+    for unit in ("wall_s", "cpu_s"):
+        pairs = [
+            (getattr(stream, unit), getattr(network, unit))
+            for (stream, _), network in zip(streams, networks, strict=True)
+        ]
+        # Each stream with the network beside it: both had the machine as it was then.
+        added = statistics.median(stream / network for stream, network in pairs) - 1
+        stream, network = (min(values) for values in zip(*pairs, strict=True))
+        print(f"  {unit} a picture: network {network:.3f}, stream {stream:.3f} (least)")
+        print(f"    around the network: {stream / network - 1:.0%} of its time; median of pairs {added:.0%}")
     for stage, total in min(streams, key=lambda each: each[0])[1].items():
         print(f"    {stage:<20} {total / len(inputs):.3f}")
 

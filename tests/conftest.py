@@ -46,6 +46,7 @@ _LONGEST = (
     "zoo/network/test_network.py",
     "zoo/network/test_saved_model.py",
     "zoo/network/test_python_use.py",
+    "zoo/cli/test_predict.py",
     "zoo/cli/test_reproduce_options.py",
     "repro/run/test_reproduce_coco.py",
     "repro/run/test_reproduce_errors.py",
