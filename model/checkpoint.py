@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from zoo.errors import CheckpointError
+from zoo.files.tensorflow import import_tensorflow
 from zoo.model.backend import take_values, values_of
 
 Shape = tuple[int, ...]
@@ -126,6 +127,7 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
 
     Raises:
       CheckpointError: a variable is missing or has another shape, or a file is absent or corrupt.
+      UsageError: TensorFlow, which alone reads checkpoints, is not installed.
     """
     reader = _open(prefix)
     ours = {key: variable for key, variable in variables(network).items() if key.startswith(part)}
@@ -164,12 +166,7 @@ def _digest_line(key: str, value: np.ndarray) -> str:
 
 
 def _open(prefix: str) -> Any:
-    try:
-        import tensorflow as tf
-    except ModuleNotFoundError as error:
-        raise CheckpointError(
-            f"checkpoint {prefix}: only TensorFlow reads it, and it is not installed; pip install tensorflow"
-        ) from error
+    tf = import_tensorflow()
     try:
         return tf.train.load_checkpoint(prefix)
     except tf.errors.NotFoundError as error:
