@@ -200,7 +200,7 @@ class RunLengths(ScoredMasks):
                 continue
             try:
                 row = Row(int(entry["category_id"]), float(entry["score"]), entry["segmentation"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 expected = "`category_id`, `segmentation` and `score` for each instance"
                 self.findings.append(
                     Finding("key-missing", title, expected, str(entry)[:80], "write the JSON again")
@@ -229,7 +229,7 @@ class RunLengths(ScoredMasks):
             elif isinstance(found["counts"], list):
                 found = run_lengths.frPyObjects(found, *found["size"])
             wrong = wrong_size(tuple(found["size"]), size, title, image_id)
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, MemoryError):
             expected = "masks as run lengths or polygons"
             what = f"{str(row.mask)[:60]} (image {image_id})"
             return None, [Finding("mask-form", title, expected, what, "encode it again", image_id=image_id)]

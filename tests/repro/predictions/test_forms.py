@@ -219,6 +219,8 @@ def test_run_lengths_are_read(results: Path, coco: CocoDataset) -> None:
         (lambda entry: entry["segmentation"].update(size=[9, 9]), "size", "9 x 9"),
         (lambda entry: entry["segmentation"].update(counts="00"), "mask-form", "run lengths that add up"),
         (lambda entry: entry.update(segmentation="mask"), "mask-form", "mask"),
+        (lambda entry: entry["segmentation"].update(counts=[-1]), "mask-form", "-1"),
+        (lambda entry: entry.update(category_id=float("inf")), "key-missing", "inf"),
         (lambda entry: entry.update(segmentation=[[1, 1, 9, 1, 9, 9, 1, 9]]), None, ""),
         (lambda entry: entry.pop("score"), "key-missing", "category_id"),
         (lambda entry: entry.update(category_id=999), "category-unknown", "999, no class"),
