@@ -118,7 +118,8 @@ def judge_claims(
         }
         interval = (intervals or {}).get(claim.evaluator, {}).get(claim.metric)
         if value is None:
-            row |= {"verdict": NOT_JUDGED, "reason": f"the {claim.evaluator} evaluator did not run"}
+            ran = "measure it" if metrics.get(claim.evaluator) else "run"
+            row |= {"verdict": NOT_JUDGED, "reason": f"the {claim.evaluator} evaluator did not {ran}"}
         elif partial is not None and not_judged is None and measured is not None and _is_finite(interval):
             row |= _judge_partial(claim, interval, partial)
         elif reasons:

@@ -148,7 +148,7 @@ class Run(ABC):
         The second value is how many images were evaluated now.
         """
         ids = self.images.ids
-        skipped = None if "official" in self.evaluators else "not asked for"
+        skipped = None if "official" in self.evaluators else "the official scripts were not asked for"
         done = folder.done(ids)
         if skipped is None:
             done -= set(missing_predictions(folder.predictions, done, self.holds))
