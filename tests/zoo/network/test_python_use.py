@@ -127,7 +127,7 @@ def test_results_and_samples_are_shown_without_their_pixels() -> None:
         Sample("street", np.zeros((30, 40, 3), np.uint8), pixels, pixels, none, truth),
         postprocess(*maps, (33, 33), options),
         ImagePrediction(pixels, pixels, Instances(none, none, none, none, none)),
-        MeanIoUResult(50.0, np.zeros(2), np.zeros((30, 30), np.int64)),
+        MeanIoUResult(50.0, np.zeros(2), np.zeros((30, 30), np.int64), np.zeros(30, np.int64)),
     ]
     for each in shown:
         assert "[0, 0" not in repr(each)
