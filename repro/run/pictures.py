@@ -106,30 +106,34 @@ def write_pictures(
                 f"{folder.predictions}: the prediction for {image_id} has another size than the image; "
                 "run again with --restart"
             )
-        wrong, match = compare_maps(sample, predicted, dataset.info)
-        if not has_segments:
-            wrong[wrong == 2] = 0
-        predicted = _number_like(predicted, match, dataset.info.label_divisor)
-        pictures = _draw(sample, predicted, wrong, dataset.info)
-        files = {}
-        for kind, data in pictures.items():
-            name = f"{PICTURES}/{rank}_{kind}.{'jpg' if kind == 'input' else 'png'}"
-            write_atomically(folder.root / name, data, durable=False)
-            files[kind] = name
-        scored = max(int(np.count_nonzero(wrong >= 0)), 1)
-        described.append(
-            {
-                "image_id": image_id,
-                "rank": rank,
-                "pq": float(qualities[image_id]) if has_segments else None,
-                "size": list(sample.panoptic.shape),
-                "files": files,
-                "wrong_class": 100 * np.count_nonzero(wrong == 1) / scored,
-                "wrong_segment": 100 * np.count_nonzero(wrong == 2) / scored if has_segments else None,
-                "classes": _legend(sample.panoptic, predicted, dataset.info),
-            }
-        )
+        prefix = folder.root / PICTURES / rank
+        found = _draw_image(sample, predicted, dataset.info, prefix, has_segments=has_segments)
+        pq = float(qualities[image_id]) if has_segments else None
+        described.append({"image_id": image_id, "rank": rank, "pq": pq, **found})
     return described
+
+
+def _draw_image(
+    sample: Sample, predicted: np.ndarray, info: DatasetInfo, prefix: Path, *, has_segments: bool
+) -> dict[str, Any]:
+    """Writes the pictures of one image, whose paths begin so, and returns what the record says of them."""
+    wrong, match = compare_maps(sample, predicted, info)
+    if not has_segments:
+        wrong[wrong == 2] = 0
+    predicted = _number_like(predicted, match, info.label_divisor)
+    files = {}
+    for kind, data in _draw(sample, predicted, wrong, info).items():
+        name = f"{prefix.name}_{kind}.{'jpg' if kind == 'input' else 'png'}"
+        write_atomically(prefix.with_name(name), data, durable=False)
+        files[kind] = f"{PICTURES}/{name}"
+    scored = max(int(np.count_nonzero(wrong >= 0)), 1)
+    return {
+        "size": list(sample.panoptic.shape),
+        "files": files,
+        "wrong_class": 100 * np.count_nonzero(wrong == 1) / scored,
+        "wrong_segment": 100 * np.count_nonzero(wrong == 2) / scored if has_segments else None,
+        "classes": _legend(sample.panoptic, predicted, info),
+    }
 
 
 def _without_instances(sample: Sample, info: DatasetInfo) -> Sample:

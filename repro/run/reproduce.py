@@ -10,9 +10,8 @@ from zoo.files.tensorflow import import_tensorflow
 from zoo.network.devices import kind_of_device
 from zoo.network.network import require_outputs
 from zoo.repro.datasets.opening import open_dataset
-from zoo.repro.run.clock import Clock
 from zoo.repro.run.images import choose_images
-from zoo.repro.run.run import Run
+from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import AS_PUBLISHED, RunSettings
 
 if TYPE_CHECKING:

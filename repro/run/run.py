@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from zoo.errors import EvaluationError, InterruptedRunError
 from zoo.files.atomic import write_atomically
 from zoo.files.json_files import write_json
 from zoo.files.progress import say
-from zoo.files.words import counted
+from zoo.files.words import counted, utc_now
 from zoo.reports.tables.claim_table import markdown
 from zoo.repro.datasets.predictions import EVERYTHING, missing_predictions
 from zoo.repro.official.scripts import OfficialScores, start_official
@@ -28,9 +29,27 @@ if TYPE_CHECKING:
     from zoo.registry import Claim, Entry
     from zoo.repro.datasets.dataset import Dataset
     from zoo.repro.records.run_folder import RunFolder
-    from zoo.repro.run.clock import Clock
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.images import RunImages
+
+
+class Clock:
+    """Measures the parts of a run."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.started = utc_now()
+        self.laps: dict[str, float] = {}  # seconds of each part that has ended
+
+    def lap(self, name: str) -> None:
+        """Ends a part: what was done since the last one ended."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    def total(self) -> float:
+        """Returns the seconds since the clock was made."""
+        return time.perf_counter() - self._start
 
 
 class Run(ABC):

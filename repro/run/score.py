@@ -15,11 +15,10 @@ from zoo.repro.predictions.check import PredictionsCheck, all_findings, summariz
 from zoo.repro.predictions.finding import FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
 from zoo.repro.records.run_destination import RunDestination
-from zoo.repro.run.clock import Clock
 from zoo.repro.run.folder_pass import FolderPass
 from zoo.repro.run.images import choose_images
 from zoo.repro.run.own_claims import joined_claims, parse_claim
-from zoo.repro.run.run import Run
+from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import ScoreSettings
 
 if TYPE_CHECKING:

@@ -135,22 +135,32 @@ def score(
         opened = open_dataset(declared, data, Fetcher(), needed_by=str(predictions))
         _check_or_fix(predictions, opened, form, fix, as_json=as_json)
         return
+    record = _scored(
+        predictions, scoring, {"dataset": reading.dataset, "data": data, "registry": registry, **form}
+    )
     from zoo.reports.tables.claim_table import terminal
+
+    if as_json:
+        print_each([record])
+    else:
+        console().print(terminal([record]))
+    exit_with_verdict([record], strict=strict)
+
+
+def _scored(predictions: Path, scoring: ScoringOptions, reading: dict[str, Any]) -> dict[str, Any]:
+    """Returns the record of a run; prints what is wrong with the predictions before the error about it."""
     from zoo.repro.run.own_claims import read_claims
     from zoo.repro.run.score import UnsoundPredictionsError
     from zoo.repro.run.score import score as score_predictions
 
-    one = () if scoring.evaluator is Evaluator.both else (scoring.evaluator.value,)
+    both = scoring.evaluator is Evaluator.both
     try:
-        record = score_predictions(
+        return score_predictions(
             predictions,
-            dataset=reading.dataset,
-            data=data,
+            **reading,
             out=scoring.out,
             claims=[*(read_claims(scoring.claims) if scoring.claims else []), *(scoring.claim or [])],
-            registry=registry,
-            **form,
-            **({"evaluators": one} if one else {}),
+            evaluators=("official", "internal") if both else (scoring.evaluator.value,),
             metrics=tuple(each.value for each in scoring.metrics or []),
             name=scoring.name,
             limit=scoring.limit,
@@ -161,11 +171,6 @@ def score(
         for line in str(error.check).splitlines():
             say(line)
         raise
-    if as_json:
-        print_each([record])
-    else:
-        console().print(terminal([record]))
-    exit_with_verdict([record], strict=strict)
 
 
 def _check_or_fix(
