@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from zoo.errors import UsageError
 from zoo.registry.messages import explain_error
-from zoo.registry.schema import Claim, PublishedNumbers
+from zoo.registry.schema import Claim, PublishedNumbers, Tolerance
 from zoo.registry.yaml_file import read
 from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS
 
@@ -65,11 +65,7 @@ def read_claims(path: Path) -> list[Claim]:
     except ValidationError as error:
         key, message = explain_error(PublishedNumbers, error.errors(include_url=False)[0])
         raise file.error((*above, *key), message) from None
-    found = [
-        Claim(metric=metric, evaluator=evaluator, value=value, source=published.source, tolerance=Decimal(0))
-        for evaluator, scores in (("official", published.official), ("internal", published.internal))
-        for metric, value in scores.printed()
-    ]
+    found = list(published.claims(Tolerance()))
     if not found:
         raise file.error(above, "expected numbers under official or internal, found none")
     return found

@@ -16,9 +16,13 @@ from zoo.files.progress import say
 if TYPE_CHECKING:
     from zoo.repro.datasets.dataset import Dataset
 
-Form = Enum("Form", {name: name for name in ("coco", "label_ids", "divisor", "instances")}, type=str)
+Form = Enum(
+    "Form",
+    {"coco": "coco", "label_ids": "label_ids", "divisor": "divisor", "instances": "instances"},
+    type=str,
+)
 Ids = Enum("Ids", {"original": "original", "train": "train"}, type=str)
-Evaluator = Enum("Evaluator", {name: name for name in ("both", "official", "internal")}, type=str)
+Evaluator = Enum("Evaluator", {"both": "both", "official": "official", "internal": "internal"}, type=str)
 Further = Enum("Further", {"boundary": "boundary"}, type=str)
 
 

@@ -102,14 +102,6 @@ class Scores(Declared):
                 yield metric, value
 
 
-class PublishedNumbers(Declared):
-    """The numbers of one row of a published table, and the line on which they stand."""
-
-    official: Scores = Scores()
-    internal: Scores = Scores()
-    source: Text
-
-
 class Tolerance(Declared):
     """The tolerance of the claims on each metric, in percentage points."""
 
@@ -133,6 +125,26 @@ class Claim(Declared):
     def decimals(self) -> int:
         """Number of printed decimals."""
         return max(0, -int(self.value.as_tuple().exponent))
+
+
+class PublishedNumbers(Declared):
+    """The numbers of one row of a published table, and the line on which they stand."""
+
+    official: Scores = Scores()
+    internal: Scores = Scores()
+    source: Text
+
+    def claims(self, tolerance: Tolerance) -> Iterator[Claim]:
+        """Yields the numbers one by one, official ones first, in the order of the published tables."""
+        for evaluator in get_args(Evaluator):
+            for metric, value in getattr(self, evaluator).printed():
+                yield Claim(
+                    metric=metric,
+                    evaluator=evaluator,
+                    value=value,
+                    source=self.source,
+                    tolerance=getattr(tolerance, metric),
+                )
 
 
 class RelatedFile(Declared):
@@ -247,20 +259,8 @@ class EntryRow(EntrySettings):
     def entry(self) -> Entry:
         """Returns the entry that the row declares."""
         settings = {name: getattr(self, name) for name in EntrySettings.model_fields}
-        return Entry(**settings, published=tuple(self._claims()))
-
-    def _claims(self) -> Iterator[Claim]:
-        if self.published is None:
-            return
-        for evaluator in get_args(Evaluator):
-            for metric, value in getattr(self.published, evaluator).printed():
-                yield Claim(
-                    metric=metric,
-                    evaluator=evaluator,
-                    value=value,
-                    source=self.published.source,
-                    tolerance=getattr(self.tolerance, metric),
-                )
+        published = () if self.published is None else tuple(self.published.claims(self.tolerance))
+        return Entry(**settings, published=published)
 
 
 class BackboneNetwork(Declared):
