@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _SAFETENSORS, _KERAS = ".safetensors", ".weights.h5"
 _ABOUT = "zoo"
 """Under this name a file says what it holds, as JSON."""
-_ALIGNMENT = 8
-_MOST_HEADER_BYTES = 100_000_000
 
 
 def check_weights_path(path: Path) -> None:
@@ -84,12 +82,14 @@ class WeightsFile(NamedTuple):
         check_weights_path(self.path)
         if not self.path.is_file():
             raise CheckpointError(f"{self.owner}: no file {self.path}; `zoo convert` writes one")
+        from safetensors import SafetensorError
+
         restore = _read_safetensors if self.path.name.endswith(_SAFETENSORS) else _read_keras
         try:
             about = restore(model, self)
             given = {each.name: about["receipt"][each.name] for each in dataclasses.fields(Receipt)}
             digest = values_digest(model, given["restored"])
-        except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise self._refusal(f"is corrupt, or not of `zoo convert` ({reason})") from error
         if digest != given["sha256"]:
@@ -120,45 +120,33 @@ class WeightsFile(NamedTuple):
         return CheckpointError(f"{self.owner}: {self.path}: {problem}; write it again with `zoo convert`")
 
 
-# --- safetensors: a length of 8 bytes, a header of JSON, the values ---------------------------------------
+# --- safetensors ------------------------------------------------------------------------------------------
 
 
 def _write_safetensors(model: keras.Model, about: str, path: Path) -> None:
+    from safetensors.numpy import save_file
+
     from zoo.model.backend import values_of
     from zoo.model.checkpoint import variables
 
-    ours = dict(sorted(variables(model).items()))
-    header: dict[str, Any] = {"__metadata__": {_ABOUT: about}}
-    end = 0
-    for name, variable in ours.items():
-        start, end = end, end + 4 * int(np.prod(variable.shape))
-        header[name] = {"dtype": "F32", "shape": list(variable.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    with path.open("xb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for variable in ours.values():
-            stream.write(np.ascontiguousarray(values_of(variable), "<f4").data)
+    values = {name: np.ascontiguousarray(values_of(each), "<f4") for name, each in variables(model).items()}
+    save_file(values, path, metadata={_ABOUT: about})
 
 
 def _read_safetensors(model: keras.Model, file: WeightsFile) -> dict[str, Any]:
+    from safetensors import safe_open
+
     from zoo.model.backend import take_values
     from zoo.model.checkpoint import variables
 
     ours = variables(model)
-    with file.path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > _MOST_HEADER_BYTES:
-            raise ValueError(f"a header of {length} bytes")
-        header = json.loads(stream.read(length))
-        about: dict[str, Any] = json.loads(header.pop("__metadata__")[_ABOUT])
+    with safe_open(file.path, framework="numpy") as stored:
+        about: dict[str, Any] = json.loads((stored.metadata() or {})[_ABOUT])
         file.check(about)
-        found = {name: tuple(each["shape"]) for name, each in header.items()}
+        found = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
         file.check_shapes({name: tuple(variable.shape) for name, variable in ours.items()}, found)
-        for name, each in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            stream.seek(8 + length + each["data_offsets"][0])
-            values = np.fromfile(stream, "<f4", int(np.prod(found[name])))
-            take_values(ours[name], values.reshape(found[name]))
+        for name, variable in ours.items():
+            take_values(variable, stored.get_tensor(name))
     return about
 
 
