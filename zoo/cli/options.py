@@ -59,6 +59,17 @@ PrecisionName = Annotated[Precision, typer.Option("--precision", help="What conv
 Scales = Annotated[str, typer.Option("--scales", help="Scales to average over, e.g. 0.75,1,1.25.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only the first N images, with 95 % intervals for all.")
+]
+RunsFolder = Annotated[
+    Path | None, typer.Option("--out", help="Where the run keeps its files. The default is in the cache.")
+]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")]
+KeepGoing = Annotated[
+    bool,
+    typer.Option("--keep-going", help="Leave out images that cannot be used; claims are not judged then."),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit code 4 where a claim was not judged, or nothing published.")
 ]

@@ -13,9 +13,13 @@ from zoo.cli.options import (
     AsJson,
     DeviceName,
     Flip,
+    KeepGoing,
+    Limit,
     Names,
     Precision,
     PrecisionName,
+    Restart,
+    RunsFolder,
     Scales,
     Strict,
     chosen_registry,
@@ -44,25 +48,14 @@ class RunOptions:
             "Bundled entries bring their own.",
         ),
     ] = None
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
-    ] = None
-    out: Annotated[
-        Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")
-    ] = None
+    limit: Limit = None
+    out: RunsFolder = None
     device: DeviceName = "auto"
     precision: PrecisionName = Precision.float32
     scales: Scales = "1"
     flip: Flip = False
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")
-    ] = False
-    keep_going: Annotated[
-        bool,
-        typer.Option(
-            "--keep-going", help="Leave out images that cannot be used; claims are not judged then."
-        ),
-    ] = False
+    restart: Restart = False
+    keep_going: KeepGoing = False
 
 
 @reads_registry

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.options import AsJson, Strict, chosen_registry, data_folders, reads_registry, takes_fields
+from zoo.cli.options import (
+    AsJson,
+    KeepGoing,
+    Limit,
+    Restart,
+    RunsFolder,
+    Strict,
+    chosen_registry,
+    data_folders,
+    reads_registry,
+    takes_fields,
+)
 from zoo.cli.output import console, exit_with_verdict, print_each, print_reports
 from zoo.files.progress import say
 
@@ -53,9 +64,7 @@ class ReadingOptions:
 class ScoringOptions:
     """The options that say how the run is made."""
 
-    out: Annotated[
-        Path | None, typer.Option(help="Where the run keeps its files. The default is in the cache.")
-    ] = None
+    out: RunsFolder = None
     name: Annotated[
         str | None, typer.Option(help="What to call the predictions; by default as their folder or file.")
     ] = None
@@ -74,18 +83,9 @@ class ScoringOptions:
     metrics: Annotated[
         list[Further] | None, typer.Option(help="Measure boundary PQ and boundary IoU too.")
     ] = None
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N images, with 95 % intervals for all.")
-    ] = None
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")
-    ] = False
-    keep_going: Annotated[
-        bool,
-        typer.Option(
-            "--keep-going", help="Leave out images that cannot be used; claims are not judged then."
-        ),
-    ] = False
+    limit: Limit = None
+    restart: Restart = False
+    keep_going: KeepGoing = False
 
 
 @reads_registry
