@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
     RGB,
+    decode_for_display,
     decode_image,
     image_size,
     read_bytes,
@@ -118,6 +120,14 @@ class CocoDataset(FolderDataset):
         panoptic, truth = read_segments(colours, annotation, self.info, str(png_path))
         semantic = (panoptic // self.info.label_divisor).astype(np.uint8)
         return Sample(image_id, image, panoptic, semantic, official=truth)
+
+    def load_for_display(self, index: int) -> Sample:
+        """Returns image `index` without TensorFlow; see `Dataset.load_for_display`."""
+        annotation = self._annotations[self.image_ids[index]]
+        path = self.root / self.split / annotation.image_file
+        image = decode_for_display(read_bytes(path), str(path))
+        require_size(image.shape[:2], annotation.size, str(path), self.panoptic_json.name)
+        return replace(self.load(index, picture=False), image=image)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Returns height and width of image `index`, as annotated."""

@@ -87,6 +87,10 @@ class Dataset(ABC):
           DataError: a file is missing, broken, or not what its name says.
         """
 
+    def load_for_display(self, index: int) -> Sample:
+        """Returns what `load` does; of a JPEG the pixels may differ a little."""
+        return self.load(index)
+
     def image_size(self, index: int) -> tuple[int, int]:
         """Returns height and width of image `index`; raises as `load` does."""
         height, width = self.load(index, picture=False).panoptic.shape

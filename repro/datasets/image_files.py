@@ -143,6 +143,23 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         raise DataError(f"{name}: cannot be decoded as an image: {_reason(error)}") from None
 
 
+def decode_for_display(data: bytes, name: str) -> np.ndarray:
+    """Returns an encoded picture as [H, W, 3] uint8, decoded by Pillow, without TensorFlow where it can.
+
+    Of a JPEG the pixels are about those that `decode_image` returns.
+
+    Raises:
+      DataError: it cannot be decoded.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return decode_image(data, name)
+
+
 def decode_id_png(data: bytes, name: str) -> np.ndarray:
     """Returns a PNG of ids as [H, W] uint8 or uint16, whichever the file holds.
 

@@ -94,7 +94,7 @@ def write_pictures(
             old.unlink()
     described = []
     for rank, image_id in choose_images(qualities).items():
-        sample = dataset.load(position[image_id])
+        sample = dataset.load_for_display(position[image_id])
         if not has_segments:
             sample = _without_instances(sample, dataset.info)
         if predicted_map is not None:
