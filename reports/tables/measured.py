@@ -58,6 +58,8 @@ def measured(
     """
     if form not in (forms := ("markdown", "csv", "latex")):
         raise UsageError(f"form {form!r}: expected one of {', '.join(forms)}")
+    # First, so that its faults are told in any form.
+    loaded = load_registry(registry)
     if side_by_side:
         runs = runs_in_order(paths)
         if form == "csv":
@@ -71,8 +73,6 @@ def measured(
         if run not in chosen:
             say(f"left out: {run.path}: another run of {run.entry}")
     runs = [*map(open_run, named), *chosen]
-    # Reading the registry first tells of its faults in any form.
-    loaded = load_registry(registry)
     return (
         csv_text(results_frame(runs))
         if form == "csv"
