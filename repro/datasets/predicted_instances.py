@@ -46,7 +46,7 @@ def write_masks(
       shapes: the labels of the map.
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
-    masks = _mask_folder(image_id)
+    masks, up = _mask_folder(image_id)
     height, width = shapes.index.shape
     lines = [""] * len(things)
     with writing(folder / masks):
@@ -60,7 +60,7 @@ def write_masks(
             # Not atomic one by one: no mask counts before the list below names it.
             mask = encode_png(rows, width, bits=1, colour_type=GREY, zero_rows=outside)
             (folder / name).write_bytes(mask)
-            lines[thing_of[label]] = f"{name} {thing.category_id} {thing.score!r}\n"
+            lines[thing_of[label]] = f"{up}{name} {thing.category_id} {thing.score!r}\n"
     write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 
@@ -96,6 +96,7 @@ def write_scored_masks(
       form: "masks" or "rle".
     """
     lines, entries = [], []
+    folder_of_masks, up = _mask_folder(image_id)
     for number, (class_id, score, mask) in enumerate(masks):
         category_id = info.original_ids[class_id]
         if form == "rle":
@@ -107,19 +108,20 @@ def write_scored_masks(
         size = tuple(mask["size"]) if isinstance(mask, Mapping) else np.asarray(mask).shape
         pixels = mask_pixels(mask, (int(size[0]), int(size[1])))
         rows = np.pad(np.packbits(pixels, axis=1), ((0, 0), (1, 0)))
-        name = f"{_mask_folder(image_id)}/{number}.png"
+        name = f"{folder_of_masks}/{number}.png"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(encode_png(rows, pixels.shape[1], bits=1, colour_type=GREY))
-        lines.append(f"{name} {category_id} {float(score)!r}\n")
+        lines.append(f"{up}{name} {category_id} {float(score)!r}\n")
     if form == "rle":
         write_atomically(folder / f"{image_id}.json", json.dumps(entries), durable=False)
     else:
         write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 
-def _mask_folder(image_id: str) -> str:
-    # The script splits a line at its blanks.
-    return "masks/" + re.sub(r"\s", "%20", image_id)
+def _mask_folder(image_id: str) -> tuple[str, str]:
+    """Returns the folder of an image's masks, and the way up to its parent from where the list lies."""
+    # The script splits a line at its blanks, and reads names relative to the list.
+    return "masks/" + re.sub(r"\s", "%20", image_id), "../" * image_id.count("/")
 
 
 def _packed(mask: Any) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class PredictedImage:
     image_id: str
     panoptic: np.ndarray | None = field(repr=False)  # [H, W] int32, labels of the data set's classes
     semantic: np.ndarray | None = field(repr=False)  # [H, W] uint8, train ids; void is the ignore label
-    instances: ScoredSegments | None  # only where every thing segment has a score
+    # Only where every thing segment has a score, and masks, if there are any, are these segments.
+    instances: ScoredSegments | None
     # Only where the files hold masks: they may overlap each other, and need not be segments.
     masks: list[ScoredMask] | None = field(repr=False)
 
@@ -150,7 +151,8 @@ class Predictions:
             read, wrong = parts.masks.read(image_id, size, labels)
             findings += wrong
             masks = read.masks
-            if scores is None and panoptic is not None:
+            if panoptic is not None:
+                # What is given with masks of its own is scored by these.
                 scores = scores_of_segments(panoptic.things, read, self.dataset.info.label_divisor)
         if panoptic is not None and scores is not None:
             instances = ScoredSegments(panoptic.things, scores)

@@ -144,8 +144,9 @@ def test_a_name_may_be_a_path_and_hold_blanks(tmp_path: Path) -> None:
     write(tmp_path, np.full((4, 4), 11001, np.int32), np.zeros((4, 4), np.uint8), "my trip/a b")
     assert missing_predictions(tmp_path, ["my trip/a b"]) == []
     name, label_id, _ = (tmp_path / "instance/my trip/a b.txt").read_text().split(" ")
-    assert (name, label_id) == ("masks/my%20trip/a%20b/24001.png", "24")
-    assert (tmp_path / "instance" / name).is_file()
+    # As the official script reads it: relative to the list.
+    assert (name, label_id) == ("../masks/my%20trip/a%20b/24001.png", "24")
+    assert (tmp_path / "instance/my trip" / name).is_file()
 
 
 def test_entries_join_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.datasets.predictions import assemble_panoptic_json
@@ -67,3 +68,27 @@ def test_the_digest_depends_on_contents_alone(written: Path, tiny: CityscapesDat
     assert open_predictions(copy, tiny).digest() == digest
     (copy / "panoptic.json").write_text((copy / "panoptic.json").read_text() + "\n")
     assert open_predictions(copy, tiny).digest() != digest
+
+
+def test_masks_that_are_not_the_segments_count_before_scores_in_the_json(
+    written: Path, tiny: CityscapesDataset
+) -> None:
+    cut, whole = tiny.image_ids[:2]
+    mask = min((written / "instance/masks" / cut).glob("*.png"))
+    pixels = np.array(Image.open(mask))
+    row, column = np.argwhere(pixels)[0]
+    pixels[row, column] = 0
+    Image.fromarray(pixels).save(mask)
+    scored = (written / f"instance/{whole}.txt").read_text().splitlines()
+    lines = "".join(f"{line.rpartition(' ')[0]} 0.125\n" for line in scored)
+    (written / f"instance/{whole}.txt").write_text(lines)
+    predictions = open_predictions(written, tiny)
+    assert list(predictions.findings()) == []
+    image = predictions.load(cut)
+    assert image.instances is None
+    assert image.masks is not None
+    assert any(np.array_equal(found.mask, pixels != 0) for found in image.masks)
+    # Where they are the segments, their scores count.
+    image = predictions.load(whole)
+    assert image.instances is not None
+    assert image.instances.score.tolist() == [0.125] * len(scored)

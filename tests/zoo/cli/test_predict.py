@@ -24,21 +24,12 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
-def bundled(zoo_cache: Path) -> Callable[..., list[Path]]:
-    """Returns a function that lists the pictures of the data set of a bundled entry."""
+def scenes(zoo_cache: Path) -> list[Path]:
+    """The pictures of the bundled Cityscapes-like data set."""
     from zoo.files.cache import Cache
 
-    def pictures(entry: str, pattern: str) -> list[Path]:
-        declared = load_registry().dataset(entry.partition("/")[0])
-        return sorted(Path(Fetcher(cache=Cache(zoo_cache)).dataset(declared)).rglob(pattern))
-
-    return pictures
-
-
-@pytest.fixture(scope="session")
-def scenes(bundled: Callable[..., list[Path]]) -> list[Path]:
-    """The pictures of the bundled Cityscapes-like data set."""
-    return bundled(CITY, "leftImg8bit/val/*/*.png")
+    folder = Fetcher(cache=Cache(zoo_cache)).dataset(load_registry().dataset("minicity"))
+    return sorted(Path(folder).rglob("leftImg8bit/val/*/*.png"))
 
 
 @pytest.fixture
@@ -104,43 +95,6 @@ def test_twelve_pictures_of_mixed_kinds(zoo_call: Call, one_line: Call, mixed: P
     assert {each.shape for each in pixels.values()} == {(256, 512, 3)}
     # Turned upright, it shows what the plain one does.
     assert np.abs(pixels["rotated_overlay.jpg"] - pixels["plain_overlay.jpg"]).mean() < 8
-
-
-@pytest.mark.parametrize(
-    ("entry", "pattern", "form", "ending"),
-    [(CITY, "leftImg8bit/val/*/*.png", "cityscapes", "_leftImg8bit"), (COCO, "val2017/*.jpg", "coco", "")],
-)
-def test_predictions_equal_those_of_a_run(
-    zoo_call: Call,
-    bundled: Callable[..., list[Path]],
-    tmp_path: Path,
-    entry: str,
-    pattern: str,
-    form: str,
-    ending: str,
-) -> None:
-    assert zoo_call("reproduce", entry, "--limit", 3, "--out", tmp_path / "runs").returncode == 0
-    (run,) = (tmp_path / "runs").glob("*/predictions")
-    names = [path.stem for path in sorted((run / "panoptic").glob("*.png"))]
-    assert len(names) == 3
-    pictures = [path for path in bundled(entry, pattern) if path.stem.removesuffix(ending) in names]
-    out = tmp_path / "out"
-    done = zoo_call("predict", entry, *pictures, "--out", out, "--write", f"{form},table")
-    assert done.returncode == 0, done.stderr
-    for part in ("panoptic", "semantic"):
-        for name in names:
-            made, expected = (
-                np.asarray(Image.open(folder / part / file))
-                for folder, file in ((out, f"{name}{ending}.png"), (run, f"{name}.png"))
-            )
-            np.testing.assert_array_equal(made, expected)
-    annotations = json.loads((out / "panoptic.json").read_text())["annotations"]
-    assert [each["file_name"] for each in annotations] == [f"{name}{ending}.png" for name in names]
-    with (out / "instances.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    segments = [segment for each in annotations for segment in each["segments_info"] if "score" in segment]
-    assert sorted(int(row["area_px"]) for row in rows) == sorted(segment["area"] for segment in segments)
-    assert {row["image"] for row in rows} <= {f"{name}{ending}" for name in names}
 
 
 def test_an_interrupted_call_says_what_is_done_and_resumes(
