@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.repro.cityscapes.classes import CITYSCAPES
-from zoo.repro.datasets.dataset import Sample
+from zoo.repro.datasets.dataset import Dataset, Sample
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.run_folder import RunFolder
@@ -23,19 +23,16 @@ ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
 HEIGHT, WIDTH = 40, 96
 
 
-class DrawnScenes:
+class DrawnScenes(Dataset):
     """A data set of drawn scenes: road, sky, two cars, and a person in every second image."""
 
     info = CITYSCAPES
-    official_obstacle = None
 
     def __init__(self, count: int) -> None:
-        self.image_ids = [f"scene_{number:03d}" for number in range(count)]
+        self.image_ids = tuple(f"scene_{number:03d}" for number in range(count))
+        self.skipped, self.expected_images = {}, count
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def load(self, index: int) -> Sample:
+    def load(self, index: int, *, picture: bool = True) -> Sample:
         panoptic = np.full((HEIGHT, WIDTH), SKY * 1000, np.int32)
         panoptic[HEIGHT // 2 :] = ROAD * 1000
         panoptic[14:30, 8:28] = CAR * 1000 + 1
@@ -49,9 +46,6 @@ class DrawnScenes:
 
     def fingerprint(self) -> str:
         return "f" * 64
-
-    def check(self) -> list[str]:
-        return []
 
 
 def _predict(sample: Sample, shift: int) -> np.ndarray:
