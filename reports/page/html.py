@@ -154,7 +154,16 @@ def _cards(run: Run) -> Markup:
         device_of(run.record),
     ]
     words = " · ".join(str(fact) for fact in facts if fact)
-    return join((tag("p", words, class_="facts"), tag("dl", cards, class_="cards")))
+    return join((tag("p", words, class_="facts"), tag("dl", cards, class_="cards"), _not_measured(run)))
+
+
+def _not_measured(run: Run) -> list[Markup]:
+    """Returns why the data set has no official numbers of some metrics."""
+    by_reason: dict[str, list[str]] = {}
+    scripts: Mapping[str, Any] = run.record.get("official_scripts") or {}
+    for metric, reason in scripts.get("not_measured", {}).items():
+        by_reason.setdefault(reason, []).append(metric_title(metric))
+    return [note(f"No official {', '.join(metrics)}: {reason}.") for reason, metrics in by_reason.items()]
 
 
 def _drawn(run: Run) -> list[Mapping[str, Any]]:

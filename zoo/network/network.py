@@ -267,12 +267,18 @@ def classes_of(entry: Entry, dataset: DatasetDeclaration | None = None) -> Datas
             return own
     known = classes_by_upstream_name()
     classes = known.get(entry.evaluation.dataset)
+    outputs = entry.network.semantic_head.output_channels
+    if dataset is not None and dataset.own_place and (classes is None or outputs != classes.num_classes):
+        raise UsageError(
+            f"{entry.name}: predict: expected the classes of its data set {dataset.name}, found neither "
+            f"`path:` nor `classes:` in {dataset.own_place}; give `path:`, the folder whose annotations name "
+            "them, or a table `classes:` in the Cityscapes layout"
+        )
     if classes is None:
         raise UsageError(
             f"{entry.name}: predict: expected the classes of {' or '.join(known)}, found "
             f"{entry.evaluation.dataset}, which is not supported yet; `network(images)` gives its maps"
         )
-    outputs = entry.network.semantic_head.output_channels
     if outputs != classes.num_classes:
         raise UsageError(
             f"{entry.name}: predict: expected {classes.num_classes} classes, as "

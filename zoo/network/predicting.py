@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.errors import DataError, InterruptedRunError, UsageError
+from zoo.errors import DataError, InterruptedRunError, UsageError, ZooError
 from zoo.files.progress import Progress, say
 from zoo.files.words import counted
 from zoo.inputs.finding import Input, find_inputs
@@ -230,6 +230,7 @@ class InputPrediction:
 
         Raises:
           DataError: a file cannot be used, and is not to be left out.
+          ZooError: a prediction cannot be written.
           InterruptedRunError: the user stopped it.
         """
         outcome = self.outcome
@@ -238,6 +239,11 @@ class InputPrediction:
             for each in self.waiting:
                 if each.is_video:
                     self._predict_video(network, each)
+        except DataError as error:
+            left_out = "--keep-going leaves such files out"
+            raise DataError(f"{error}; {self._resuming('the file is mended')}, or {left_out}") from None
+        except ZooError as error:
+            raise type(error)(f"{error}; {self._resuming('it can be written')}") from None
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted with {outcome.done} of {outcome.inputs} written to {self._folder.root}; "
@@ -245,6 +251,10 @@ class InputPrediction:
                 images_done=outcome.done,
                 images=outcome.inputs,
             ) from None
+
+    def _resuming(self, once: str) -> str:
+        outcome = self.outcome
+        return f"{outcome.done} of {outcome.inputs} written; the same command resumes once {once}"
 
     def finish(self) -> None:
         """Writes the files that hold all predictions of the folder together.
@@ -290,10 +300,19 @@ class InputPrediction:
         with self.times.of("read_s"):
             try:
                 source = Source.of(each.path)
-                return _Picture(each.name, read_picture(each.path, say), source)
+                pixels = read_picture(each.path, say)
+                self._require_size(each, pixels)
+                return _Picture(each.name, pixels, source)
             except DataError as error:
                 self._leave_out(each, error)
                 return None
+
+    def _require_size(self, each: Input, pixels: np.ndarray) -> None:
+        for writer in self._writers:
+            try:
+                writer.require_size(pixels)
+            except UsageError as error:
+                raise DataError(f"{each.path}: {error} with --write overlay.png") from None
 
     def _predict_video(self, network: Network, each: Input) -> None:
         path = self._video_path(each)
@@ -332,7 +351,7 @@ class InputPrediction:
 
     def _leave_out(self, each: Input, error: DataError) -> None:
         if not self._keep_going:
-            raise DataError(f"{error}; --keep-going leaves such files out") from None
+            raise error
         say(f"left out: {error}")
         self.outcome.left_out[str(each.path)] = str(error)
 

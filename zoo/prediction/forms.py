@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo.errors import UsageError
 from zoo.files.atomic import write_atomically
-from zoo.prediction.overlay import encode_picture
+from zoo.prediction.overlay import encode_picture, require_size
 from zoo.prediction.table import INSTANCES, instance_rows, require_table, write_table
 from zoo.repro.datasets.colours import class_colours
 from zoo.repro.datasets.predictions import INSTANCE, PANOPTIC, assemble_panoptic_json, write_predictions
@@ -71,6 +71,9 @@ class Writer(ABC):
     def write(self, name: str, prediction: Predicted) -> None:
         """Writes the files of one image; raises a ZooError where one cannot be written."""
 
+    def require_size(self, image: np.ndarray) -> None:  # noqa: B027 - most forms take any
+        """Raises a UsageError where an image's size is beyond what the form can hold."""
+
     def finish(self, names: Iterable[str] | None = None) -> None:  # noqa: B027 - a form may need nothing
         """Writes what is made of several images: of those called `names`, or of all in the folder."""
 
@@ -95,6 +98,9 @@ class OverlayWriter(Writer):
 
     def has(self, name: str) -> bool:  # noqa: D102
         return self.path(name).exists()
+
+    def require_size(self, image: np.ndarray) -> None:  # noqa: D102
+        require_size(image, self._suffix)
 
     def write(self, name: str, prediction: Predicted) -> None:  # noqa: D102
         write_overlay(self.path(name), prediction, **self._options)
@@ -196,7 +202,11 @@ def writer_of(form: str, folder: Path, classes: DatasetInfo, **options: Any) -> 
 
 def write_overlay(path: Path, prediction: Predicted, **options: Any) -> None:
     """Writes a prediction over its image as the JPEG or PNG file `path`."""
-    write_atomically(path, encode_picture(prediction.overlay(**options), path.suffix), durable=False)
+    try:
+        data = encode_picture(prediction.overlay(**options), path.suffix)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    write_atomically(path, data, durable=False)
 
 
 def _categories(classes: DatasetInfo) -> Iterator[dict[str, Any]]:

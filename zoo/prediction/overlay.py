@@ -89,14 +89,19 @@ def encode_picture(pixels: np.ndarray, suffix: str) -> bytes:
     buffer = io.BytesIO()
     if suffix == ".png":
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    elif max(pixels.shape) > _LONGEST_JPEG_PX:
-        raise UsageError(
-            f"expected at most {_LONGEST_JPEG_PX} pixels a side for a JPEG, found {pixels.shape[0]} x "
-            f"{pixels.shape[1]}; write a PNG"
-        )
     else:
+        require_size(pixels, suffix)
         Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def require_size(pixels: np.ndarray, suffix: str) -> None:
+    """Raises a UsageError where a picture is too long for its file's format."""
+    if suffix != ".png" and max(pixels.shape) > _LONGEST_JPEG_PX:
+        raise UsageError(
+            f"expected at most {_LONGEST_JPEG_PX:,} pixels a side for a JPEG, found {pixels.shape[0]} x "
+            f"{pixels.shape[1]}; write a PNG"
+        )
 
 
 def _words(label: int, classes: DatasetInfo, scores: Mapping[int, float]) -> tuple[str, ...]:

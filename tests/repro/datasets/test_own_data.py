@@ -171,7 +171,7 @@ def test_an_entry_needs_as_many_outputs_as_the_data_set_has_classes(
 
 
 def test_an_own_network_on_own_data_is_scored_explained_and_shown(
-    zoo_call: Callable[..., Any], minicoco: Path, own_city: Path, tmp_path: Path
+    zoo_call: Callable[..., Any], one_line: Callable[..., str], minicoco: Path, own_city: Path, tmp_path: Path
 ) -> None:
     from zoo.repro.cityscapes.classes import CITYSCAPES
     from zoo.repro.coco.classes import COCO
@@ -220,7 +220,28 @@ def test_an_own_network_on_own_data_is_scored_explained_and_shown(
         assert explained.returncode == 0, explained.stderr
         page = run / "page.html"
         assert zoo_call("report", "html", run, "--out", page).returncode == 0
-        assert "heaven" in page.read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        assert "heaven" in text
+        assert ("No official iIoU, AP, AP50: " in text) == ("ap" not in official)
+        # Own pictures have these classes, too.
+        pictures = own_coco / "val" if record["entry"] == "mine/coco" else own_city / "leftImg8bit/val/town"
+        seen = tmp_path / "seen" / record["dataset"]["name"]
+        done = zoo_call(
+            "--registry", file, "predict", record["entry"], pictures, "--out", seen, "--write", "coco"
+        )
+        assert done.returncode == 0, done.stderr
+        scored = json.loads(zoo_call("--registry", file, "score", seen, *given).stdout)
+        assert scored["metrics"]["internal"] == record["metrics"]["internal"]
+    network = zoo.load("mine/coco", registry=file)
+    assert network.predict(next((own_coco / "val").iterdir())).classes.class_names == COCO_NAMES
+
+    # Without its folder nothing names the classes.
+    text = file.read_text()
+    file.write_text(text.replace(f"path: {own_coco}", ""))
+    assert file.read_text() != text
+    command = ("predict", "mine/coco", own_coco / "val", "--out", tmp_path / "nothing")
+    message = one_line(zoo_call("--registry", file, *command), 2)
+    assert "mine/coco: predict: expected the classes of its data set mycoco, found neither `path:`" in message
 
 
 def test_a_label_id_that_the_table_lacks_is_told(own_city: Path) -> None:

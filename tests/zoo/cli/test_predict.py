@@ -67,7 +67,8 @@ def test_twelve_pictures_of_mixed_kinds(zoo_call: Call, one_line: Call, mixed: P
     message = one_line(zoo_call(*command), 3, after_progress=True)
     assert message == (
         f"{mixed / 'page.png'}: expected a PNG, JPEG, GIF, BMP, TIFF or WebP picture, found something else; "
-        "convert it; --keep-going leaves such files out"
+        "convert it; 5 of 12 written; the same command resumes once the file is mended, or --keep-going "
+        "leaves such files out"
     )
     done = zoo_call(*command, "--keep-going", "--json")
     assert done.returncode == 0, done.stderr
@@ -223,3 +224,25 @@ def test_a_folder_holds_predictions_of_one_network(
     assert message == f"{out}: holds predictions made with {CITY}; give another --out"
     message = one_line(zoo_call("predict", CITY, scenes[0], "--out", out, "--write", "coco"), 2)
     assert message == f"{out}: holds predictions made with --write overlay; give another --out"
+
+
+def test_a_picture_too_long_for_a_jpeg_is_said_with_its_name(
+    zoo_call: Call, one_line: Call, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (66_000, 2), "green").save(folder / "strip.png")
+    Image.new("RGB", (66, 40), "green").save(folder / "tile.png")
+    message = one_line(zoo_call("predict", CITY, folder, "--out", out), 3, after_progress=True)
+    assert message.startswith(
+        f"{folder / 'strip.png'}: expected at most 65,500 pixels a side for a JPEG, found 2 x 66000; write a "
+        "PNG with --write overlay.png; 0 of 2 written; "
+    )
+    assert list(out.glob("*.*g")) == []
+    done = zoo_call("predict", CITY, folder, "--out", out, "--keep-going")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "zoo: 1 of 2 written, 1 left out")
+    assert [path.name for path in out.glob("*.*g")] == ["tile_overlay.jpg"]
+    as_png = tmp_path / "as_png"
+    assert zoo_call("predict", CITY, folder, "--out", as_png, "--write", "overlay.png").returncode == 0
+    with Image.open(as_png / "strip_overlay.png") as strip:
+        assert strip.size == (66_000, 2)

@@ -171,7 +171,7 @@ def test_a_notebook_shows_the_overlay_scaled_down(city: Prediction) -> None:
 
 def test_what_is_too_long_for_a_jpeg_is_a_png() -> None:
     long = np.zeros((1, 66_000, 3), np.uint8)
-    with pytest.raises(UsageError, match="expected at most 65500 pixels a side for a JPEG, found 1 x 66000"):
+    with pytest.raises(UsageError, match="expected at most 65,500 pixels a side for a JPEG, found 1 x 66000"):
         encode_picture(long, ".jpg")
     with Image.open(io.BytesIO(encode_picture(long, ".png"))) as written:
         assert written.size == (66_000, 1)
