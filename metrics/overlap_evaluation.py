@@ -77,7 +77,7 @@ def _categories(image: ImageThings) -> np.ndarray:
 
 
 def _intersections_over_unions(image: ImageThings) -> np.ndarray:
-    """Returns the IoU of each detection with each segment of its class, [D, G]; of a crowd, over its own area."""
+    """Returns the IoU of each detection with each segment of its class; of a crowd, over its own area."""
     intersections = np.zeros((image.dt_area.size, image.gt_area.size), np.int64)
     intersections[image.overlap_dt, image.overlap_gt] = image.overlap_area
     dt_areas, gt_areas = image.dt_area[:, None], image.gt_area[None]
