@@ -11,7 +11,7 @@ from typing_extensions import Self
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.metric import Metric, stored_array
-from zoo.metrics.overlap import check_maps
+from zoo.metrics.overlap import LabelOverlaps, check_maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +109,32 @@ class MeanIoU(Metric):
             )
         self._confusion += image_confusion
         self._unlabelled += unlabelled
+
+    def update_overlaps(self, overlaps: LabelOverlaps, gt_classes: np.ndarray, label_divisor: int) -> None:
+        """Adds one image whose pixels are counted already, with the classes of the predicted labels.
+
+        Args:
+            overlaps: of any labels of the ground truth with predicted panoptic labels.
+            gt_classes: [G] integer, the class of each label of the ground truth.
+            label_divisor: factor between class and instance in a predicted label.
+
+        Raises:
+            DataError: a scored pixel's class is not in 0..C-1; the state is unchanged.
+        """
+        gt = gt_classes[overlaps.gt_index]
+        is_scored = gt != self.ignore_label
+        gt, area = gt[is_scored], overlaps.area[is_scored]
+        pred = (overlaps.pred_labels // label_divisor)[overlaps.pred_index[is_scored]]
+        has_class = (pred >= 0) & (pred < self.num_classes)
+        is_known = (gt >= 0) & (gt < self.num_classes) & (has_class | (pred == self.ignore_label))
+        if not is_known.all():
+            raise DataError(
+                f"panoptic labels: expected classes of 0..{self.num_classes - 1} or {self.ignore_label}, "
+                f"found ground truth {gt[~is_known][0]} and prediction {pred[~is_known][0]}; "
+                "convert the labels to train ids"
+            )
+        np.add.at(self._confusion, (gt[has_class], pred[has_class]), area[has_class])
+        np.add.at(self._unlabelled, gt[~has_class], area[~has_class])
 
     def compute(self) -> MeanIoUResult:
         """Returns mean and per-class IoU in percent; classes in neither map are left out of the mean."""

@@ -139,6 +139,22 @@ def _count_pairs(
 
 
 @compiled
+def _merge_pairs(
+    gt_labels: np.ndarray, pred_labels: np.ndarray, areas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Adds up the areas of equal pairs of labels, in order of first appearance."""
+    pairs, count = with_room(no_pairs(), areas.size), 0
+    for i in range(areas.size):
+        key = (np.int64(gt_labels[i]) << 32) | (np.int64(pred_labels[i]) & 0xFFFFFFFF)
+        pair = _find_or_add(pairs[0], pairs[1], key, count)
+        if pair == count:
+            pairs[2][pair], pairs[3][pair], pairs[4][pair] = gt_labels[i], pred_labels[i], 0
+            count += 1
+        pairs[4][pair] += areas[i]
+    return pairs[2][:count].copy(), pairs[3][:count].copy(), pairs[4][:count].copy()
+
+
+@compiled
 def _total_areas(index: np.ndarray, areas: np.ndarray, num_labels: int) -> np.ndarray:
     totals = np.zeros(num_labels, np.int64)
     for pair in range(index.size):
@@ -190,4 +206,15 @@ def overlaps_of(pair_gt_labels: np.ndarray, pair_pred_labels: np.ndarray, area: 
         gt_index=gt_index,
         pred_index=pred_index,
         area=area,
+    )
+
+
+def relabelled(found: LabelOverlaps, labels: np.ndarray) -> LabelOverlaps:
+    """Returns the overlaps of the ground truth `labels[ground_truth]`, as `label_overlaps` would count them.
+
+    `labels` [L] int32 may give several labels of the ground truth the same one; -1 finds the last.
+    """
+    gt_labels = labels[found.gt_labels]
+    return overlaps_of(
+        *_merge_pairs(gt_labels[found.gt_index], found.pred_labels[found.pred_index], found.area)
     )

@@ -18,8 +18,8 @@ from zoo.metrics.overlap import LabelOverlaps, index_labels, label_overlaps
 
 
 @compiled
-def _look_up(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Returns `table[index]` of a map, in a fraction of the time."""
+def look_up(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Returns `table[index]` of a map, -1 the last, in a fraction of the time."""
     found = np.empty(index.shape, table.dtype)
     for row in range(index.shape[0]):
         for column in range(index.shape[1]):
@@ -57,7 +57,7 @@ class OfficialTruth:
     def semantic(self, ignore_label: int) -> np.ndarray:
         """Returns the class of each pixel, [H, W] int32, crowd regions included; `ignore_label` for void."""
         # The last element is what -1 finds.
-        return _look_up(np.append(self.class_ids, ignore_label).astype(np.int32), self.segment_map)
+        return look_up(np.append(self.class_ids, ignore_label).astype(np.int32), self.segment_map)
 
 
 @dataclass(frozen=True, eq=False)

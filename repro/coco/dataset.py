@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.machine_code import compiled
-from zoo.metrics.segments import OfficialTruth
+from zoo.metrics.segments import OfficialTruth, look_up
 from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panoptic_name, read_annotations
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
@@ -117,9 +117,10 @@ class CocoDataset(FolderDataset):
             require_size(image.shape[:2], annotation.size, str(image_path), self.panoptic_json.name)
         colours = decode_image(read_bytes(png_path), str(png_path))
         require_size(colours.shape[:2], annotation.size, str(png_path), self.panoptic_json.name)
-        panoptic, truth = read_segments(colours, annotation, self.info, str(png_path))
-        semantic = (panoptic // self.info.label_divisor).astype(np.uint8)
-        return Sample(image_id, image, panoptic, semantic, official=truth)
+        labels, truth = read_segments(colours, annotation, self.info, str(png_path))
+        panoptic = look_up(labels, truth.segment_map)
+        semantic = look_up((labels // self.info.label_divisor).astype(np.uint8), truth.segment_map)
+        return Sample(image_id, image, panoptic, semantic, official=truth, segment_labels=labels)
 
     def load_for_display(self, index: int) -> Sample:
         """Returns image `index` without TensorFlow; see `Dataset.load_for_display`."""
@@ -162,7 +163,7 @@ class CocoDataset(FolderDataset):
 def read_segments(
     colours: np.ndarray, annotation: Annotation, info: DatasetInfo, name: str
 ) -> tuple[np.ndarray, OfficialTruth]:
-    """Returns the panoptic map that the reference scores with, and the segments of the official scripts.
+    """Returns the panoptic labels that the reference scores with, and the segments of the official scripts.
 
     As DeepLab2's `build_coco_data.py`: instances are numbered from 1 in each class, in the order of the
     annotation; crowds are void.
@@ -173,7 +174,8 @@ def read_segments(
       name: of the PNG for error messages.
 
     Returns:
-      [H, W] int32, train id * label divisor + instance; and the segments, crowds included.
+      the label of each segment and of void, [S + 1] int32: train id * label divisor + instance; and the
+      segments, crowds included.
 
     Raises:
       DataError: a segment's area is not the annotated one, or a category is unknown.
@@ -211,7 +213,7 @@ def read_segments(
         class_ids=class_ids,
         is_crowd=np.array([segments[i].iscrowd for i in order], np.bool_),
     )
-    return labels[position], truth
+    return labels, truth
 
 
 @compiled

@@ -43,6 +43,9 @@ class Sample:
     crowd_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     # As the official scripts read it, crowd regions included; None where the data do not hold it.
     official: OfficialTruth | None = None
+    # [S + 1] int32, the label in `panoptic` of each segment of `official`, and of void; None where `panoptic`
+    # or the classes of `semantic` do not follow from `official`.
+    segment_labels: np.ndarray | None = None
 
 
 class Dataset(ABC):

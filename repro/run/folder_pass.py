@@ -15,7 +15,6 @@ from zoo.repro.run.image_pass import ImagePass, Measured
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.datasets.dataset import Dataset
     from zoo.repro.predictions.finding import Finding
     from zoo.repro.predictions.predictions import PredictedImage, Predictions
@@ -95,17 +94,17 @@ class FolderPass(ImagePass):
         if findings or self.findings:
             return findings, None
         sample = self._read(index, picture=False)
-        return [], self._keep(sample, complete(predicted, self._predictions.holds, self._dataset.info))
+        return [], self._keep(sample, self._complete(predicted))
 
+    def _complete(self, predicted: PredictedImage) -> PredictedImage:
+        """Returns a prediction with what the official scripts read in the place of what it does not hold.
 
-def complete(predicted: PredictedImage, holds: frozenset[str], info: DatasetInfo) -> PredictedImage:
-    """Returns a prediction with the semantic map that its panoptic map implies, where it has none.
-
-    Where the predictions hold instances, an image without any has an empty list.
-    """
-    if predicted.semantic is None and predicted.panoptic is not None:
-        semantic = (predicted.panoptic // info.label_divisor).astype(np.uint8)
-        predicted = replace(predicted, semantic=semantic)
-    if "instances" in holds and predicted.instances is None and predicted.masks is None:
-        predicted = replace(predicted, masks=[])
-    return predicted
+        A panoptic map implies a semantic one. Where the predictions hold instances, an image without any has
+        an empty list.
+        """
+        if self._writes and predicted.semantic is None and predicted.panoptic is not None:
+            semantic = (predicted.panoptic // self._dataset.info.label_divisor).astype(np.uint8)
+            predicted = replace(predicted, semantic=semantic)
+        if "instances" in self._predictions.holds and predicted.instances is None and predicted.masks is None:
+            predicted = replace(predicted, masks=[])
+        return predicted

@@ -11,7 +11,7 @@ import numpy as np
 from zoo.metrics.boundary import BoundaryQuality, dilation_ratio
 from zoo.metrics.mask_ap import MaskAP
 from zoo.metrics.mean_iou import MeanIoU
-from zoo.metrics.overlap import label_overlaps
+from zoo.metrics.overlap import label_overlaps, relabelled
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.metrics.segments import ImageSegments, OfficialTruth
 from zoo.repro.datasets.predictions import EVERYTHING
@@ -19,6 +19,7 @@ from zoo.repro.records.record import finite
 from zoo.repro.records.statistics import image_quality, part_of
 
 if TYPE_CHECKING:
+    from zoo.metrics.overlap import LabelOverlaps
     from zoo.registry.dataset_info import DatasetInfo
     from zoo.repro.datasets.dataset import Sample
     from zoo.repro.datasets.predicted_instances import ScoredMask
@@ -105,28 +106,37 @@ class InternalScores:
         Args:
           sample: the image's ground truth.
           panoptic: `[H, W]` int32, the predicted panoptic map; None, as the others, where there is none.
-          semantic: `[H, W]` integer, the semantic head's class per pixel.
+          semantic: `[H, W]` integer, the semantic head's class per pixel; None takes the panoptic map's,
+            where the predictions hold a semantic part.
           instances: the things of the panoptic map with their scores, or instances with masks of their own.
         """
-        metrics = self._fresh()
-        crowds = sample.crowd_labels
+        metrics, overlaps, of_truth = self._fresh(), None, None
+        truth, crowds, divisor = sample.official, sample.crowd_labels, self._info.label_divisor
         if panoptic is not None:
-            overlaps = label_overlaps(sample.panoptic, panoptic)
+            of_truth = None if truth is None else label_overlaps(truth.segment_map, panoptic)
+            if of_truth is None or sample.segment_labels is None:
+                overlaps = label_overlaps(sample.panoptic, panoptic)
+            else:
+                overlaps = relabelled(of_truth, sample.segment_labels)
             metrics["pq"].update(overlaps)
             if instances is not None and not isinstance(instances, Sequence):
                 metrics["ap"].update(overlaps, instances.labels, instances.score, crowd_labels=crowds)
+            if semantic is None and "semantic" in self._holds:
+                if self._boundary or sample.segment_labels is None:
+                    semantic = (panoptic // divisor).astype(np.uint8)
+                else:
+                    metrics["miou"].update_overlaps(overlaps, overlaps.gt_labels // divisor, divisor)
         if semantic is not None:
             metrics["miou"].update(sample.semantic, semantic)
         if isinstance(instances, Sequence):
             class_ids, scores, masks = zip(*instances, strict=True) if instances else ((), (), ())
             metrics["ap"].update_masks(sample.panoptic, masks, class_ids, scores, crowd_labels=crowds)
         if self._boundary and semantic is not None:
-            void = np.full(semantic.shape, self._info.void_label, np.int32)
-            truth = sample.official or self._truth_of(sample)
-            metrics[BOUNDARY].update(truth, void if panoptic is None else panoptic, semantic)
+            found = np.full(semantic.shape, self._info.void_label, np.int32) if panoptic is None else panoptic
+            metrics[BOUNDARY].update(truth or self._truth_of(sample), found, semantic)
         parts = {name: metric.to_arrays() for name, metric in metrics.items()}
-        if sample.official is not None:
-            parts |= self._official_parts(sample.official, panoptic, semantic)
+        if truth is not None:
+            parts |= self._official_parts(truth, of_truth, semantic)
         return {f"{name}/{key}": array for name, arrays in parts.items() for key, array in arrays.items()}
 
     def _truth_of(self, sample: Sample) -> OfficialTruth:
@@ -134,19 +144,27 @@ class InternalScores:
         return OfficialTruth.of_panoptic(sample.panoptic, label_divisor=divisor, ignore_label=void)
 
     def _official_parts(
-        self, truth: OfficialTruth, panoptic: np.ndarray | None, semantic: np.ndarray | None
+        self, truth: OfficialTruth, overlaps: LabelOverlaps | None, semantic: np.ndarray | None
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Returns what reports need to apply the official scripts' rules, or parts of them, later."""
+        """Returns what reports need to apply the official scripts' rules, or parts of them, later.
+
+        `overlaps` are those of the truth's segments; they give the mean IoU where there is no semantic map.
+        """
         info, parts = self._info, {}
-        if panoptic is not None:
-            segments = ImageSegments.measure(
-                truth, panoptic, label_divisor=info.label_divisor, ignore_label=info.ignore_label
+        if overlaps is not None:
+            segments = ImageSegments.of_overlaps(
+                truth, overlaps, label_divisor=info.label_divisor, ignore_label=info.ignore_label
             )
             parts[SEGMENTS] = segments.to_arrays()
+        miou = MeanIoU(info.num_classes, info.ignore_label)
         if semantic is not None:
-            miou = MeanIoU(info.num_classes, info.ignore_label)
             miou.update(truth.semantic(info.ignore_label), semantic)
-            parts[OFFICIAL_MIOU] = miou.to_arrays()
+        elif overlaps is not None and "semantic" in self._holds:
+            classes = np.append(truth.class_ids, info.ignore_label)[overlaps.gt_labels]
+            miou.update_overlaps(overlaps, classes, info.label_divisor)
+        else:
+            return parts
+        parts[OFFICIAL_MIOU] = miou.to_arrays()
         return parts
 
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import DataError
 from zoo.metrics.mean_iou import MeanIoU
+from zoo.metrics.overlap import label_overlaps
 
 NUM_CLASSES, IGNORE_LABEL = 5, 255
 
@@ -90,3 +91,22 @@ def test_refuses_other_maps() -> None:
         measured((classes, classes.astype(np.float32)))
     with pytest.raises(ValueError, match=r"gt_semantic is \(2, 3\), pred_semantic is \(3, 2\)"):
         measured((classes, classes.T))
+
+
+@pytest.mark.parametrize("ignore_label", [0, 255])
+def test_overlaps_give_the_confusion_of_the_pixels(ignore_label: int) -> None:
+    random = np.random.default_rng(ignore_label)
+    classes = np.array([0, 1, 2, 3, ignore_label], np.int32)
+    truth, pred = (random.choice(classes, (20, 30)) * 1000 + random.integers(0, 3, (20, 30)) for _ in "ab")
+    truth, pred = truth.astype(np.int32), pred.astype(np.int32)
+    of_pixels, of_overlaps = MeanIoU(4, ignore_label), MeanIoU(4, ignore_label)
+    of_pixels.update(truth // 1000, pred // 1000)
+    overlaps = label_overlaps(truth, pred)
+    of_overlaps.update_overlaps(overlaps, overlaps.gt_labels // 1000, 1000)
+    expected = of_pixels.to_arrays()
+    for name, found in of_overlaps.to_arrays().items():
+        np.testing.assert_array_equal(found, expected.pop(name))
+    assert not expected
+    one, four = np.full((1, 1), 1000, np.int32), np.full((1, 1), 4000, np.int32)
+    with pytest.raises(DataError, match=r"found ground truth 1 and prediction 4; convert"):
+        of_overlaps.update_overlaps(label_overlaps(one, four), np.array([1]), 1000)

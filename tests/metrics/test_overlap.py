@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.metrics.overlap import LabelOverlaps, label_overlaps
+from zoo.metrics.overlap import LabelOverlaps, label_overlaps, relabelled
 
 LABELS = [-(2**31), -1, 0, 1, 7, 11001, 255000, 2**31 - 1]
 
@@ -90,3 +90,14 @@ def test_no_pixels() -> None:
 def test_refuses_other_maps(prediction: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         label_overlaps(np.zeros((2, 3), np.int32), prediction)
+
+
+def test_relabelled_overlaps_are_those_of_the_other_map() -> None:
+    random = np.random.default_rng(0)
+    segments = np.repeat(random.integers(-1, 12, (20, 10)), 3, axis=1).astype(np.int32)
+    prediction = np.repeat(random.integers(0, 9, (20, 15)), 2, axis=1).astype(np.int32)
+    labels = random.integers(0, 5, 13).astype(np.int32)
+    found = relabelled(label_overlaps(segments, prediction), labels)
+    expected = label_overlaps(labels[segments], prediction)
+    for name, array in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), array)
