@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoo.errors import DownloadError, VerificationError, ZooError
+from zoo.errors import DownloadError, VerificationError
 from zoo.fetch.download import DownloadOptions
 from zoo.fetch.verify import read_known
 
-BODY = random.Random(1).randbytes(200_000)
-SHA256 = hashlib.sha256(BODY).hexdigest()
-OTHER = random.Random(2).randbytes(150_000)
-WHOLE = ["model.tar.gz", "model.tar.gz.json"]
-PART = ["model.tar.gz.part", "model.tar.gz.part.json"]
-
-
-def one_line(caught: pytest.ExceptionInfo[ZooError]) -> str:
-    text = str(caught.value)
-    assert "\n" not in text
-    assert caught.value.exit_code == 3
-    return text
+_bodies = runpy.run_path(str(Path(__file__).with_name("bodies.py")))
+BODY, SHA256, OTHER, WHOLE, PART, one_line = (
+    _bodies[name] for name in ("BODY", "SHA256", "OTHER", "WHOLE", "PART", "one_line")
+)
 
 
 def test_a_file_lands_whole_with_what_is_known_of_it(server: Any, client: Any) -> None:

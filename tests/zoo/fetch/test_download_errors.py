@@ -5,31 +5,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import random
 import re
+import runpy
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.errors import DownloadError, VerificationError, ZooError
+from zoo.errors import DownloadError, VerificationError
 from zoo.fetch.download import DownloadOptions
 from zoo.files.progress import Progress
 
-BODY = random.Random(1).randbytes(200_000)
-SHA256 = hashlib.sha256(BODY).hexdigest()
-OTHER = random.Random(2).randbytes(150_000)
-PART = ["model.tar.gz.part", "model.tar.gz.part.json"]
-
-
-def one_line(caught: pytest.ExceptionInfo[ZooError]) -> str:
-    text = str(caught.value)
-    assert "\n" not in text
-    assert caught.value.exit_code == 3
-    return text
+_bodies = runpy.run_path(str(Path(__file__).with_name("bodies.py")))
+BODY, SHA256, OTHER, PART, one_line = (
+    _bodies[name] for name in ("BODY", "SHA256", "OTHER", "PART", "one_line")
+)
 
 
 @pytest.mark.parametrize("statuses", [[503], [500, 502, 504], [408], [429]])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -13,10 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-BODY = random.Random(1).randbytes(200_000)
-SHA256 = hashlib.sha256(BODY).hexdigest()
-WHOLE = ["model.tar.gz", "model.tar.gz.json"]
-PART = ["model.tar.gz.part", "model.tar.gz.part.json"]
+_bodies = runpy.run_path(str(Path(__file__).with_name("bodies.py")))
+BODY, SHA256, WHOLE, PART = (_bodies[name] for name in ("BODY", "SHA256", "WHOLE", "PART"))
 
 
 def in_another_process(code: str, *arguments: object) -> Callable[[], subprocess.Popen[str]]:

@@ -31,15 +31,6 @@ NAME = "minicity/mobilenet_v3_small_os16"
 COCO_NAME = "minicoco/mobilenet_v3_small_os16"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("ZOO_CACHE", str(folder))
-        patch.setenv("ZOO_LOCK", str(folder / "zoo.lock"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
     dataset = open_dataset(load_registry().dataset("minicity"), None, Fetcher())

@@ -23,15 +23,6 @@ MAPS = ("semantic_logits", "center_heatmap", "offset_map")
 Call = Callable[..., Any]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("ZOO_CACHE", str(folder))
-        patch.setenv("ZOO_LOCK", str(folder / "zoo.lock"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def network() -> Any:
     # Folded, it has fewer variables to write.
