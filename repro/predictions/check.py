@@ -19,6 +19,7 @@ from zoo.repro.predictions.finding import Finding, FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
 
 if TYPE_CHECKING:
+    from zoo.registry.lookup import RegistryLike
     from zoo.repro.predictions.naming import Ids
 
 # Of many findings of one kind, so many are kept and shown.
@@ -79,6 +80,7 @@ def check_predictions(
     form: str | None = None,
     divisor: int | None = None,
     ids: Ids | None = None,
+    registry: RegistryLike | None = None,
 ) -> PredictionsCheck:
     """Checks predictions on disk: images, sizes, ids of classes and segments, areas, scores, kinds of files.
 
@@ -89,12 +91,13 @@ def check_predictions(
       dataset: whose images were predicted; the name of one in the registry, or one that is open.
       data: the folder of a data set that is given by name; bundled ones bring their own.
       form, divisor, ids: as for `open_predictions`.
+      registry: where to look a name up, as for `zoo.load`.
 
     Raises:
       DataError: the data set cannot be opened, or there is nothing at the path.
       UsageError: there is no such data set or form.
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data)
+    opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data, registry)
     try:
         predictions = open_predictions(Path(path), opened, form=form, divisor=divisor, ids=ids)
     except FindingError as error:
@@ -131,11 +134,11 @@ def all_findings(predictions: Predictions, image_ids: Iterable[str] | None = Non
         pool.shutdown(cancel_futures=True)
 
 
-def open_by_name(dataset: str, data: Path | str | None) -> Dataset:
+def open_by_name(dataset: str, data: Path | str | None, registry: RegistryLike | None) -> Dataset:
     """Opens a data set of the registry; raises UsageError for an unknown name, DataError for a bad copy."""
     from zoo.fetch.fetcher import Fetcher
     from zoo.registry import load_registry
     from zoo.repro.datasets.opening import open_dataset
 
-    declared = load_registry().dataset(dataset)
+    declared = load_registry(registry).dataset(dataset)
     return open_dataset(declared, None if data is None else Path(data), Fetcher())

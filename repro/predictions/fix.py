@@ -28,6 +28,7 @@ from zoo.repro.predictions.predictions import Predictions, open_predictions
 from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
 
 if TYPE_CHECKING:
+    from zoo.registry.lookup import RegistryLike
     from zoo.repro.predictions.naming import Ids
 
 _SHOWN = 5
@@ -74,25 +75,25 @@ def fix_predictions(
     dataset: Dataset | str,
     data: Path | str | None = None,
     *,
-    form: str | None = None,
-    divisor: int | None = None,
-    ids: Ids | None = None,
+    registry: RegistryLike | None = None,
+    **reading: Any,
 ) -> PredictionsFix:
     """Writes a corrected copy of predictions into a new folder, and says what was changed and what was left.
 
     What has more than one remedy is copied as it is, and so are files that are correct.
 
     Args:
-      path, dataset, data, form, divisor, ids: as for `check_predictions`.
+      path, dataset, data, registry: as for `check_predictions`.
       out: the copy's folder; must be empty, or not there.
+      reading: `form`, `divisor` and `ids`, as for `check_predictions`.
 
     Raises:
       DataError: the predictions or the data set cannot be read.
       UsageError: `out` is not empty.
       ZooError: it cannot be written; then nothing is left of it.
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data)
-    predictions = open_predictions(Path(path), opened, form=form, divisor=divisor, ids=ids)
+    opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data, registry)
+    predictions = open_predictions(Path(path), opened, **reading)
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: expected a new or an empty folder for the corrected copy")
@@ -101,7 +102,7 @@ def fix_predictions(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            changed, left = _Fixing(predictions, folder, ids).run()
+            changed, left = _Fixing(predictions, folder, reading.get("ids")).run()
             folder.replace(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from zoo.repro.run.settings import AS_PUBLISHED, RunSettings
 if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetched, Fetcher
     from zoo.registry import Claim, Entry, Registry
+    from zoo.registry.lookup import RegistryLike
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.pipeline import Pipeline
@@ -27,7 +28,7 @@ def reproduce(
     *,
     data: Path | str | None = None,
     out: Path | str | None = None,
-    registry: Registry | None = None,
+    registry: RegistryLike | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Evaluates an entry as `zoo reproduce` does and returns its run record.
@@ -36,7 +37,7 @@ def reproduce(
       name: the entry; may be short where it is unambiguous.
       data: the data set's folder; None for a bundled data set.
       out: the folder for runs, or None for the cache's.
-      registry: None for the built-in one and the files of `ZOO_REGISTRY`.
+      registry: as for `zoo.load`.
       options: fields of `RunSettings`, as `limit=50`.
 
     Raises:
@@ -44,10 +45,10 @@ def reproduce(
     """
     from zoo.registry import load_registry
 
-    registry = registry or load_registry()
+    declared = load_registry(registry)
     return reproduce_entry(
-        registry.resolve(name),
-        registry=registry,
+        declared.resolve(name),
+        registry=declared,
         data=None if data is None else Path(data),
         out=None if out is None else Path(out),
         settings=RunSettings(**options),

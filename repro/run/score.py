@@ -22,7 +22,8 @@ from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import ScoreSettings
 
 if TYPE_CHECKING:
-    from zoo.registry import Claim, Registry
+    from zoo.registry import Claim
+    from zoo.registry.lookup import RegistryLike
     from zoo.repro.predictions.finding import Finding
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
@@ -52,7 +53,7 @@ def score(
     data: Path | str | None = None,
     out: Path | str | None = None,
     claims: Iterable[Claim | str] = (),
-    registry: Registry | None = None,
+    registry: RegistryLike | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Checks and scores predictions as `zoo score` does and returns the run record.
@@ -63,7 +64,7 @@ def score(
       data: the data set's folder; None for a bundled data set.
       out: the folder for runs, or None for the cache's.
       claims: numbers to compare with, as "pq=58.1" or "internal.miou=70.25".
-      registry: None for the built-in one and the files of `ZOO_REGISTRY`.
+      registry: as for `zoo.load`.
       options: fields of `ScoreSettings`, as `divisor=1000`.
 
     Raises:
@@ -80,7 +81,7 @@ def score(
     judged = joined_claims(
         parse_claim(each, settings.evaluators) if isinstance(each, str) else each for each in claims
     )
-    declared = (registry or load_registry()).dataset(dataset)
+    declared = load_registry(registry).dataset(dataset)
     folder = None if data is None else Path(data)
     opened = open_dataset(declared, folder, fetcher, keep_going=settings.keep_going, needed_by=str(path))
     name = settings.name or _name_of(path)

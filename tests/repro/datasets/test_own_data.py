@@ -232,6 +232,12 @@ def test_an_own_network_on_own_data_is_scored_explained_and_shown(
         assert done.returncode == 0, done.stderr
         scored = json.loads(zoo_call("--registry", file, "score", seen, *given).stdout)
         assert scored["metrics"]["internal"] == record["metrics"]["internal"]
+        # From Python, too, a registry file says where the data set is.
+        own, copy = record["dataset"]["name"], seen.with_name(f"{seen.name}_copy")
+        assert zoo.check_predictions(seen, own, registry=file).ok
+        assert zoo.fix_predictions(seen, copy, own, registry=file, form="coco").left == ()
+        again = zoo.score(copy, dataset=own, registry=file, out=tmp_path / "runs", evaluators=("internal",))
+        assert again["metrics"]["internal"] == record["metrics"]["internal"]
     network = zoo.load("mine/coco", registry=file)
     assert network.predict(next((own_coco / "val").iterdir())).classes.class_names == COCO_NAMES
 
