@@ -102,6 +102,10 @@ class MaskAP(Metric):
                 f"thing_class_ids: expected classes of 0..{self.num_classes - 1}, "
                 f"found {self.thing_class_ids}"
             )
+        # By class, which is one of the C or the ignore label, which may lie outside of them.
+        self._is_kept = np.zeros(self.num_classes + abs(self.ignore_label) + 1, np.bool_)
+        self._is_kept[list(self.thing_class_ids)] = True
+        self._is_kept[self.ignore_label] = False
         self._images: list[ImageThings] = []
 
     @property
@@ -243,7 +247,7 @@ class MaskAP(Metric):
 
     def _kept(self, labels: np.ndarray, classes: np.ndarray, of: str) -> np.ndarray:
         check_segment_classes(labels, classes, self.num_classes, self.ignore_label, of)
-        return np.isin(classes, self.thing_class_ids) & (classes != self.ignore_label)
+        return self._is_kept[classes]
 
     @staticmethod
     def _scores_of(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.files.machine_code import compiled
 from zoo.metrics.segments import OfficialTruth, look_up
 from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panoptic_name, read_annotations
 from zoo.repro.coco.classes import COCO
@@ -24,6 +23,7 @@ from zoo.repro.datasets.image_files import (
     require_size,
 )
 from zoo.repro.datasets.opening import find_folder
+from zoo.repro.datasets.segment_colours import labels_of_colours
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
@@ -183,9 +183,10 @@ def read_segments(
     segments = annotation.segments
     ids = np.array([segment.id for segment in segments], np.int32)
     order = np.argsort(ids, kind="stable")
-    position, areas, stray = _segment_positions(colours, ids[order])
-    if stray >= 0:
-        raise DataError(f"{name}: holds segment {stray}, which the annotation does not list")
+    positions = np.arange(ids.size, dtype=np.int32)
+    position, areas, strays = labels_of_colours(colours, ids[order], positions, np.int32(-1))
+    if strays.size:
+        raise DataError(f"{name}: holds segment {strays[0]}, which the annotation does not list")
     labels = np.full(len(segments) + 1, info.void_label, np.int32)
     class_ids = np.zeros(len(segments), np.int32)
     counts = dict.fromkeys(info.thing_class_ids, 0)
@@ -214,30 +215,3 @@ def read_segments(
         is_crowd=np.array([segments[i].iscrowd for i in order], np.bool_),
     )
     return labels, truth
-
-
-@compiled
-def _segment_positions(colours, ids):  # type: ignore[no-untyped-def]
-    """Returns each pixel's position among the sorted `ids` (-1 for 0), areas, and an id not among them."""
-    height, width = colours.shape[:2]
-    position = np.empty((height, width), np.int32)
-    areas = np.zeros(ids.size, np.int64)
-    last: Any = 0
-    found: Any = -1
-    for y in range(height):
-        for x in range(width):
-            segment = (
-                np.int32(colours[y, x, 0])
-                + np.int32(colours[y, x, 1]) * 256
-                + np.int32(colours[y, x, 2]) * 65536
-            )
-            if segment != last:
-                last, found = segment, -1
-                if segment != 0:
-                    found = np.searchsorted(ids, segment)
-                    if found == ids.size or ids[found] != segment:
-                        return position, areas, segment
-            position[y, x] = found
-            if found >= 0:
-                areas[found] += 1
-    return position, areas, -1

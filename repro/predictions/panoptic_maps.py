@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.files.machine_code import compiled
+from zoo.repro.datasets.segment_colours import MOST_STRAYS, labels_of_colours
 from zoo.repro.predictions.finding import Finding, broken, numbering_of, wrong_scores, wrong_size
 from zoo.repro.predictions.naming import ClassIds, ranges
 from zoo.repro.predictions.panoptic_json import NO_AREA, Entry, PanopticEntries
@@ -18,8 +18,6 @@ from zoo.repro.predictions.pixels import JPEG, PALETTE, RGB_8, Pixels, read_pixe
 if TYPE_CHECKING:
     from zoo.repro.predictions.naming import ImageNames
     from zoo.repro.predictions.storage import Storage
-
-_MOST_STRAYS = 64
 
 
 class ReadPanoptic(NamedTuple):
@@ -191,7 +189,7 @@ class PanopticMaps:
             )
 
     def _unlisted(self, strays: np.ndarray, name: str, image_id: str) -> Finding:
-        found = ("" if strays.size < _MOST_STRAYS else "more than ") + f"{strays.size}"
+        found = ("" if strays.size < MOST_STRAYS else "more than ") + f"{strays.size}"
         found += f" that the JSON does not list (first: {strays[0]})"
         remedy = "list them with their category, or make them 0 (void)"
         return Finding("segment-unlisted", name, "segment ids of the JSON", found, remedy, image_id=image_id)
@@ -204,7 +202,7 @@ class _Counted(NamedTuple):
 
 
 def _count(colours: np.ndarray, ids: np.ndarray, labels: np.ndarray, void: int) -> _Counted:
-    return _Counted(*_labels_of_colours(colours, ids, labels, np.int32(void)))
+    return _Counted(*labels_of_colours(colours, ids, labels, np.int32(void)))
 
 
 def _as_rgb(pixels: Pixels, name: str, image_id: str) -> tuple[np.ndarray | None, list[Finding]]:
@@ -257,40 +255,3 @@ def _find(file_name: str, json_name: str, storage: Storage) -> str | None:
         if name in storage:
             return name
     return None
-
-
-@compiled
-def _labels_of_colours(colours, ids, labels, void):  # type: ignore[no-untyped-def]
-    """Returns each pixel's label, the area of each of the sorted `ids`, and ids that are not among them."""
-    height, width = colours.shape[:2]
-    out = np.empty((height, width), np.int32)
-    areas = np.zeros(ids.size, np.int64)
-    strays = np.empty(64, np.int32)
-    count = 0
-    last: Any = np.int32(0)
-    found: Any = -1
-    label: Any = void
-    for y in range(height):
-        for x in range(width):
-            segment = (
-                np.int32(colours[y, x, 0])
-                | (np.int32(colours[y, x, 1]) << 8)
-                | (np.int32(colours[y, x, 2]) << 16)
-            )
-            if segment != last:
-                last, found, label = segment, -1, void
-                if segment != 0:
-                    at = np.searchsorted(ids, segment)
-                    if at < ids.size and ids[at] == segment:
-                        found, label = at, labels[at]
-                    elif count < strays.size:
-                        is_new = True
-                        for i in range(count):
-                            is_new &= strays[i] != segment
-                        if is_new:
-                            strays[count] = segment
-                            count += 1
-            out[y, x] = label
-            if found >= 0:
-                areas[found] += 1
-    return out, areas, strays[:count].copy()

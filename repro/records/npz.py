@@ -12,7 +12,7 @@ import numpy as np
 
 _STORED, _DEFLATED = 0, 8
 # Smaller members are stored as they are: they would hardly shrink.
-_LEAST_DEFLATED_BYTES = 1024
+_LEAST_DEFLATED_BYTES = 4096
 # The zip format's fields of a member: version, flags, method, time, date, checksum, two sizes, two lengths.
 _FIELDS = "HHHHHIIIHH"
 _VERSION, _DATE_1980, _MODE = 20, 0x21, 0o600 << 16
