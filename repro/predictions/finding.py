@@ -36,7 +36,8 @@ class Finding:
         return self.remedy.startswith(FIX)
 
     def __str__(self) -> str:
-        return f"{self.file}: expected {self.expected}, found {self.found}; {self.remedy}"
+        line = f"{self.file}: expected {self.expected}, found {self.found}; {self.remedy}"
+        return " ".join(line.splitlines())
 
 
 class FindingError(DataError):

@@ -89,7 +89,7 @@ def fix_predictions(
 
     Raises:
       DataError: the predictions or the data set cannot be read.
-      UsageError: `out` is not empty.
+      UsageError: `out` is not empty, or lies in the predictions.
       ZooError: it cannot be written; then nothing is left of it.
     """
     opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data, registry)
@@ -97,8 +97,10 @@ def fix_predictions(
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: expected a new or an empty folder for the corrected copy")
+    if Path(path).is_dir() and target.resolve().is_relative_to(Path(path).resolve()):
+        raise UsageError(f"{target}: expected a folder outside of the predictions, {path}")
     folder = target.with_name(target.name + UNFINISHED_SUFFIX)
-    with writing(target):
+    with writing(target, "give another folder"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:

@@ -85,7 +85,7 @@ def recognise(
 
     Raises:
       FindingError: nothing can be read at all.
-      UsageError: there is no such form, or the divisor is not 2 or more.
+      UsageError: there is no such form, or the divisor is not 2 or more, or there is nothing to use it for.
     """
     if form is not None and form not in FORMS:
         raise UsageError(f"there is no form {form!r} of predictions; expected one of {', '.join(FORMS)}")
@@ -126,6 +126,11 @@ class _Recognition:
         parts = self._parts
         if not parts.covered:
             raise FindingError(self._nothing(pictures))
+        if self._divisor is not None and "divisor" not in parts.covered:
+            raise UsageError(
+                f"--divisor {self._divisor}: expected maps of class * divisor + instance, found {parts.form} "
+                f"in {self._title}; leave it out, or read such maps alone with --form divisor"
+            )
         for name, images in parts.covered.items():
             self._look_for_missing(name, images)
         for title, unknown in self._unknown.items():

@@ -12,7 +12,8 @@ _LOOK_EVERY_S = 0.1
 
 def say(message: str) -> None:
     """Prints a line for a person, on standard error: standard output is for data."""
-    print(f"zoo: {message}", file=sys.stderr, flush=True)
+    # The name of a file may hold the end of a line.
+    print(f"zoo: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
 
 
 class Progress:

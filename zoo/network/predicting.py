@@ -240,10 +240,12 @@ class InputPrediction:
                 if each.is_video:
                     self._predict_video(network, each)
         except DataError as error:
-            left_out = "--keep-going leaves such files out"
-            raise DataError(f"{error}; {self._resuming('the file is mended')}, or {left_out}") from None
+            raise DataError(
+                f"{error}; {outcome.done} of {outcome.inputs} written; the same command resumes once the "
+                "file is mended, or --keep-going leaves such files out"
+            ) from None
         except ZooError as error:
-            raise type(error)(f"{error}; {self._resuming('it can be written')}") from None
+            raise type(error)(f"{error}; {outcome.done} of {outcome.inputs} written") from None
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted with {outcome.done} of {outcome.inputs} written to {self._folder.root}; "
@@ -251,10 +253,6 @@ class InputPrediction:
                 images_done=outcome.done,
                 images=outcome.inputs,
             ) from None
-
-    def _resuming(self, once: str) -> str:
-        outcome = self.outcome
-        return f"{outcome.done} of {outcome.inputs} written; the same command resumes once {once}"
 
     def finish(self) -> None:
         """Writes the files that hold all predictions of the folder together.
@@ -301,18 +299,11 @@ class InputPrediction:
             try:
                 source = Source.of(each.path)
                 pixels = read_picture(each.path, say)
-                self._require_size(each, pixels)
+                _require_fit(each, self._writers, pixels)
                 return _Picture(each.name, pixels, source)
             except DataError as error:
                 self._leave_out(each, error)
                 return None
-
-    def _require_size(self, each: Input, pixels: np.ndarray) -> None:
-        for writer in self._writers:
-            try:
-                writer.require_size(pixels)
-            except UsageError as error:
-                raise DataError(f"{each.path}: {error} with --write overlay.png") from None
 
     def _predict_video(self, network: Network, each: Input) -> None:
         path = self._video_path(each)
@@ -325,6 +316,7 @@ class InputPrediction:
 
         try:
             source = Source.of(each.path)
+            _require_fit(each, self._frame_writers)
             with Video(each.path, say) as video:
                 frames = (
                     _Picture(frame_name(each.name, frame.number), frame.pixels, frame) for frame in video
@@ -376,3 +368,12 @@ class InputPrediction:
             return picture
 
         return stream(pictures, maps, finish, batch=network.replicas)
+
+
+def _require_fit(each: Input, writers: Iterable[Writer], pixels: np.ndarray | None = None) -> None:
+    """Raises a DataError where the predictions of a picture, or of a video, cannot be written."""
+    for writer in writers:
+        try:
+            writer.require_fit(each.name, pixels)
+        except UsageError as error:
+            raise DataError(f"{each.path}: {error}") from None

@@ -71,8 +71,12 @@ class Writer(ABC):
     def write(self, name: str, prediction: Predicted) -> None:
         """Writes the files of one image; raises a ZooError where one cannot be written."""
 
-    def require_size(self, image: np.ndarray) -> None:  # noqa: B027 - most forms take any
-        """Raises a UsageError where an image's size is beyond what the form can hold."""
+    def require_fit(self, name: str, image: np.ndarray | None = None) -> None:
+        """Raises a UsageError where an image's name, or its size, is beyond what the form can hold."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UsageError("expected a name in UTF-8, as the files of lists are; rename it") from None
 
     def finish(self, names: Iterable[str] | None = None) -> None:  # noqa: B027 - a form may need nothing
         """Writes what is made of several images: of those called `names`, or of all in the folder."""
@@ -99,8 +103,12 @@ class OverlayWriter(Writer):
     def has(self, name: str) -> bool:  # noqa: D102
         return self.path(name).exists()
 
-    def require_size(self, image: np.ndarray) -> None:  # noqa: D102
-        require_size(image, self._suffix)
+    def require_fit(self, name: str, image: np.ndarray | None = None) -> None:  # noqa: D102
+        if image is not None:
+            try:
+                require_size(image, self._suffix)
+            except UsageError as error:
+                raise UsageError(f"{error} with --write overlay.png") from None
 
     def write(self, name: str, prediction: Predicted) -> None:  # noqa: D102
         write_overlay(self.path(name), prediction, **self._options)

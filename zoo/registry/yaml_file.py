@@ -152,10 +152,12 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
         raise RegistryError(f"{label}:1: expected YAML, found an alias inside its own anchor") from None
 
 
-def read(path: str | os.PathLike[str]) -> RegistryFile:
-    """Reads a registry file of the user; raises RegistryError where it cannot be read, or as `parse` does."""
+def read(path: str | os.PathLike[str], what: str = "a registry file") -> RegistryFile:
+    """Reads a registry file of the user, or another such file, which the error about one that is not there
+    calls `what`; raises RegistryError where it cannot be read, or as `parse` does.
+    """
     file = Path(path)
-    return parse(read_text(file, "a registry file"), str(file), Path(os.path.abspath(file)).parent)
+    return parse(read_text(file, what), str(file), Path(os.path.abspath(file)).parent)
 
 
 def read_text(file: Path, what: str) -> str:

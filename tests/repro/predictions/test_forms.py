@@ -118,12 +118,18 @@ def test_other_numbers_than_the_divisor_gives_are_found(
             assert same_segments(city.load(index, picture=False).panoptic, image.panoptic, 1000)
 
 
-def test_a_divisor_is_asked_for(encoded: Callable[..., Path], city: CityscapesDataset) -> None:
+def test_a_divisor_is_asked_for_where_it_is_needed(
+    encoded: Callable[..., Path], city: CityscapesDataset, city_predictions: Path
+) -> None:
     folder = encoded(1000, ".npy")
     with pytest.raises(DataError, match=r"no divisor for 3 files of this kind; give --divisor"):
         open_predictions(folder, city)
     with pytest.raises(UsageError, match="--divisor 1: expected 2 or more"):
         open_predictions(folder, city, divisor=1)
+    with pytest.raises(
+        UsageError, match=r"--divisor 1000: expected maps of .*, found coco \+ instances \+ label"
+    ):
+        open_predictions(city_predictions, city, divisor=1000)
     with pytest.raises(UsageError, match="there is no form 'voc' of predictions; expected one of coco"):
         open_predictions(folder, city, form="voc")
 

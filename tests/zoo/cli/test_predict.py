@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -246,3 +247,36 @@ def test_a_picture_too_long_for_a_jpeg_is_said_with_its_name(
     assert zoo_call("predict", CITY, folder, "--out", as_png, "--write", "overlay.png").returncode == 0
     with Image.open(as_png / "strip_overlay.png") as strip:
         assert strip.size == (66_000, 2)
+
+
+def test_odd_names_are_kept_or_left_out_with_a_line(
+    zoo_call: Call, one_line: Call, scenes: list[Path], tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    names = ["<b>&.png", "=1+1.png", "a\nb.png", 'a;b, "c".png', " ü.png"]
+    for name, scene in zip(names, scenes, strict=False):
+        (folder / name).write_bytes(scene.read_bytes())
+    (folder / "x\ny.png").write_text("not a picture")
+    broken = os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")
+    try:
+        Path(broken).write_bytes(scenes[0].read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    command = ("predict", CITY, folder, "--out", out, "--write", "cityscapes,table")
+    assert "a name in UTF-8" in one_line(
+        zoo_call("predict", CITY, broken, *command[3:5], "--write", "coco"), 3, after_progress=True
+    )
+    out = tmp_path / "all"
+    done = zoo_call(*command[:4], out, *command[5:], "--keep-going", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("zoo: ") for line in lines)
+    assert lines[-1] == "zoo: 5 of 7 written, 2 left out"
+    assert sorted(json.loads(done.stdout)["left_out"]) == sorted([broken, str(folder / "x\ny.png")])
+    with (out / "instances.csv").open(newline="", encoding="utf-8") as file:
+        found = {row["image"] for row in csv.DictReader(file)}
+    assert found == {name.removesuffix(".png") for name in names}
+    for name in found:
+        mask, _, _ = (out / f"instance/{name}.txt").read_text().splitlines()[0].split()
+        assert (out / "instance" / mask).is_file()

@@ -84,9 +84,19 @@ def test_findings_are_lines_and_no_number(zoo_call: Call, maps: Path, tmp_path: 
         (["--dataset", "minicity", "--claim", "ap=1", "--claim", "ap=2"], "official.ap: expected one claim"),
         (["--dataset", "minicity", "--evaluator", "mine"], "--evaluator mine: expected"),
         ([], "Missing option '--dataset'"),
+        (
+            ["--dataset", "minicity", "--claims", "none.yaml"],
+            "none.yaml: expected a file of claims, found none",
+        ),
+        (
+            ["--dataset", "minicity", "--fix", "{maps}/mended"],
+            "mended: expected a folder outside of the pred",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line(
     zoo_call: Call, one_line: Call, maps: Path, words: list[str], message: str
 ) -> None:
+    words = [word.format(maps=maps) for word in words]
     assert message in one_line(zoo_call("score", maps, *words), 2)
+    assert not (maps / "mended").exists()

@@ -56,7 +56,7 @@ class NameWriter:
     def has(self, name: str) -> bool:
         return (self._folder / f"{name}.txt").exists()
 
-    def require_size(self, image: np.ndarray) -> None:
+    def require_fit(self, name: str, image: Any = None) -> None:
         pass
 
     def write(self, name: str, prediction: Any) -> None:
