@@ -5,7 +5,8 @@
 The tools are panopticapi's `pq_compute` (the same code in cityscapesscripts) in as many processes as zoo uses
 threads, and pycocotools' mask AP from run lengths that are ready. Both read the same files as zoo, which also
 checks them and measures mean IoU. Each is timed in a process of its own, imports apart, and zoo again after
-the tools: machines may be busy. With `--work DIR` what is drawn stays there, and is drawn once.
+the tools: machines may be busy. What bounds the ratio is the time that Pillow takes to decode all PNG files,
+in as many processes, and nothing else. With `--work DIR` what is drawn stays there, and is drawn once.
 """
 
 from __future__ import annotations
@@ -65,6 +66,25 @@ with contextlib.redirect_stdout(io.StringIO()):
     evaluation.summarize()
     seconds["ap"] = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "pq": 100 * pq["pq"], "ap": 100 * evaluation.stats[0]}))
+"""
+
+DECODE = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+import numpy as np
+from PIL import Image
+
+def decode(path):
+    with Image.open(path) as image:
+        np.asarray(image)
+
+files = sorted(Path(sys.argv[1]).glob("*.png")) + sorted(Path(sys.argv[2]).glob("*.png"))
+with ProcessPoolExecutor(int(sys.argv[3])) as processes:
+    list(processes.map(decode, files[:8]))  # starts them
+    start = time.perf_counter()
+    list(processes.map(decode, files, chunksize=50))
+    print(time.perf_counter() - start)
 """
 
 ZOO = """
@@ -165,6 +185,8 @@ def main() -> None:
         before, peak = zoo(many, 1)
         words = [str(parts[many] / "data"), str(parts[many] / "predicted/folder"), str(processes)]
         output, _, peak_of_tools = run([sys.executable, "-c", TOOLS, *words], Path(name))
+        folders = [str(parts[many] / "data/annotations/panoptic_val2017"), words[1] + "/panoptic"]
+        decoded, _, _ = run([sys.executable, "-c", DECODE, *folders, str(processes)], Path(name))
         after, _ = zoo(many, 2)
         _, peak_of_few = zoo(few, 3)
     tools = json.loads(output.splitlines()[-1])
@@ -173,6 +195,8 @@ def main() -> None:
     print(f"{many} images of 480 x 640, {processes} processes or threads, {cpu_name()}")
     print(f"  pq_compute {tools['seconds']['pq']:.2f} s, pycocotools {tools['seconds']['ap']:.2f} s")
     print(f"  zoo score {before['seconds']:.2f} s, {after['seconds']:.2f} s; ratio {of_tools / seconds:.1f}")
+    bound = float(decoded.splitlines()[-1])
+    print(f"  decoding all PNG files alone {bound:.2f} s: the ratio is {of_tools / bound:.1f} at most")
     print(f"  PQ and AP of the tools {tools['pq']:.4f}, {tools['ap']:.4f}; zoo: {before['metrics']}")
     print(f"  timings of zoo: {before['timings']}")
     print(

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from zoo.errors import EvaluationError
 from zoo.files.atomic import write_atomically, writing
+from zoo.files.processes import available_cores
 from zoo.metrics.overlap import index_labels, label_overlaps
 from zoo.repro.datasets.colours import class_colours, label_colours
 from zoo.repro.datasets.image_files import read_bytes
@@ -92,8 +94,8 @@ def write_pictures(
         target.mkdir(parents=True, exist_ok=True)
         for old in target.iterdir():
             old.unlink()
-    described = []
-    for rank, image_id in choose_images(qualities).items():
+
+    def draw(rank: str, image_id: str) -> dict[str, Any]:
         sample = dataset.load_for_display(position[image_id])
         if not has_segments:
             sample = _without_instances(sample, dataset.info)
@@ -109,8 +111,11 @@ def write_pictures(
         prefix = folder.root / PICTURES / rank
         found = _draw_image(sample, predicted, dataset.info, prefix, has_segments=has_segments)
         pq = float(qualities[image_id]) if has_segments else None
-        described.append({"image_id": image_id, "rank": rank, "pq": pq, **found})
-    return described
+        return {"image_id": image_id, "rank": rank, "pq": pq, **found}
+
+    chosen = choose_images(qualities)
+    with ThreadPoolExecutor(available_cores()) as threads:
+        return list(threads.map(draw, chosen.keys(), chosen.values()))
 
 
 def _draw_image(
