@@ -60,9 +60,9 @@ class Storage(ABC):
 
 
 class FolderStorage(Storage):
-    """The files below a folder; or those of them that `starts` begin, where it is given."""
+    """The files below a folder; or those of them that `starts` begin, and of JSON files `only_json` alone."""
 
-    def __init__(self, path: Path, starts: tuple[str, ...] = ("",)) -> None:
+    def __init__(self, path: Path, starts: tuple[str, ...] = ("",), only_json: str | None = None) -> None:
         names = []
         seen: set[str] = set()
         for folder, subfolders, files in os.walk(path, onerror=_cannot_list, followlinks=True):
@@ -75,6 +75,8 @@ class FolderStorage(Storage):
             inside = Path(folder).relative_to(path).as_posix()
             prefix = "" if inside == "." else f"{inside}/"
             names += [prefix + file for file in files if (prefix + file).startswith(starts)]
+        if only_json is not None:
+            names = [name for name in names if name == only_json or not name.endswith(".json")]
         super().__init__(path, names)
 
     def read(self, name: str) -> bytes:
@@ -145,7 +147,8 @@ class ZipStorage(Storage):
 def open_storage(path: Path) -> Storage:
     """Returns the files at a path that a user gave: a folder, a run's folder, a .zip, or a JSON file.
 
-    A JSON file stands for itself and the folder of its name beside it, or all folders beside it.
+    A JSON file stands for itself and the folder of its name beside it, or all folders beside it, without
+    other JSON files there.
 
     Raises:
       DataError: nothing is there, or it is none of these.
@@ -161,7 +164,7 @@ def open_storage(path: Path) -> Storage:
         return ZipStorage(path)
     if path.suffix == ".json":
         beside = (f"{path.stem}/",) if path.with_suffix("").is_dir() else _folders_beside(path)
-        return FolderStorage(path.parent, (path.name, *beside))
+        return FolderStorage(path.parent, (path.name, *beside), path.name)
     if path.suffix == ".zip":
         raise DataError(f"{path}: expected a .zip archive, found a damaged one; make the archive again")
     expected = "a folder of predictions, a .json or a .zip file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -96,12 +97,12 @@ def score(
 
 
 def _require_apart(predictions: Path, out: Path) -> None:
-    if out.resolve().is_relative_to(predictions.resolve()) and predictions.is_dir():
+    if predictions.is_dir() and out.resolve().is_relative_to(predictions.resolve()):
         raise UsageError(f"--out {out}: expected a folder outside of the predictions, {predictions}")
 
 
 def _name_of(path: Path) -> str:
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     name = path.stem if path.is_file() else path.name
     return name if name not in _PLAIN_NAMES else f"{path.parent.name}_{name}".strip("_")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.errors import DataError
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.datasets.predictions import assemble_panoptic_json
 from zoo.repro.predictions.predictions import open_predictions
@@ -60,6 +61,24 @@ def test_a_json_file_stands_for_its_folder(written: Path, tiny: CityscapesDatase
     assert image.semantic is None
     assert image.masks is None
     assert image.instances is not None
+
+
+def test_a_json_file_is_read_without_others_in_the_folders_beside_it(
+    written: Path, tiny: CityscapesDataset
+) -> None:
+    content = json.loads((written / "panoptic.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["file_name"] = f"panoptic/{annotation['file_name']}"
+    (written / "older").mkdir()
+    (written / "panoptic.json").rename(written / "older/panoptic.json")
+    (written / "mine.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"expected one panoptic JSON, found mine.json and older/panoptic.json"
+    ):
+        open_predictions(written, tiny)
+    predictions = open_predictions(written / "mine.json", tiny)
+    assert predictions.form == "coco + instances + label_ids"
+    assert list(predictions.findings()) == []
 
 
 def test_the_digest_depends_on_contents_alone(written: Path, tiny: CityscapesDataset, tmp_path: Path) -> None:
