@@ -56,7 +56,7 @@ class ToyDataset(FolderDataset):
     def files(self) -> list[str]:
         return [f"{self.split}/{image_id}.npz" for image_id in self.image_ids]
 
-    def load(self, index: int) -> Sample:
+    def load(self, index: int, *, picture: bool = True) -> Sample:
         with np.load(self.root / self.files()[index]) as arrays:
             image, panoptic = arrays["image"], arrays["panoptic"]
         return Sample(self.image_ids[index], image, panoptic, panoptic // 1000)
