@@ -150,6 +150,11 @@ class _Recognition:
         if found.instances is not None:
             parts.masks = found.instances
             parts.covered["instances"] = found.instances.image_ids
+        given = self._storage.only_json
+        if given and not (parts.covered or found.lists_segments or found.unknown):
+            title, expected = self._storage.title(given), "COCO panoptic annotations, or COCO results"
+            other = Finding("form", title, expected, "neither", "give the folder for other forms")
+            raise FindingError(next((finding for finding in found.findings if finding.blocks), other))
 
     def _class_ids(self, by_default: Ids) -> ClassIds:
         return ClassIds(self._dataset.info, self._ids or by_default)

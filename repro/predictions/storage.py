@@ -22,7 +22,9 @@ _JUNK_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 class Storage(ABC):
-    """Named files, which may be read in many threads."""
+    """Named files, which may be read in many threads; `only_json` is the JSON file that was given, if any."""
+
+    only_json: str | None = None
 
     def __init__(self, path: Path, names: list[str]) -> None:
         """Takes the names relative to `path`, with forward slashes; files of the system are set aside."""
@@ -75,6 +77,7 @@ class FolderStorage(Storage):
             inside = Path(folder).relative_to(path).as_posix()
             prefix = "" if inside == "." else f"{inside}/"
             names += [prefix + file for file in files if (prefix + file).startswith(starts)]
+        self.only_json = only_json
         if only_json is not None:
             names = [name for name in names if name == only_json or not name.endswith(".json")]
         super().__init__(path, names)

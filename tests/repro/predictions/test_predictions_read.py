@@ -79,6 +79,11 @@ def test_a_json_file_is_read_without_others_in_the_folders_beside_it(
     predictions = open_predictions(written / "mine.json", tiny)
     assert predictions.form == "coco + instances + label_ids"
     assert list(predictions.findings()) == []
+    # What is given is not passed over for what lies beside it.
+    for text, found in (("[]", "or COCO results, found neither; give the folder"), ("{", "broken.json: ")):
+        (written / "broken.json").write_text(text)
+        with pytest.raises(DataError, match=found):
+            open_predictions(written / "broken.json", tiny)
 
 
 def test_the_digest_depends_on_contents_alone(written: Path, tiny: CityscapesDataset, tmp_path: Path) -> None:
