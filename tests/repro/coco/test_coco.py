@@ -18,6 +18,7 @@ from zoo.files.cache import Cache
 from zoo.registry import load_registry
 from zoo.repro.coco.classes import COCO
 from zoo.repro.coco.dataset import CocoDataset
+from zoo.repro.datasets import image_files
 from zoo.repro.datasets.checking import check_dataset, usable_images, wrong_headers
 from zoo.repro.datasets.opening import open_files
 
@@ -118,6 +119,18 @@ def test_grey_and_cmyk_images_become_rgb(copy: Path, tmp_path: Path, mode: str) 
     assert after.shape == before.shape
     expected = before if mode == "CMYK" else before @ np.array([[299], [587], [114]]) / 1000
     assert np.abs(after - expected).mean() < 4
+
+
+def test_pictures_are_shown_without_tensorflow(
+    minicoco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = opened(minicoco, tmp_path)
+    exact = dataset.load(0)
+    monkeypatch.setattr(image_files, "import_tensorflow", lambda: pytest.fail("TensorFlow was asked for"))
+    shown = dataset.load_for_display(0)
+    assert shown.image.shape == exact.image.shape
+    assert np.abs(shown.image.astype(int) - exact.image).mean() < 2
+    np.testing.assert_array_equal(shown.panoptic, exact.panoptic)
 
 
 def test_fingerprint_follows_contents(copy: Path, tmp_path: Path) -> None:

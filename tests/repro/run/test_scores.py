@@ -12,7 +12,9 @@ from zoo.metrics.overlap import label_overlaps
 from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.model.postprocess.instances import Instances
 from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.datasets.dataset import Sample
+from zoo.repro.datasets.opening import open_files
 from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.scores import InternalScores
 
@@ -158,3 +160,19 @@ def test_an_image_without_anything_to_score_gives_no_number(scores: InternalScor
     assert np.isnan(result.metrics["miou"])
     assert set(result.per_class["pq"].values()) == {None}
     assert set(result.per_class["tp"].values()) == {0}
+
+
+def test_classes_of_a_panoptic_map_count_as_a_semantic_map_does(minicoco: Path, tmp_path: Path) -> None:
+    dataset = open_files(CocoDataset, minicoco, "val2017", cache=tmp_path / "cache")
+    scores = InternalScores(dataset.info)
+    for index in range(4):
+        sample = dataset.load(index, picture=False)
+        # Shifted, so that nothing fits; part of it void.
+        panoptic = np.roll(sample.panoptic, (5, 9), axis=(0, 1))
+        panoptic[:20] = dataset.info.void_label
+        semantic = (panoptic // dataset.info.label_divisor).astype(np.uint8)
+        derived, given = (scores.measure(sample, panoptic, each, None) for each in (None, semantic))
+        assert list(derived) == list(given)
+        for name, array in given.items():
+            np.testing.assert_array_equal(derived[name], array, err_msg=name)
+        assert given["official_miou/confusion"].sum() > 0
