@@ -54,7 +54,7 @@ def parse_json(data: bytes, title: str) -> tuple[Any, list[Finding]]:
     try:
         return json.loads(data), []
     except (ValueError, RecursionError) as error:
-        found = "an empty file" if not data.strip() else f"what is no JSON ({error})"
+        found = "an empty file" if not data.strip() else f"something else ({error})"
         return None, [Finding("broken-file", title, "JSON", found, "write it again")]
 
 
