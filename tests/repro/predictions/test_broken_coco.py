@@ -248,7 +248,7 @@ COCO_BREAKS = {
     "junk": Break(_junk, "junk", ".DS_Store", "operating system", 2, fixable=True, blocks=False),
     "empty file": Break(cut("panoptic/*.png", 0), "broken-file", FIRST, "is empty"),
     "truncated PNG": Break(cut("panoptic/*.png", 0.7), "broken-file", FIRST, "cut short"),
-    "truncated JSON": Break(cut("panoptic.json", 0.7), "broken-file", "panoptic.json", "no JSON"),
+    "truncated JSON": Break(cut("panoptic.json", 0.7), "broken-file", "panoptic.json", "something else ("),
 }
 
 
