@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,36 @@ from zoo.cli.options import (
     chosen_registry,
     parse_scales,
     reads_registry,
+    takes_fields,
 )
 from zoo.cli.output import print_json
 
 
+@dataclass(frozen=True)
+class PredictionOptions:
+    """The options that say what is written, and how it is predicted."""
+
+    write: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMS",
+            help="What to write, with commas between: overlay or overlay.png (a picture of each picture, a "
+            "video of each video), coco (panoptic and semantic PNG, panoptic.json), cityscapes (these, and "
+            "masks of instances), table or table.parquet (all instances), video (overlays of videos alone).",
+        ),
+    ] = "overlay"
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Leave out, with a line each, files that cannot be used."),
+    ] = False
+    device: DeviceName = "auto"
+    precision: PrecisionName = Precision.float32
+    scales: Scales = "1"
+    flip: Flip = False
+
+
 @reads_registry
+@takes_fields
 def predict(
     name: Name,
     what: Annotated[
@@ -34,23 +60,7 @@ def predict(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that the predictions go to.")],
-    write: Annotated[
-        str,
-        typer.Option(
-            metavar="FORMS",
-            help="What to write, with commas between: overlay or overlay.png (a picture of each picture, a "
-            "video of each video), coco (panoptic and semantic PNG, panoptic.json), cityscapes (these, and "
-            "masks of instances), table or table.parquet (all instances), video (overlays of videos alone).",
-        ),
-    ] = "overlay",
-    keep_going: Annotated[
-        bool,
-        typer.Option("--keep-going", help="Leave out, with a line each, files that cannot be used."),
-    ] = False,
-    device: DeviceName = "auto",
-    precision: PrecisionName = Precision.float32,
-    scales: Scales = "1",
-    flip: Flip = False,
+    run: PredictionOptions,
     as_json: AsJson = False,
 ) -> None:
     """Predict the panoptic maps of your own pictures and videos.
@@ -74,13 +84,13 @@ def predict(
     registry = chosen_registry()
     entry = registry.resolve(name)
     # Before TensorFlow is imported, which takes seconds.
-    parse_device(device)
-    averaged = parse_scales(scales)
+    parse_device(run.device)
+    averaged = parse_scales(run.scales)
 
     from zoo.network.predicting import PredictOptions, predict_files
 
-    forms = tuple(dict.fromkeys(part.strip() for part in write.split(",")))
-    options = PredictOptions(forms, device, precision.value, averaged, flip, keep_going)
+    forms = tuple(dict.fromkeys(part.strip() for part in run.write.split(",")))
+    options = PredictOptions(forms, run.device, run.precision.value, averaged, run.flip, run.keep_going)
     summary = predict_files(entry, registry, what, out.expanduser().absolute(), options)
     if as_json:
         print_json(summary)
