@@ -163,7 +163,7 @@ def test_a_stopped_night_goes_on(nights: Nights) -> None:
     assert f"zoo: 1 of 2: {COCO}" in nights.first.stderr
     log = (nights.out / DAY / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
     found = re.search(r"resuming a run with (\d) images? done in", log)
-    assert found is not None
+    assert found is not None, log
     # One more may have been written between our look and the end of the killed process.
     assert 1 <= len(nights.images_kept) <= int(found[1])
     # What was measured before the night was killed is not measured again.
