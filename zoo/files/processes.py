@@ -11,7 +11,7 @@ from contextlib import suppress
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.1
 
 
 def end_with_parent(parent: int) -> None:
