@@ -279,11 +279,7 @@ def classes_of(entry: Entry, dataset: DatasetDeclaration | None = None) -> Datas
             f"{entry.name}: predict: expected the classes of {' or '.join(known)}, found "
             f"{entry.evaluation.dataset}, which is not supported yet; `network(images)` gives its maps"
         )
-    if outputs != classes.num_classes:
-        raise UsageError(
-            f"{entry.name}: predict: expected {classes.num_classes} classes, as "
-            f"{entry.evaluation.dataset} has, found {outputs} output_channels of the semantic head"
-        )
+    require_outputs(entry, classes)
     return classes
 
 
