@@ -6,9 +6,8 @@ import io
 import os
 import struct
 import zlib
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -181,45 +180,18 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
     return ids.numpy()[:, :, 0]
 
 
-def encode_png(
-    rows: np.ndarray, width: int, *, bits: int, colour_type: int, zero_rows: tuple[int, int] = (0, 0)
-) -> bytes:
-    """Returns a PNG file of rows ([H, ...] uint8) that begin with their filter byte.
-
-    `zero_rows` is how many rows of zeros come above and below, which take no time.
-    """
+def encode_png(rows: np.ndarray, width: int, *, bits: int, colour_type: int) -> bytes:
+    """Returns a PNG file of rows ([H, ...] uint8) that begin with their filter byte."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    above, below = zero_rows
-    header = struct.pack(">IIBBBBB", width, above + rows.shape[0] + below, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, rows.shape[0], bits, colour_type, 0, 0, 0)
     # A run of equal bytes is all that there is to find, but where three bytes make a pixel.
     strategy = zlib.Z_RLE if colour_type == GREY else zlib.Z_DEFAULT_STRATEGY
-    pixels = _compressed(rows.data, above * rows.shape[1], below * rows.shape[1], strategy)
+    stream = zlib.compressobj(_COMPRESSION_LEVEL, strategy=strategy)
+    pixels = stream.compress(rows.data) + stream.flush()
     return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-def _compressed(data: memoryview, before: int, after: int, strategy: int) -> bytes:
-    """Returns data with so many zeros before and after it, in the zlib format (RFC 1950)."""
-    stream = _raw_deflate(strategy)
-    body = stream.compress(data) + stream.flush(zlib.Z_FULL_FLUSH)
-    # The checksum is two sums modulo 65521: of the bytes, and of these sums; zeros change the latter alone.
-    checksum = zlib.adler32(data, before % 65521 << 16 | 1)
-    total, sums = checksum & 0xFFFF, checksum >> 16
-    checksum = (sums + after * total) % 65521 << 16 | total
-    parts = (b"\x78\x01", _deflated_zeros(before), body, _deflated_zeros(after, last=True))
-    return b"".join(parts) + struct.pack(">I", checksum)
-
-
-@lru_cache(maxsize=4096)
-def _deflated_zeros(count: int, *, last: bool = False) -> bytes:
-    stream = _raw_deflate(zlib.Z_RLE)
-    return stream.compress(bytes(count)) + stream.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
-
-
-def _raw_deflate(strategy: int) -> Any:
-    return zlib.compressobj(_COMPRESSION_LEVEL, wbits=-zlib.MAX_WBITS, strategy=strategy)
 
 
 def _reason(error: Exception) -> str:

@@ -47,19 +47,16 @@ def write_masks(
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
     masks, up = _mask_folder(image_id)
-    height, width = shapes.index.shape
+    width = shapes.index.shape[1]
     lines = [""] * len(things)
     with writing(folder / masks):
         (folder / masks).mkdir(parents=True, exist_ok=True)
         for label in np.flatnonzero(thing_of >= 0).tolist():
             thing = things[thing_of[label]]
             name = f"{masks}/{thing.segment_id}.png"
-            _, top, _, bottom = shapes.boxes[label].tolist()
-            rows = _mask_rows(shapes.index[top:bottom], label, *shapes.boxes[label, 0::2])
-            outside = (top, height - bottom)
+            rows = _mask_rows(shapes.index, label, *shapes.boxes[label].tolist())
             # Not atomic one by one: no mask counts before the list below names it.
-            mask = encode_png(rows, width, bits=1, colour_type=GREY, zero_rows=outside)
-            (folder / name).write_bytes(mask)
+            (folder / name).write_bytes(encode_png(rows, width, bits=1, colour_type=GREY))
             lines[thing_of[label]] = f"{up}{name} {thing.category_id} {thing.score!r}\n"
     write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
@@ -150,11 +147,11 @@ def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Pa
 
 
 @compiled
-def _mask_rows(index, label, left, right):  # type: ignore[no-untyped-def]
-    """Returns PNG rows of one label's mask, [H, 1 + ceil(W / 8)] uint8; it lies in columns [left, right)."""
+def _mask_rows(index, label, left, top, right, bottom):  # type: ignore[no-untyped-def]
+    """Returns PNG rows of one label's mask, [H, 1 + ceil(W / 8)] uint8; it lies in a box of the map."""
     height, width = index.shape
     rows = np.zeros((height, 1 + (width + 7) // 8), np.uint8)
-    for y in range(height):
+    for y in range(top, bottom):
         for x in range(left, right):
             if index[y, x] == label:
                 rows[y, 1 + (x >> 3)] |= 128 >> (x & 7)
