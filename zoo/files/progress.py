@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 _LINE_EVERY_S = 15.0
 _LOOK_EVERY_S = 0.1
+_RATE_OVER_S = 30.0
+# A rate is of so many looks at least, over so long: fewer say little.
+_FEWEST_LOOKS = 3
+_SHORTEST_RATE_S = 2.0
 
 
 def say(message: str) -> None:
@@ -19,7 +25,8 @@ def say(message: str) -> None:
 class Progress:
     """Shows how much is done, the rate of the last seconds, and the time left at this rate.
 
-    `title` is what is counted: "images", or a file's name. What was `done` before does not count as speed.
+    `title` is what is counted: "images", or a file's name. What was `done` before does not count as speed,
+    nor does what comes first: a network is compiled for its first image. There is no rate until a few came.
     `amount` puts a number in words, and `note` returns what to add to a line.
     """
 
@@ -44,6 +51,8 @@ class Progress:
         self._clock = clock
         self._shown_at = self._line_at = float("-inf")
         self._line = ""
+        # When a look was taken, and how much was done.
+        self._looks: deque[tuple[float, float]] = deque()
         self._prints = show and not sys.stderr.isatty()
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
@@ -51,14 +60,11 @@ class Progress:
             TextColumn("{task.fields[words]}", markup=False),
             console=Console(stderr=True),
             disable=not show or self._prints,
-            get_time=clock,
         )
         self._task = self._bar.add_task(title, total=total, completed=done, words="")
 
     def __enter__(self) -> Progress:
         self._bar.start()
-        # The time from which the rate is measured.
-        self._bar.advance(self._task, 0)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -78,6 +84,10 @@ class Progress:
 
     def _show(self, *, last: bool = False) -> None:
         now = self._shown_at = self._clock()
+        if not self._looks or self._looks[-1][1] != self._done:
+            self._looks.append((now, self._done))
+        while len(self._looks) > _FEWEST_LOOKS and now - self._looks[0][0] > _RATE_OVER_S:
+            self._looks.popleft()
         self._bar.update(self._task, completed=self._done)
         if self._bar.disable and not (self._prints and (last or now - self._line_at >= _LINE_EVERY_S)):
             return
@@ -92,9 +102,17 @@ class Progress:
         words = self._amount(self._done)
         if task.total is not None:
             words += f" of {self._amount(task.total)}"
-        if task.speed:
-            words += f", {self._amount(task.speed)}/s"
-        if task.time_remaining:
-            words += f", {task.time_remaining:.0f} s left"
+        speed = self._speed()
+        if speed:
+            words += f", {self._amount(speed)}/s"
+        if speed and task.total is not None and self._done < task.total:
+            words += f", {math.ceil((task.total - self._done) / speed)} s left"
         note = self._note()
         return f"{words}, {note}" if note else words
+
+    def _speed(self) -> float | None:
+        """Returns the rate between the first and the last look, None where these are too few or too near."""
+        (start, before), (end, done) = self._looks[0], self._looks[-1]
+        if len(self._looks) < _FEWEST_LOOKS or end - start < _SHORTEST_RATE_S or done <= before:
+            return None
+        return (done - before) / (end - start)

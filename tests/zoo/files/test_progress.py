@@ -38,15 +38,29 @@ def lines(arrived: list[tuple[float, int]], total: int | None, done: int = 0) ->
 
 def test_lines_now_and_then_where_there_is_no_terminal() -> None:
     assert lines([(1, second * 1_000_000) for second in range(1, 41)], 40_000_000) == [
-        "zoo: a.gz: 1.0 MB of 40.0 MB, 1.0 MB/s, 39 s left",
+        "zoo: a.gz: 1.0 MB of 40.0 MB",
         "zoo: a.gz: 16.0 MB of 40.0 MB, 1.0 MB/s, 24 s left",
         "zoo: a.gz: 31.0 MB of 40.0 MB, 1.0 MB/s, 9 s left",
         "zoo: a.gz: 40.0 MB of 40.0 MB, 1.0 MB/s",
     ]
 
 
-def test_what_was_there_before_is_not_speed() -> None:
-    assert lines([(1, 700)], 1000, done=600) == ["zoo: a.gz: 700 B of 1.0 kB, 100 B/s, 3 s left"]
+def test_what_came_before_and_first_is_not_speed() -> None:
+    # A network is compiled for its first image, in 25 seconds.
+    arrived = [(25, 601), (1, 602), (1, 603), (15, 618)]
+    assert lines(arrived, 1000, done=600) == [
+        "zoo: a.gz: 601 B of 1.0 kB",
+        "zoo: a.gz: 618 B of 1.0 kB, 1 B/s, 382 s left",
+    ]
+
+
+def test_no_rate_is_said_of_two_or_of_a_moment() -> None:
+    for arrived in ([(1, 700), (20, 750)], [(1, 700), (0.5, 750), (0.5, 800), (0.5, 850)]):
+        assert not any("/s" in line for line in lines(arrived, 1000))
+
+
+def test_what_takes_longer_than_the_rate_looks_back_has_one() -> None:
+    assert lines([(40, count) for count in (1, 2, 3, 4)], 5)[-1] == "zoo: a.gz: 4 B of 5 B, 0 B/s, 40 s left"
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
@@ -59,7 +73,8 @@ def test_lines_are_few() -> None:
 
 
 def test_unknown_lengths_are_not_guessed() -> None:
-    assert lines([(1, 1500)], None) == ["zoo: a.gz: 1.5 kB, 1.5 kB/s"]
+    arrived = [(1, 1500), (1, 3000), (1, 4500)]
+    assert lines(arrived, None) == ["zoo: a.gz: 1.5 kB", "zoo: a.gz: 4.5 kB, 1.5 kB/s"]
 
 
 def test_nothing_is_said_of_what_never_started() -> None:
@@ -80,10 +95,12 @@ def test_an_interruption_says_nothing_more(capsys: pytest.CaptureFixture[str]) -
 
 def test_images_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Progress("images", 5000, done=1999, note=lambda: "PQ 1.0 so far", clock=clock) as progress:
-        clock.now += 0.8
-        progress.advance()
-    expected = "zoo: images: 2,000 of 5,000, 1.25/s, 2400 s left, PQ 1.0 so far\n"
+    with Progress("images", 5000, done=1996, note=lambda: "PQ 1.0 so far", clock=clock) as progress:
+        for _ in range(4):
+            clock.now += 0.8
+            progress.advance()
+    first, last = "1,997 of 5,000", "2,000 of 5,000, 1.25/s, 2400 s left"
+    expected = "".join(f"zoo: images: {words}, PQ 1.0 so far\n" for words in (first, last))
     assert capsys.readouterr() == ("", expected)
 
 
@@ -100,9 +117,8 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, clock = Terminal(), Clock()
     monkeypatch.setattr(sys, "stderr", stream)
     with Progress("[a].gz", 40_000_000, amount=readable_size, clock=clock) as progress:
-        clock.now += 1
-        progress.at(10_000_000)
-        clock.now += 1
-        progress.at(40_000_000)
+        for size_bytes in (10_000_000, 20_000_000, 40_000_000):
+            clock.now += 1
+            progress.at(size_bytes)
     assert "[a].gz" in stream.getvalue()
-    assert "40.0 MB of 40.0 MB, 20.0 MB/s" in stream.getvalue()
+    assert "40.0 MB of 40.0 MB, 15.0 MB/s" in stream.getvalue()
