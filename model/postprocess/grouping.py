@@ -5,6 +5,7 @@ Both steps equal DeepLab2's `model/post_processor/panoptic_deeplab.py`.
 
 from __future__ import annotations
 
+import heapq
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,21 +66,31 @@ def find_centers(center_heatmap: Any, options: PostprocessOptions) -> tuple[np.n
     flat = np.concatenate(for_rows(height, search))
     scores = heatmap.ravel()[flat]
     if 0 < options.keep_k_centers < len(flat):
-        kept = scores > _last_of_top_k(flat, scores, heatmap.size, options.keep_k_centers)
+        kept = scores > _last_of_top_k(flat, scores, options.keep_k_centers)
         flat, scores = flat[kept], scores[kept]
     centers = np.stack(np.divmod(flat, width), axis=-1).astype(np.int32)
     return centers, scores
 
 
-def _last_of_top_k(flat: np.ndarray, scores: np.ndarray, pixels: int, k: int) -> float:
-    # The reference takes the last of an unsorted top-k, which is not the smallest: where it ends up is a
-    # matter of TensorFlow's heap, so TensorFlow is asked. Maps with more than k centers are rare.
-    import tensorflow as tf
+def _last_of_top_k(flat: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """Returns the last value of TensorFlow's unsorted top-k of a map with scores at flat positions, else 0.
 
-    suppressed = np.zeros(pixels, np.float32)
-    suppressed[flat] = scores
-    with tf.device("CPU:0"):
-        return float(tf.math.top_k(suppressed, k, sorted=False).values[-1])
+    The reference takes it for the smallest, which it is not: it is where TensorFlow's CPU kernel, a heap of
+    `std::make_heap`, `pop_heap` and `push_heap`, has put a value last. `heapq` makes the same exchanges. Of
+    equal values the first in the map is larger.
+    """
+    first = np.searchsorted(flat, k + 1)
+    start = np.zeros(k + 1, np.float32)
+    start[flat[:first]] = scores[:first]
+    heap = [(value, -position) for position, value in enumerate(start.tolist())]
+    heapq.heapify(heap)
+    heapq.heappop(heap)
+    # Zeros that come later are never larger than what is held.
+    for position, value in zip(flat[first:].tolist(), scores[first:].tolist(), strict=True):
+        if (value, -position) > heap[0]:
+            heapq.heappop(heap)
+            heapq.heappush(heap, (value, -position))
+    return heap[-1][0]
 
 
 def group_pixels(

@@ -195,3 +195,18 @@ def test_fused_maps_equal_maps_up_sampled_first(
     np.testing.assert_array_equal(one.labels, other.labels)
     np.testing.assert_array_equal(one.areas, other.areas)
     np.testing.assert_allclose(one.score, other.score, rtol=2e-6)
+
+
+@given(SEEDS, st.integers(1, 40), st.sampled_from([1, 3, 40, 10**6]))
+@settings(max_examples=200, deadline=None)
+def test_the_best_centers_are_cut_where_tensorflow_s_top_k_ends(seed: int, k: int, levels: int) -> None:
+    random = np.random.default_rng(seed)
+    heatmap = (random.integers(0, levels + 1, (9, 11)) / levels).astype(np.float32)
+    heatmap[random.random(heatmap.shape) < random.random()] = 0
+    options = PostprocessOptions((1,), 1000, 255, nms_kernel=1, center_score_threshold=0, keep_k_centers=k)
+
+    lowest = tf.math.top_k(heatmap.ravel(), k, sorted=False).values[-1] if (heatmap > 0).sum() > k else 0
+    centers, scores = find_centers(heatmap, options)
+
+    np.testing.assert_array_equal(centers, np.argwhere(heatmap > lowest))
+    np.testing.assert_array_equal(scores, heatmap[heatmap > lowest])
