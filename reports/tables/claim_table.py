@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from zoo.registry.frames import csv_cell
 from zoo.reports.runs import settings_of
 from zoo.reports.tables.markdown_table import aligned_text
 from zoo.repro.records.claim_words import (
@@ -150,7 +151,8 @@ def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     for row in _rows_with_runs(records):
         low, high = row.get("interval") or ("", "")
         published = numbers_in_print(row, row["decimals"])["published"]
-        writer.writerow({**row, "published": published, "low": low, "high": high})
+        cells = {**row, "published": published, "low": low, "high": high}
+        writer.writerow({name: csv_cell(cell) for name, cell in cells.items()})
     return buffer.getvalue()
 
 

@@ -63,7 +63,7 @@ def require_table(suffix: str, about: str) -> None:
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes rows of instances, each with the name of its `image`, as the CSV or Parquet file `path`.
 
-    In a CSV texts are in quotes and numbers are unrounded.
+    A CSV is as `csv_text` writes it: a name that begins like a formula has an apostrophe before it.
     """
     frame = typed_frame(rows, {"image": "string", **INSTANCE_DTYPES})
     if path.suffix == ".csv":

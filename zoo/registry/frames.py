@@ -12,6 +12,7 @@ from zoo.registry.schema import Entry
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _SIZES = ("output_stride", "input_height", "input_width", "parameters", "multiply_adds")
 _ENTRY_DTYPES = {
     **dict.fromkeys(("name", "title"), "string"),
@@ -93,6 +94,19 @@ def typed_frame(rows: Iterable[Mapping[str, Any]], dtypes: Mapping[str, str]) ->
 def csv_text(frame: DataFrame, *, index: bool = False) -> str:
     """Returns a DataFrame as comma-separated values, unrounded; what is missing is empty.
 
-    Texts are in quotes and unchanged, those that a spreadsheet would take for a formula (`=1+1`) too.
+    Texts are in quotes, and those that a spreadsheet would compute are as `csv_cell` makes them. Reading them
+    with pandas gives the texts again after `texts.str.replace(r"^'(?=[=+@\\t\\r-])", "", regex=True)`.
     """
-    return str(frame.to_csv(index=index, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
+    frame = frame.reset_index() if index else frame
+    texts = frame.select_dtypes(["string", "category", "object"]).astype(object)
+    frame = frame.assign(**{name: column.map(csv_cell) for name, column in texts.items()})
+    return str(frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
+
+
+def csv_cell(value: Any) -> Any:
+    """Returns a value as it is written into a CSV.
+
+    A text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe before it, as
+    OWASP advises: spreadsheets would take it for a formula, which may come from a file's name.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
