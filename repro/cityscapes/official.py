@@ -48,10 +48,8 @@ class CityscapesRun(OfficialRun):
                     self._run_script, "pixel", PIXEL_LEVEL, SEMANTIC, "labelIds"
                 )
             if "instances" in self._holds:
-                # It takes longer than the other two together.
-                parallel = {**INSTANCE_LEVEL, "processes": self.processes}
                 running["instance"] = self._threads.submit(
-                    self._run_script, "instance", parallel, INSTANCE, "instanceIds"
+                    self._run_script, "instance", INSTANCE_LEVEL, INSTANCE, "instanceIds"
                 )
         scores = OfficialScores()
         if "panoptic" in self._holds:
@@ -99,7 +97,7 @@ class CityscapesRun(OfficialRun):
             "CITYSCAPES_RESULTS": str((self._predictions / predictions).resolve()),
             "CITYSCAPES_EXPORT_DIR": ".",
         }
-        return self._jobs.run(name, job, environment=environment, patience_s=self._patience_s)
+        return self._run(name, job, environment)
 
 
 def _take_pixel(scores: OfficialScores, result: dict[str, Any]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from zoo.repro.official.process import restore_numpy
+from zoo.repro.official.per_image import Addends, found_in_images, raise_message
 
 MAKE_PANOPTIC = {
     "script": "cityscapesscripts.preparation.createPanopticImgs",
@@ -24,8 +23,6 @@ INSTANCE_LEVEL = {
     "script": "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
     "run": f"{__name__}:evaluate_instance_level",
 }
-
-_of_the_script: dict[str, Callable[..., Any]] = {}
 
 
 def make_panoptic(job: dict[str, Any]) -> list[str]:
@@ -44,27 +41,85 @@ def evaluate_pixels(job: dict[str, Any]) -> list[str]:
     """Runs the pixel-level script."""
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as script
 
-    script.args.groundTruthSearch = job["search"]
-    script.args.exportFile = job["result"]
-    script.main()
+    def use(found: dict[str, Any]) -> None:
+        def add(_: str, truth: str, matrix: np.ndarray, stats: Any, *__: Any) -> int:
+            pixels, counts, addends = found[os.path.basename(truth)]
+            matrix += counts
+            for (group, name, key), values in addends.items():
+                for value in values:
+                    stats[group][name][key] += value
+            return pixels
+
+        script.evaluatePair = add
+
+    _run_on_images(script, job, _look_at_pixels, use)
     return []
+
+
+def _look_at_pixels(predicted: str, truth: str, args: Any) -> tuple[int, np.ndarray, dict[Any, list[Any]]]:
+    """Returns an image's pixels, its confusion matrix, and what it adds to each of the script's totals."""
+    from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as script
+
+    matrix, stats = script.generateMatrix(args), script.generateInstanceStats(args)
+    addends = {
+        (group, name, key): Addends()
+        for group in stats
+        for name in stats[group]
+        for key in ("tp", "fn", "tpWeighted", "fnWeighted")
+    }
+    for (group, name, key), kept in addends.items():
+        stats[group][name][key] = kept
+    pixels = script.evaluatePair(predicted, truth, matrix, stats, {}, args)
+    return pixels, matrix, {place: kept.values for place, kept in addends.items() if kept.values}
 
 
 def evaluate_instance_level(job: dict[str, Any]) -> list[str]:
     """Runs the instance-level script."""
     from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as script
 
-    script.args.groundTruthSearch = job["search"]
-    script.args.exportFile = job["result"]
     # By default this file lies in the installed package, and an old one would be believed.
     script.args.gtInstancesFile = "gtInstances.json"
     script.args.colorized = False
     handled: list[str] = []
     script.evaluateMatches = _without_empty_curves(script.evaluateMatches, handled)
-    if job["processes"] > 1:
-        _read_images_in_parallel(script, job["processes"])
-    script.main()
+
+    def use(found: dict[str, Any]) -> None:
+        def part(index: int, truths: list[str]) -> dict[str, Any]:
+            return {os.path.abspath(truth): found[os.path.basename(truth)][index] for truth in truths}
+
+        script.instances2dict = lambda truths, _=False: part(0, truths)
+        script.matchGtWithPreds = lambda _, truths, *__: part(1, truths)
+
+    _run_on_images(script, job, _look_at_instances, use)
     return handled
+
+
+def _look_at_instances(predicted: str, truth: str, args: Any) -> tuple[Any, Any]:
+    """Returns the instances of an image's ground truth, and those matched with predictions."""
+    from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as script
+
+    script.setInstanceLabels(args)
+    instances = script.instances2dict([truth], False)
+    matches = script.matchGtWithPreds([predicted], [truth], instances, args)
+    return instances[os.path.abspath(truth)], matches[os.path.abspath(truth)]
+
+
+def _run_on_images(
+    script: Any, job: dict[str, Any], look: Callable[..., Any], use: Callable[[dict[str, Any]], None]
+) -> None:
+    """Runs a script's `main`; `use` gives it what `look` found in each image, by the name of the file."""
+    evaluate = script.evaluateImgLists
+
+    def evaluate_found(predictions: list[str], truths: list[str], args: Any) -> Any:
+        pairs = zip(predictions, truths, strict=True)
+        use(found_in_images(job, look, {os.path.basename(pair[1]): (*pair, args) for pair in pairs}))
+        return evaluate(predictions, truths, args)
+
+    script.evaluateImgLists = evaluate_found
+    script.printError = raise_message
+    script.args.groundTruthSearch = job["search"]
+    script.args.exportFile = job["result"]
+    script.main()
 
 
 def _without_empty_curves(evaluate_matches: Callable[..., Any], handled: list[str]) -> Callable[..., Any]:
@@ -104,46 +159,3 @@ def _without_empty_curves(evaluate_matches: Callable[..., Any], handled: list[st
 def _require_empty_curve(error: IndexError) -> None:
     if "index -1 is out of bounds for axis 0 with size 0" not in str(error):
         raise error
-
-
-def _read_images_in_parallel(script: Any, processes: int) -> None:
-    """Lets several processes do what the script does image by image; it goes on with the joined results."""
-
-    def match(predictions: list[str], ground_truth: list[str], instances: dict[str, Any], args: Any) -> Any:
-        parts = []
-        for part in _parts(len(ground_truth), processes):
-            own = {key: instances[key] for key in map(os.path.abspath, ground_truth[part])}
-            parts.append(("matchGtWithPreds", predictions[part], ground_truth[part], own, args))
-        return _joined(parts, processes)
-
-    def read(files: list[str], verbose: bool = False) -> Any:
-        parts = [("instances2dict", files[part], verbose) for part in _parts(len(files), processes)]
-        return _joined(parts, processes)
-
-    for name, in_parallel in (("matchGtWithPreds", match), ("instances2dict", read)):
-        _of_the_script[name] = getattr(script, name)
-        setattr(script, name, in_parallel)
-
-
-def _parts(count: int, processes: int) -> list[slice]:
-    size = max(1, -(-count // (4 * processes)))
-    return [slice(start, start + size) for start in range(0, count, size)]
-
-
-def _joined(parts: list[tuple[Any, ...]], processes: int) -> dict[str, Any]:
-    joined: dict[str, Any] = {}
-    with multiprocessing.Pool(processes, initializer=restore_numpy) as pool:
-        for found in pool.starmap(_call_the_script, parts, chunksize=1):
-            joined.update(found)
-    return joined
-
-
-def _call_the_script(name: str, *arguments: Any) -> Any:
-    from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as script
-
-    # A forked worker has inherited the parallel functions, a spawned one has not.
-    try:
-        return _of_the_script.get(name, getattr(script, name))(*arguments)
-    except SystemExit as error:
-        # A worker that ends would leave the pool waiting for its result for ever.
-        raise RuntimeError(f"the script gave up, with {error.code!r}") from error

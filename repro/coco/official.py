@@ -59,7 +59,7 @@ class CocoRun(OfficialRun):
             "images": str(images.resolve()),
             "result": RESULT,
         }
-        return self._jobs.run("instance", job, patience_s=self._patience_s)
+        return self._run("instance", job)
 
 
 def _take_instance(scores: OfficialScores, result: dict[str, Any], info: DatasetInfo) -> None:

@@ -5,6 +5,8 @@ imported from the installed package and called through their `main`, with their 
 around them leaves their arithmetic alone:
 
 - functions of NumPy that later versions removed or changed behave as the scripts expect;
+- what they do image by image is shared among processes and machines, and added up in their own order (see
+  `per_image`);
 - the instance-level script's cache of ground truth goes to the working folder, not into its package;
 - where a script divides by zero or indexes an empty array because there is nothing to score, the value that
   it gives in the neighbouring case is taken, and the event is written to `handled.json`.

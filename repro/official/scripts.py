@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from zoo.repro.datasets.predictions import (
 )
 from zoo.repro.official import panoptic_job
 from zoo.repro.official.jobs import Jobs, ScriptError
+from zoo.repro.official.per_image import FOUND
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
@@ -102,6 +104,8 @@ class OfficialRun(ABC):
         self._processes = processes or available_cores()
         self._patience_s = _PATIENCE_S + _PATIENCE_S_PER_IMAGE * len(self._image_ids)
         self._jobs = Jobs(folder)
+        self._keeps = False
+        shutil.rmtree(self._found, ignore_errors=True)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="official")
         self._prepare()
 
@@ -127,9 +131,33 @@ class OfficialRun(ABC):
         except ScriptError as error:
             return OfficialScores(provenance={"failed": str(error), "output": error.output})
 
+    def finish_part(self) -> dict[str, bytes]:
+        """Runs the scripts on a part of a run's images, and returns what each script found in them.
+
+        Raises:
+          EvaluationError: predictions are missing.
+          ScriptError: a script failed.
+        """
+        self._keeps = True
+        provenance = self.finish().provenance
+        if "failed" in provenance:
+            raise ScriptError(provenance["failed"], provenance["output"])
+        return {path.parent.name: path.read_bytes() for path in self._folder.glob(f"*/{FOUND}")}
+
+    def take_part(self, part: int, found: Mapping[str, bytes]) -> None:
+        """Takes what `finish_part` returned for a part of the images, for `finish` to go on with."""
+        folder = self._found / str(part)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in found.items():
+            (folder / name).write_bytes(content)
+
+    @property
+    def _found(self) -> Path:
+        return self._folder / "found"
+
     @property
     def processes(self) -> int:
-        """The number of processes among which the panoptic script shares the images."""
+        """The number of processes of each script, and of parts in which the panoptic script adds up."""
         return max(1, min(self._processes, len(self._image_ids)))
 
     @abstractmethod
@@ -170,9 +198,17 @@ class OfficialRun(ABC):
             "prediction_json": str(predicted.resolve()),
             "prediction_folder": str((self._predictions / PANOPTIC).resolve()),
             "result": RESULT,
-            "processes": self.processes,
+            "parts": self.processes,
         }
-        return self._jobs.run("panoptic", job, patience_s=self._patience_s)
+        return self._run("panoptic", job)
+
+    def _run(
+        self, name: str, job: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    ) -> tuple[Path, float]:
+        """Runs a script; what was found in images elsewhere is not looked for again."""
+        found = sorted(str(path.resolve()) for path in self._found.glob(f"*/{name}"))
+        shared = {"processes": self.processes, "found": found, "keeps": self._keeps}
+        return self._jobs.run(name, {**job, **shared}, environment=environment, patience_s=self._patience_s)
 
     def _note(self, scores: OfficialScores, parts: Mapping[str, tuple[Path, float]]) -> None:
         """Adds to the scores how long each script took, what had to be handled, and what was not measured."""

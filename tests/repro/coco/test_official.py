@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cityscapesscripts.evaluation import evalPanopticSemanticLabeling
 from PIL import Image
 
 from zoo.repro.coco.classes import COCO
@@ -20,16 +21,15 @@ from zoo.repro.datasets.opening import open_files
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.official.scripts import OfficialScores, start_official
 
-PANOPTICAPI = """
-import json, os, tempfile
-from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import evaluatePanoptic
+# panopticapi's module is the one from which the script of cityscapesscripts was made.
+PANOPTICAPI = (
+    Path(evalPanopticSemanticLabeling.__file__).read_text()
+    + """
 
 def pq_compute(gt_json_file, pred_json_file, gt_folder=None, pred_folder=None):
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "result.json")
-        evaluatePanoptic(gt_json_file, gt_folder, pred_json_file, pred_folder, path)
-        return json.load(open(path))
+    return evaluatePanoptic(gt_json_file, gt_folder, pred_json_file, pred_folder, "own.json")
 """
+)
 
 
 @pytest.fixture
@@ -197,3 +197,25 @@ def test_a_part_of_the_images_is_scored_alone(dataset: CocoDataset, tmp_path: Pa
     both: dict[str, Any] = score(dataset, tmp_path, [4, 7]).metrics
     assert part["pq"] != both["pq"]
     assert part["ap"] != both["ap"]
+
+
+def test_parts_give_the_same_files_as_the_whole(dataset: CocoDataset, tmp_path: Path) -> None:
+    images = range(0, 30, 2)
+    predict(dataset, tmp_path / "predictions", images, move=(2, -3))
+    # One image where nothing is detected.
+    image_ids = [dataset.image_ids[index] for index in images]
+    (tmp_path / f"predictions/instance/{image_ids[3]}.json").write_text("[]")
+    expected = score(dataset, tmp_path, images)
+    files = {path: path.read_bytes() for path in (tmp_path / "official").glob("*/result.json")}
+    parts = []
+    for part in (image_ids[4:], image_ids[3:4], image_ids[:3]):
+        with start_official(dataset, part, tmp_path / "predictions", tmp_path / "part") as run:
+            parts.append(run.finish_part())
+    for path in (tmp_path / "predictions/panoptic").glob("*.png"):
+        path.write_bytes(b"broken")
+    with start_official(dataset, image_ids, tmp_path / "predictions", tmp_path / "official") as run:
+        for number, found in enumerate(parts):
+            run.take_part(number, found)
+        scores = run.finish()
+    assert scores.metrics == expected.metrics
+    assert {path: path.read_bytes() for path in files} == files
