@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import DownloadError, VerificationError, cannot_write
-from zoo.fetch.http import HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
-from zoo.fetch.locations import HttpLocation, download_name
+from zoo.fetch.locations import download_name
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
 from zoo.fetch.verify import Expectation, KnownFile, declared_difference, digest_file, read_known, recognise
 from zoo.files.cache import SET_CACHE, Cache, remove
 from zoo.files.progress import Progress
 from zoo.files.words import readable_size
+from zoo.remote.http import HttpLocation, HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
 
 log = logging.getLogger("zoo")
 

@@ -17,12 +17,13 @@ from zoo.fetch.archive import (
     unpack_into_cache,
 )
 from zoo.fetch.download import DownloadOptions, download, download_path, drop, reread
-from zoo.fetch.locations import HttpLocation, PackageLocation, locate
+from zoo.fetch.locations import PackageLocation, locate
 from zoo.fetch.pin import LockedFile, LockFile, choose_lock_path
 from zoo.fetch.verify import Expectation, KnownFile, digest_file, read_tensors
 from zoo.files.cache import Cache
 from zoo.files.words import readable_size
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, RemoteFile
+from zoo.remote.http import HttpLocation
 
 
 @dataclass(frozen=True)

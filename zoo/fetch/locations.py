@@ -14,18 +14,10 @@ from urllib.request import url2pathname
 from zoo.errors import DownloadError
 from zoo.files.atomic import write_atomically
 from zoo.files.cache import SET_CACHE, Cache
+from zoo.remote.http import HttpLocation
 
 STORAGE_ENDPOINT = "https://storage.googleapis.com"
 """Where public objects of `gs://` buckets are read."""
-
-
-@dataclass(frozen=True)
-class HttpLocation:
-    """A file on the web: its URL, the address to ask, and the `Accept-Encoding` to ask with."""
-
-    url: str
-    address: str
-    accept_encoding: str
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.fetch.http import ReplyHead
 from zoo.fetch.verify import Digester, Digests, KnownFile, known_path
 from zoo.files.cache import SET_CACHE
 from zoo.files.json_files import read_json, write_json
-
-WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses that may pass: time-outs, too many requests, and troubles of the server itself."""
+from zoo.remote.http import WORTH_RETRYING, ReplyHead
 
 
 @dataclass(frozen=True)

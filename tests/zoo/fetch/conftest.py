@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from zoo.fetch.download import DownloadOptions, download, download_path
-from zoo.fetch.locations import HttpLocation, locate
+from zoo.fetch.locations import locate
 from zoo.fetch.verify import Expectation, KnownFile
 from zoo.files.cache import Cache
+from zoo.remote.http import HttpLocation
 
 
 class Client:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import DownloadError
-from zoo.fetch.locations import HttpLocation, LocalLocation, PackageLocation, locate
+from zoo.fetch.locations import LocalLocation, PackageLocation, locate
+from zoo.remote.http import HttpLocation
 
 URL = "https://example.org/model.tar.gz"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.fetch.http import ReplyHead
 from zoo.fetch.resume import Answer, PartState, read_answer, request_headers
+from zoo.remote.http import ReplyHead
 
 URL = "https://example.org/model.tar.gz"
 PART = PartState(URL, 400, 1000, etag='"v1"')

@@ -18,10 +18,20 @@ from zoo.errors import DownloadError
 if TYPE_CHECKING:
     import requests
 
-    from zoo.fetch.locations import HttpLocation
+WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses that may pass: time-outs, too many requests, and troubles of the server itself."""
 
 DIGEST_SIZES_BYTES = {"crc32c": 4, "md5": 16}
 """The digests that a storage service declares in `x-goog-hash`, and how long each is."""
+
+
+@dataclass(frozen=True)
+class HttpLocation:
+    """A file on the web: its URL, the address to ask, and the `Accept-Encoding` to ask with."""
+
+    url: str
+    address: str
+    accept_encoding: str
 
 
 class InterruptedTransferError(Exception):
@@ -149,9 +159,13 @@ class HttpTransport:
 
     @contextmanager
     def ask(
-        self, location: HttpLocation, headers: Mapping[str, str], timeouts_s: tuple[float, float]
+        self,
+        location: HttpLocation,
+        headers: Mapping[str, str],
+        timeouts_s: tuple[float, float],
+        method: str = "GET",
     ) -> Iterator[HttpReply]:
-        """Sends one GET request and gives the reply, whatever its status.
+        """Sends one request and gives the reply, whatever its status.
 
         Raises:
           InterruptedTransferError: no answer, for a reason that may pass.
@@ -162,7 +176,7 @@ class HttpTransport:
         url, failures = location.address, requests.exceptions
         asked = {"Accept-Encoding": location.accept_encoding, **headers}
         try:
-            response = self._session.get(url, headers=asked, stream=True, timeout=timeouts_s)
+            response = self._session.request(method, url, headers=asked, stream=True, timeout=timeouts_s)
         except failures.SSLError as error:
             raise DownloadError(
                 f"{url}: no trusted connection: {_cause(error)}; check this machine's date and certificates"

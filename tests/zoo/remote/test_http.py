@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from zoo.fetch.http import declared_digests, read_head, retry_after_s
+from zoo.remote.http import declared_digests, read_head, retry_after_s
 
 
 @pytest.mark.parametrize(
