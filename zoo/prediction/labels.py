@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from zoo.files.machine_code import compiled
+from zoo.prediction.fonts import font, font_file
 
 _SMALLEST_PX = 10
 """Smaller letters cannot be read."""
@@ -91,7 +92,8 @@ def place_labels(
 
 def _joined(parts: tuple[str, ...], letters_px: int) -> Text:
     """Returns parts of a text side by side; each part is drawn once, as names and scores come again."""
-    drawn = [_drawn(part, letters_px) for part in parts]
+    file = font_file("".join(parts)) or ""
+    drawn = [_drawn(part, file, letters_px) for part in parts]
     gap = np.zeros((drawn[0].halo.shape[0], max(1, letters_px // 10)), np.uint8)
     letters, halo = drawn[0]
     for part in drawn[1:]:
@@ -101,29 +103,22 @@ def _joined(parts: tuple[str, ...], letters_px: int) -> Text:
 
 
 @lru_cache(maxsize=512)
-def _drawn(text: str, letters_px: int) -> Text:
+def _drawn(text: str, file: str, letters_px: int) -> Text:
     from PIL import Image, ImageDraw
 
-    font = _font(letters_px)
+    letters_font = font(file, letters_px)
     halo_px = max(1, round(letters_px / 10))
-    ascent, descent = font.getmetrics()
+    ascent, descent = letters_font.getmetrics()
     # Capitals reach about as far above the baseline as the size says; the font's lines are higher.
     top = max(0, ascent - letters_px)
-    width = round(font.getlength(text)) + 2 * halo_px
+    width = round(letters_font.getlength(text)) + 2 * halo_px
     masks = []
     for stroke_px in (0, halo_px):
         image = Image.new("L", (width, ascent - top + descent + 2 * halo_px))
         place = (halo_px, ascent - top + halo_px)
-        ImageDraw.Draw(image).text(place, text, 255, font, anchor="ls", stroke_width=stroke_px)
+        ImageDraw.Draw(image).text(place, text, 255, letters_font, anchor="ls", stroke_width=stroke_px)
         masks.append(np.asarray(image))
     return Text(*masks)
-
-
-@lru_cache(maxsize=16)
-def _font(letters_px: int) -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(letters_px)
 
 
 @compiled

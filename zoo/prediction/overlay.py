@@ -11,6 +11,7 @@ import numpy as np
 from zoo.errors import UsageError
 from zoo.files.machine_code import compiled
 from zoo.model.postprocess.threads import for_rows
+from zoo.prediction.fonts import can_draw
 from zoo.prediction.labels import Label, place_labels
 from zoo.repro.datasets.colours import label_colours
 from zoo.repro.datasets.label_shapes import LabelShapes
@@ -105,7 +106,10 @@ def require_size(pixels: np.ndarray, suffix: str) -> None:
 
 
 def _words(label: int, classes: DatasetInfo, scores: Mapping[int, float]) -> tuple[str, ...]:
-    name = classes.class_names[label // classes.label_divisor]
+    class_id = label // classes.label_divisor
+    name = " ".join(classes.class_names[class_id].split())
+    if not can_draw(name):
+        name = f"class {class_id}"
     return (name, f"{scores[label]:.2f}") if label in scores else (name,)
 
 

@@ -125,6 +125,25 @@ def test_a_label_is_in_the_middle_of_its_segment_where_it_fits() -> None:
     assert (label_map[ground.top : ground.top + height, ground.left : ground.left + width] == 0).all()
 
 
+def test_names_in_any_script_are_drawn_or_said(city: Prediction, capsys: pytest.CaptureFixture[str]) -> None:
+    def overlay(road: str) -> np.ndarray:
+        names = (road, *CITYSCAPES.class_names[1:])
+        return replace(city, classes=replace(CITYSCAPES, class_names=names)).overlay()
+
+    # Pillow's own font has no such letters: drawn as boxes, two names of one length would look the same.
+    for name in ("Straße", "silnicę", "дорога", "δρόμος"):
+        assert (overlay(name) != overlay(name[::-1])).any(axis=2).sum() > 20
+    np.testing.assert_array_equal(overlay("two\nlines"), overlay("two lines"))
+    assert capsys.readouterr().err == ""
+    # Private code points, which no font has.
+    np.testing.assert_array_equal(overlay("\ue0fe\ue0ff"), overlay("class 0"))
+    overlay("\ue0fe\ue0ff")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        r"zoo: no font here has all letters of the class '\ue0fe\ue0ff': overlays show its"
+    )
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5), (3, 4000)])
 def test_pictures_of_any_size_are_drawn(size: tuple[int, int]) -> None:
     none = np.zeros(0, np.int32)
