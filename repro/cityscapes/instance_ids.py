@@ -45,29 +45,21 @@ def panoptic_from_instance_ids(
       semantic: [H, W] uint8, train ids; 255 is void.
 
     Raises:
-      DataError: an id is not one of the data set's.
+      DataError: an id is not one of the data set's, or a class has too many instances.
     """
     present = np.flatnonzero(_present_ids(instance_ids))
     with_instances = label_ids_with_instances(info)
-    panoptic_label = np.full(int(present[-1]) + 1, info.void_label, np.int32)
-    counts = dict.fromkeys(info.thing_class_ids, 0)
+    kept = {}
     for instance_id in present.tolist():
         is_instance = instance_id >= _INSTANCE_DIVISOR
         label_id = instance_id // _INSTANCE_DIVISOR if is_instance else instance_id
         if label_id not in (with_instances if is_instance else info.every_id):
             raise DataError(f"{name}: {_explain_id(instance_id, info)}")
         train_id = info.train_ids.get(label_id, info.ignore_label)
-        if train_id == info.ignore_label:
-            continue
-        instance = 0
-        if train_id in counts:
-            if not is_instance:
-                continue
-            counts[train_id] += 1
-            instance = counts[train_id]
-            if instance >= info.label_divisor:
-                raise DataError(f"{name}: has {instance} instances or more of one class, the most is 999")
-        panoptic_label[instance_id] = train_id * info.label_divisor + instance
+        if train_id != info.ignore_label and (is_instance or train_id not in info.thing_class_ids):
+            kept[instance_id] = train_id
+    panoptic_label = np.full(int(present[-1]) + 1, info.void_label, np.int32)
+    panoptic_label[list(kept)] = info.number_segments(kept.values(), name)
     semantic_label = (panoptic_label // info.label_divisor).astype(np.uint8)
     panoptic = np.empty(instance_ids.shape, np.int32)
     semantic = np.empty(instance_ids.shape, np.uint8)

@@ -178,7 +178,8 @@ def read_segments(
       segments, crowds included.
 
     Raises:
-      DataError: a segment's area is not the annotated one, or a category is unknown.
+      DataError: a segment's area is not the annotated one, a category is unknown, or a class has too many
+        instances.
     """
     segments = annotation.segments
     ids = np.array([segment.id for segment in segments], np.int32)
@@ -189,7 +190,7 @@ def read_segments(
         raise DataError(f"{name}: holds segment {strays[0]}, which the annotation does not list")
     labels = np.full(len(segments) + 1, info.void_label, np.int32)
     class_ids = np.zeros(len(segments), np.int32)
-    counts = dict.fromkeys(info.thing_class_ids, 0)
+    kept = {}
     for segment, at in zip(segments, np.argsort(order).tolist(), strict=True):
         train_id = segment.train_id(info, name)
         class_ids[at] = train_id
@@ -198,16 +199,9 @@ def read_segments(
                 f"{name}: segment {segment.id} ({info.class_names[train_id]}) has {areas[at]} pixels, "
                 f"expected {segment.area} as annotated"
             )
-        instance = 0
-        if train_id in counts:
-            if segment.iscrowd:
-                continue
-            counts[train_id] += 1
-            instance = counts[train_id]
-            if instance >= info.label_divisor:
-                most = info.label_divisor - 1
-                raise DataError(f"{name}: has {instance} instances or more of one class, the most is {most}")
-        labels[at] = train_id * info.label_divisor + instance
+        if not (segment.iscrowd and train_id in info.thing_class_ids):
+            kept[at] = train_id
+    labels[list(kept)] = info.number_segments(kept.values(), name)
     truth = OfficialTruth(
         segment_map=position,
         segment_ids=ids[order],

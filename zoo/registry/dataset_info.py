@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+
+from zoo.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,23 @@ class DatasetInfo:
         """The train id of each original id that is scored."""
         named = enumerate(self.original_ids)
         return {original_id: train_id for train_id, original_id in named if train_id != self.ignore_label}
+
+    def number_segments(self, train_ids: Iterable[int], name: str) -> list[int]:
+        """Returns the panoptic label of each segment; things are numbered from 1 in each class, in order.
+
+        Raises:
+          DataError: more things of a class than labels can tell apart in the file `name`.
+        """
+        counts = dict.fromkeys(self.thing_class_ids, 0)
+        labels = []
+        for train_id in train_ids:
+            if train_id in counts:
+                counts[train_id] += 1
+            labels.append(train_id * self.label_divisor + counts.get(train_id, 0))
+        for train_id, count in counts.items():
+            if count >= self.label_divisor:
+                raise DataError(
+                    f"{name}: has {count} instances of {self.class_names[train_id]}, the most is "
+                    f"{self.label_divisor - 1}"
+                )
+        return labels

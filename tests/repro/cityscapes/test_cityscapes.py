@@ -125,6 +125,13 @@ def test_panoptic_map_follows_the_rule_for_any_ids(ids: np.ndarray) -> None:
     np.testing.assert_array_equal(semantic, expected // 1000)
 
 
+def test_more_instances_than_labels_can_tell_apart_are_one_line() -> None:
+    ids = np.arange(26000, 27000, dtype=np.uint16).reshape(20, 50)
+    with pytest.raises(DataError, match=r"^x\.png: has 1000 instances of car, the most is 999$"):
+        panoptic_from_instance_ids(ids, CITYSCAPES, "x.png")
+    assert panoptic_from_instance_ids(ids[:19], CITYSCAPES, "x.png")[0].max() == 13950
+
+
 def test_images_are_sorted_and_decoded_as_they_are(minicity: Path, tmp_path: Path) -> None:
     dataset = open_cityscapes(minicity, expected_images=30, cache=tmp_path)
     assert len(dataset) == 30
