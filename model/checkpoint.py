@@ -99,6 +99,13 @@ class Receipt:
         different = [each._asdict() for each in self.different_shape]
         return {**dataclasses.asdict(self), "different_shape": different, "ok": self.ok}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], prefix: str) -> Receipt:
+        """Returns the receipt that a file at `prefix` holds; raises a `KeyError` where it lacks a part."""
+        given = {each.name: values[each.name] for each in dataclasses.fields(cls)}
+        lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return cls(**{**given, **lists, "prefix": prefix})
+
     def __str__(self) -> str:
         kinds = ("unused", "optimizer", "moving_averages", "counters")
         apart = ", ".join(f"{kind.replace('_', ' ')} {len(getattr(self, kind))}" for kind in kinds)

@@ -224,11 +224,18 @@ def conditions(record: Mapping[str, Any]) -> dict[str, str]:
         "images": record.get("images"),
         "data": _short(record.get("dataset", {}).get("fingerprint")),
         "checkpoint": _short(record.get("checkpoint", {}).get("sha256")),
+        "runtime": _runtime_of(record),
         "registry entry": _short(record.get("entry_digest")),
         **{f"{name} version": version for name, version in record.get("versions", {}).items()},
         "zoo's code": _short(record.get("code")),
     }
     return {name: _shown(value) for name, value in found.items() if value not in (None, "")}
+
+
+def _runtime_of(record: Mapping[str, Any]) -> str:
+    """Returns the name of what ran the network, and the digest of its model file where it has one."""
+    runtime = record.get("runtime") or {"name": "tensorflow"}
+    return " ".join(filter(None, (runtime["name"], _short(runtime.get("model_sha256")))))
 
 
 def settings_of(record: Mapping[str, Any]) -> str:

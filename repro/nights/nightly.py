@@ -46,6 +46,7 @@ from zoo.repro.records.night_folder import (
 from zoo.repro.records.record import read_record
 from zoo.repro.records.software import code_digest, versions
 from zoo.repro.run.settings import RunSettings
+from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -67,6 +68,8 @@ class NightSettings:
     memory_bytes: int | None = None  # what an entry's processes may hold together
     limit: int | None = None  # evaluate only the first images of each data set
     device: str = "auto"  # see `zoo.network.devices.strategy_for`
+    runtime: str = DEFAULT  # see `zoo.runtimes.choice.RUNTIMES`
+    model: Path | None = None  # the file of `zoo export` that it runs
     threshold: float = 0.1  # percentage points by which a metric may fall since an entry's last record
     strict: bool = False  # whether claims that were not judged have an exit code of their own
     date: str | None = None  # as `2026-11-25`; None for today's, UTC
@@ -93,7 +96,7 @@ def run_night(registry: Registry, names: Sequence[str], out: Path, settings: Nig
     entries = registry.select(names)
     named = {registry.resolve(name).name for name in names if not set(name) & set("*?[")}
     with holding(out / ".lock", f"{out}: another night is running there"), _ended_by_sigterm():
-        night = open_night(out, day, {"limit": settings.limit, "device": settings.device})
+        night = open_night(out, day, _compared(settings))
         return _NightRun(night, registry, out, settings).run(entries, named)
 
 
@@ -191,7 +194,10 @@ class _NightRun:
 
     def _made(self, entry: str) -> Path:
         """Returns where `zoo reproduce` leaves the record of an entry."""
-        settings = RunSettings(limit=self.settings.limit, device=self.settings.device)
+        chosen = self.settings
+        settings = RunSettings(
+            limit=chosen.limit, device=chosen.device, runtime=chosen.runtime, model=chosen.model
+        )
         return self.out / WORK / settings.folder_name(entry) / "record.json"
 
     def _words(self, entry: Entry, *, restart: bool) -> list[str]:
@@ -202,6 +208,10 @@ class _NightRun:
             words += ["--data", str(settings.data[entry.dataset])]
         if settings.limit is not None:
             words += ["--limit", str(settings.limit)]
+        if settings.runtime != DEFAULT:
+            words += ["--runtime", settings.runtime]
+        if settings.model is not None:
+            words += ["--model", str(settings.model)]
         return [*words, "--restart"] if restart else words
 
     def _software_digest(self, entry: Entry) -> str:
@@ -237,6 +247,16 @@ class _NightRun:
             say(f"no page of the night: {error}")
         else:
             write_atomically(night.folder / "report.html", text)
+
+
+def _compared(settings: NightSettings) -> dict[str, Any]:
+    """Returns the settings that a stopped night must have had to be resumed."""
+    runtime = {"runtime": settings.runtime, "model": str(settings.model)}
+    return {
+        "limit": settings.limit,
+        "device": settings.device,
+        **(runtime if settings.runtime != DEFAULT else {}),
+    }
 
 
 def _judged(record: Mapping[str, Any]) -> str:

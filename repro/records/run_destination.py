@@ -25,6 +25,7 @@ _TITLES = {
     "dataset_fingerprint": "data",
     "settings": "settings",
     "device": "kind of device",
+    "runtime": "runtime",
     "versions": "package versions",
     "code": "code of zoo",
 }

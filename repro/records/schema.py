@@ -152,6 +152,14 @@ class _CheckpointPart(_Part):
     sha256: String | None
 
 
+class RuntimePart(_Part):
+    """What ran the network: its name and version, and the file where it runs one of `zoo export`."""
+
+    name: String
+    version: String
+    model_sha256: String | None = None
+
+
 class PredictionsPart(_Part):
     """The folder of predictions that a run without an entry has scored.
 
@@ -201,6 +209,7 @@ class RunRecord(_Part):
     intervals: dict[Evaluator, dict[str, Interval]] = {}
     device: _Device | None = None
     checkpoint: _CheckpointPart | None = None
+    runtime: RuntimePart | None = None
     dataset: _DatasetPart | None = None
     settings: dict[str, bool | int | float | str | list[float] | None] = {}
     versions: dict[str, String | None] = {}

@@ -21,7 +21,7 @@ _MEASURING_PACKAGES = (
 )
 
 # Subpackages whose code can change a number; the command line and the reports only show what was measured.
-_MEASURING_CODE = ("files", "registry", "fetch", "network", "model", "metrics", "repro")
+_MEASURING_CODE = ("files", "registry", "fetch", "runtimes", "network", "model", "metrics", "repro")
 
 
 def versions() -> dict[str, str]:

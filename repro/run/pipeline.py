@@ -14,8 +14,8 @@ from zoo.repro.run.scores import InternalScores
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from zoo.fetch.fetcher import Fetched
     from zoo.model.postprocess.result import Maps
+    from zoo.network.loading import Weights
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.run_folder import RunFolder
@@ -29,7 +29,7 @@ class Pipeline(ImagePass):
     """
 
     def __init__(
-        self, entry: Entry, dataset: Dataset, checkpoint: Fetched, settings: RunSettings, folder: RunFolder
+        self, entry: Entry, dataset: Dataset, checkpoint: Weights, settings: RunSettings, folder: RunFolder
     ) -> None:
         super().__init__(dataset, folder, InternalScores(dataset.info))
         self._network = load_entry(
@@ -41,6 +41,8 @@ class Pipeline(ImagePass):
             scales=settings.scales,
             flip=settings.flip,
             device=settings.device,
+            runtime=settings.runtime,
+            model=settings.model,
         )
         self.options: dict[str, Any] = asdict(self._network.options)
         assert self._network.receipt is not None

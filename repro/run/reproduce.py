@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.files.tensorflow import import_tensorflow
-from zoo.network.devices import kind_of_device
+from zoo.network.loading import kind_of_device_for, model_file_of
 from zoo.network.network import require_outputs
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.run.images import choose_images
 from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import AS_PUBLISHED, RunSettings
+from zoo.runtimes.choice import version_of
 
 if TYPE_CHECKING:
-    from zoo.fetch.fetcher import Fetched, Fetcher
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.network.loading import Weights
     from zoo.registry import Claim, Entry, Registry
     from zoo.registry.lookup import RegistryLike
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.pipeline import Pipeline
+    from zoo.runtimes.model_file import ModelFile
 
 
 def reproduce(
@@ -84,11 +87,15 @@ def reproduce_entry(
     declared = registry.dataset(entry.dataset)
     dataset = open_dataset(declared, data, fetcher, keep_going=settings.keep_going, needed_by=entry.name)
     require_outputs(entry, dataset.info)
-    checkpoint = fetcher.checkpoint(entry)
+    model = model_file_of(entry, settings.runtime, settings.model)
+    if model:
+        model.require_size(entry.evaluation.crop_size)
+    checkpoint = model.about.checkpoint if model else fetcher.checkpoint(entry)
     import_tensorflow()
     images = choose_images(entry.name, dataset, limit=settings.limit, keep_going=settings.keep_going)
     run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
     run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
+    run.model = model
     return run.make(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
 
 
@@ -96,8 +103,9 @@ class _Reproduction(Run):
     """A run of an entry's network."""
 
     entry: Entry
-    checkpoint: Fetched
+    checkpoint: Weights
     settings: RunSettings
+    model: ModelFile | None
 
     def own_identity(self, fingerprint: str) -> dict[str, Any]:
         recorded = self.settings.recorded()
@@ -107,7 +115,8 @@ class _Reproduction(Run):
             "checkpoint_sha256": self.checkpoint.sha256,
             "dataset_fingerprint": fingerprint,
             "settings": {key: recorded[key] for key in ("precision", "scales", "flip")},
-            "device": kind_of_device(self.settings.device),
+            "device": kind_of_device_for(self.settings.runtime, self.settings.device),
+            "runtime": self._runtime,
         }
 
     def start(self, folder: RunFolder) -> Pipeline:
@@ -122,6 +131,7 @@ class _Reproduction(Run):
         return {
             "post_processing": image_pass.options,
             "device": image_pass.device,
+            "runtime": self._runtime,
             "entry_digest": self.entry.digest(),
             "checkpoint": {
                 "url": self.checkpoint.url,
@@ -138,4 +148,10 @@ class _Reproduction(Run):
         return self.entry.published
 
     def changes_numbers(self) -> list[str]:
-        return self.settings.changes_numbers()
+        precision = self.model.about.precision if self.model else "float32"
+        return self.settings.changes_numbers() + [f"a model file of {precision}"] * (precision != "float32")
+
+    @property
+    def _runtime(self) -> dict[str, Any]:
+        name = self.settings.runtime
+        return self.model.to_json() if self.model else {"name": name, "version": version_of(name)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from zoo.errors import UsageError
 from zoo.repro.records.claim_words import EVALUATORS
+from zoo.runtimes.choice import DEFAULT, check_runtime
 
 FURTHER_METRICS = ("boundary",)
 """What `--metrics` adds to the internal metrics."""
@@ -17,7 +19,7 @@ class RunSettings:
     """What a user may choose about a run.
 
     Raises:
-      UsageError: there is no such precision.
+      UsageError: there is no such precision or runtime, or no such model file.
     """
 
     limit: int | None = None  # evaluate only the first images
@@ -27,14 +29,17 @@ class RunSettings:
     flip: bool = False  # average with the predictions for the mirrored image too
     keep_going: bool = False  # leave out images that cannot be used, with a message, instead of an error
     restart: bool = False  # discard an unfinished run instead of resuming it
+    runtime: str = DEFAULT  # what runs the network; see `zoo.runtimes.choice.RUNTIMES`
+    model: Path | None = None  # the file of `zoo export` that it runs
 
     def __post_init__(self) -> None:
+        check_runtime(self.runtime, self.model)
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"--precision {self.precision}: expected float32 or bfloat16")
 
     def recorded(self) -> dict[str, Any]:
         """Returns the settings that the run record holds, as JSON values."""
-        unrecorded = ("keep_going", "restart")
+        unrecorded = ("keep_going", "restart", "runtime", "model")
         settings = {key: value for key, value in asdict(self).items() if key not in unrecorded}
         return {**settings, "scales": list(self.scales)}
 
@@ -55,6 +60,8 @@ class RunSettings:
             self.precision: self.precision != "float32",
             f"scales{'_'.join(f'{scale:g}' for scale in self.scales)}": self.scales != (1.0,),
             "flip": self.flip,
+            self.runtime: self.runtime != DEFAULT,
+            self.model.stem if self.model else "": self.model is not None,
         }
         given = [name for name, is_given in options.items() if is_given]
         return "__".join([entry.replace("/", "__"), *given])

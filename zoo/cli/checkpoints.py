@@ -8,10 +8,20 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import AsJson, Name, Names, chosen_registry, reads_registry
+from zoo.cli.options import (
+    AsJson,
+    ModelPath,
+    Name,
+    Names,
+    RuntimeName,
+    chosen_model,
+    chosen_registry,
+    reads_registry,
+)
 from zoo.cli.output import print_each, print_json, print_reports
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
+from zoo.runtimes.choice import DEFAULT
 
 Against = Enum("Against", {"saved_model": "saved_model"}, type=str)
 
@@ -103,16 +113,23 @@ def load_check(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Another checkpoint: a prefix, a folder, or an archive.")
     ] = None,
+    runtime: RuntimeName = DEFAULT,
+    model: ModelPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the network, restore its checkpoint, and print the receipt.
 
+    With `--runtime` and `--model`, load a file of `zoo export` instead, and print the receipt that it holds.
+
     Example: `zoo load-check minicity/mobilenet_v3_small_os16`
     """
+    model = chosen_model(runtime, model)
     import_tensorflow()
     from zoo.network import loading
 
-    network = loading.load(name, checkpoint=checkpoint, registry=chosen_registry())
+    network = loading.load(
+        name, checkpoint=checkpoint, registry=chosen_registry(), runtime=runtime, model=model
+    )
     print_reports([network.receipt], as_json=as_json)
 
 

@@ -11,7 +11,10 @@ import typer
 from zoo.cli.options import (
     AsJson,
     DeviceName,
+    ModelPath,
+    RuntimeName,
     Strict,
+    chosen_model,
     chosen_registry,
     data_folders,
     reads_registry,
@@ -19,6 +22,8 @@ from zoo.cli.options import (
     takes_fields,
 )
 from zoo.cli.output import console, print_json
+from zoo.errors import UsageError
+from zoo.runtimes.choice import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class NightOptions:
         int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
     ] = None
     device: DeviceName = "auto"
+    runtime: RuntimeName = DEFAULT
+    model: ModelPath = None
     strict: Strict = False
     date: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
@@ -77,6 +84,9 @@ def nightly(
     from zoo.network.devices import parse_device
 
     parse_device(options.device)
+    model = chosen_model(options.runtime, options.model)
+    if model is not None and len(names or []) != 1:
+        raise UsageError(f"--model {model}: expected the one entry whose network it is, as NAME")
     from zoo.reports.tables.night_summary import print_summary
     from zoo.repro.nights.nightly import NightSettings, run_night
 
@@ -89,6 +99,8 @@ def nightly(
         memory_bytes=None if gib is None else int(gib * 2**30),
         limit=options.limit,
         device=options.device,
+        runtime=options.runtime,
+        model=model,
         threshold=options.threshold,
         strict=options.strict,
         date=options.date,

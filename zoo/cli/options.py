@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.errors import UsageError, ZooError
+from zoo.runtimes.choice import DEFAULT, RUNTIMES, check_runtime
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -59,6 +60,23 @@ PrecisionName = Annotated[Precision, typer.Option("--precision", help="What conv
 Scales = Annotated[str, typer.Option("--scales", help="Scales to average over, e.g. 0.75,1,1.25.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME.")]
+RuntimeName = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help=f"What runs the network: {', '.join(RUNTIMES[:-1])}, or {RUNTIMES[-1]}; all but {DEFAULT} run "
+        "a file of `zoo export`.",
+    ),
+]
+ModelPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="FILE",
+        help="The file of `zoo export` that --runtime runs. It is a program: run none that you do not trust.",
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Only the first N images, with 95 % intervals for all.")
 ]
@@ -154,6 +172,17 @@ def data_folders(texts: Sequence[str], registry: Registry, only_needed: str | No
             raise UsageError(f"--data {text}: expected one folder of {name}, found {folders[name]} before")
         folders[name] = Path(folder).expanduser().absolute()
     return folders
+
+
+def chosen_model(runtime: str, model: Path | None) -> Path | None:
+    """Returns the absolute path of `--model`, after a check that it and `--runtime` go together.
+
+    Raises:
+      UsageError: they do not, the runtime is not installed, or there is no such file.
+    """
+    absolute = None if model is None else model.expanduser().absolute()
+    check_runtime(runtime, absolute)
+    return absolute
 
 
 def check_svg_name(picture: Path | None) -> None:

@@ -12,16 +12,20 @@ from zoo.cli.options import (
     AsJson,
     DeviceName,
     Flip,
+    ModelPath,
     Name,
     Precision,
     PrecisionName,
+    RuntimeName,
     Scales,
+    chosen_model,
     chosen_registry,
     parse_scales,
     reads_registry,
     takes_fields,
 )
 from zoo.cli.output import print_json
+from zoo.runtimes.choice import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class PredictionOptions:
     precision: PrecisionName = Precision.float32
     scales: Scales = "1"
     flip: Flip = False
+    runtime: RuntimeName = DEFAULT
+    model: ModelPath = None
 
 
 @reads_registry
@@ -85,12 +91,21 @@ def predict(
     entry = registry.resolve(name)
     # Before TensorFlow is imported, which takes seconds.
     parse_device(run.device)
-    averaged = parse_scales(run.scales)
+    averaged, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
 
     from zoo.network.predicting import PredictOptions, predict_files
 
     forms = tuple(dict.fromkeys(part.strip() for part in run.write.split(",")))
-    options = PredictOptions(forms, run.device, run.precision.value, averaged, run.flip, run.keep_going)
+    options = PredictOptions(
+        write=forms,
+        device=run.device,
+        precision=run.precision.value,
+        scales=averaged,
+        flip=run.flip,
+        keep_going=run.keep_going,
+        runtime=run.runtime,
+        model=model,
+    )
     summary = predict_files(entry, registry, what, out.expanduser().absolute(), options)
     if as_json:
         print_json(summary)

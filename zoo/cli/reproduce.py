@@ -15,13 +15,16 @@ from zoo.cli.options import (
     Flip,
     KeepGoing,
     Limit,
+    ModelPath,
     Names,
     Precision,
     PrecisionName,
     Restart,
     RunsFolder,
+    RuntimeName,
     Scales,
     Strict,
+    chosen_model,
     chosen_registry,
     data_folders,
     parse_scales,
@@ -30,6 +33,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import console, exit_with_verdict, print_each
 from zoo.errors import UsageError
+from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -54,6 +58,8 @@ class RunOptions:
     precision: PrecisionName = Precision.float32
     scales: Scales = "1"
     flip: Flip = False
+    runtime: RuntimeName = DEFAULT
+    model: ModelPath = None
     restart: Restart = False
     keep_going: KeepGoing = False
 
@@ -79,14 +85,22 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
     entries = registry.resolve_all(names)
     # Before TensorFlow is imported, which takes seconds.
     parse_device(run.device)
-    scales = parse_scales(run.scales)
+    scales, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
     folders = _needed_folders(run.data or [], entries, registry)
 
     from zoo.reports.tables.claim_table import terminal
     from zoo.repro.run.settings import RunSettings
 
     settings = RunSettings(
-        run.limit, run.device, run.precision.value, scales, run.flip, run.keep_going, run.restart
+        limit=run.limit,
+        device=run.device,
+        precision=run.precision.value,
+        scales=scales,
+        flip=run.flip,
+        keep_going=run.keep_going,
+        restart=run.restart,
+        runtime=run.runtime,
+        model=model,
     )
     records = []
     for record in _run(entries, registry, folders, run.out, settings):

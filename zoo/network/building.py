@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
@@ -31,6 +32,8 @@ class LoadOptions:
     scales: Sequence[float] = (1.0,)
     flip: bool = False
     device: str | None = None
+    runtime: str = "tensorflow"
+    model: Path | None = None
 
     def checked(self, entry: Entry | Backbone) -> LoadOptions:
         """Returns the options with the input size as two integers of at least 2, or raises a `UsageError`."""

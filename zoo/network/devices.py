@@ -56,6 +56,12 @@ def describe(strategy: Any) -> dict[str, Any]:
     return {"kind": kind, "replicas": strategy.num_replicas_in_sync, "names": names}
 
 
+def describe_processor() -> dict[str, Any]:
+    """Returns what a run record says of the device where a runtime has this machine's processor alone."""
+    name = _processor_name()
+    return {"kind": "cpu", "replicas": 1, "names": [name] if name else []}
+
+
 def _processor_name() -> str | None:
     """Returns the name of this machine's processors and how many there are; None where it is not known."""
     name = platform.processor()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,12 +18,23 @@ from zoo.registry.dataset_info import DatasetInfo
 from zoo.registry.lookup import Registry, RegistryLike, load_registry
 from zoo.registry.network_options import BackboneArchitecture
 from zoo.registry.schema import Backbone, Entry, RemoteFile
+from zoo.runtimes.choice import FILE_RUNTIMES, check_runtime
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import keras
 
     from zoo.fetch.fetcher import Fetched
     from zoo.model.checkpoint import Receipt
+    from zoo.runtimes.model_file import CheckpointRecord, ModelFile
+
+    # What a network's values come from: a checkpoint, or what a model file says of the one that it holds.
+    Weights: TypeAlias = Fetched | CheckpointRecord
+
+
+_OF_ANY_RUNTIME = ("input_size", "optimize", "device", "runtime", "model")
+"""The options of `load` that a model file leaves open: it is always folded."""
 
 
 class CheckpointFile(NamedTuple):
@@ -80,6 +92,8 @@ def load(
         scales, flip: the factors of the image size, and the mirroring, that `network.predict` averages over.
         device: "cpu", "gpu", "gpu:0", "tpu", or "auto" for all GPUs, else the CPU; by default TensorFlow
           chooses.
+        runtime, model: "onnx", "openvino", "litert" or "saved_model", and the file of `zoo export` that it
+          runs, in place of a checkpoint. Such a file is a program: load none that you do not trust.
 
     Returns:
       A network: `network(images)` gives the maps that `zoo.model.build.build_network`
@@ -96,6 +110,9 @@ def load(
     declared = load_registry(registry)
     entry = declared.find(name)
     chosen = LoadOptions(input_size, **options).checked(entry)
+    if chosen.runtime in FILE_RUNTIMES:
+        given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file]
+        return _on_its_dataset(_load_model_file(entry, chosen, given), declared)
     if source == "saved_model":
         given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file]
         network = _load_saved_model(entry, [*given, *chosen.chosen()])
@@ -112,17 +129,53 @@ def load(
 
 
 def load_entry(
-    entry: Entry, checkpoint: Fetched, *, classes: DatasetInfo | None = None, **options: Any
+    entry: Entry, checkpoint: Weights, *, classes: DatasetInfo | None = None, **options: Any
 ) -> Network:
-    """Restores an entry's network, as `load` does, from a checkpoint that was fetched.
+    """Restores an entry's network, as `load` does, from a checkpoint that was fetched, or loads a model file.
 
     `classes` are those that it predicts, None for those of the entry's evaluation.
 
     Raises:
       ZooError: as `load`.
     """
+    chosen = LoadOptions(**options)
+    if chosen.runtime in FILE_RUNTIMES:
+        return _load_model_file(entry, chosen, classes=classes)
     found = CheckpointFile(entry.name, checkpoint.path, checkpoint.sha256)
-    return _restored(entry, found, LoadOptions(**options), classes)
+    return _restored(entry, found, chosen, classes)
+
+
+def model_file_of(entry: Entry, runtime: str, model: Path | None) -> ModelFile | None:
+    """Returns the file of `zoo export` that a runtime is given, read and checked; None where it takes none.
+
+    Raises:
+      UsageError: they do not go together, there is no such file, or it is for another entry.
+      ArchiveError: it was not written by `zoo export`, or is damaged.
+    """
+    check_runtime(runtime, model)
+    if model is None:
+        return None
+    from zoo.runtimes.model_file import read_model_file
+
+    return read_model_file(runtime, model, entry)
+
+
+def kind_of_device_for(runtime: str, device: str) -> str:
+    """Returns `cpu`, `gpu` or `tpu`: what `device` means for a runtime.
+
+    Raises:
+      UsageError: there is no such device, or the runtime does not run on it.
+      EvaluationError: it is not on this machine.
+    """
+    from zoo.network.devices import kind_of_device, parse_device
+
+    if runtime not in FILE_RUNTIMES:
+        return kind_of_device(device)
+    if parse_device(device) not in (("auto", ""), ("cpu", "")):
+        raise UsageError(
+            f"--device {device}: expected auto or cpu with --runtime {runtime}, which runs on the CPU"
+        )
+    return "cpu"
 
 
 def build(
@@ -227,6 +280,38 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
     from zoo.network.saved_model import SavedModelRuntime
 
     return Network(entry, SavedModelRuntime(entry, Fetcher().saved_model(entry)))
+
+
+def _load_model_file(
+    entry: Entry | Backbone,
+    options: LoadOptions,
+    given: Sequence[str] = (),
+    classes: DatasetInfo | None = None,
+) -> Network:
+    """Loads a file of `zoo export`, which knows its own size and precision."""
+    if entry.kind == "backbone":
+        raise UsageError(
+            f"{entry.name}: --runtime {options.runtime}: expected a panoptic network; backbones have no file"
+        )
+    others = [name for name in options.chosen() if name not in _OF_ANY_RUNTIME]
+    if refused := [*given, *others]:
+        raise UsageError(
+            f"{entry.name}: {', '.join(refused)}: expected none of these with --runtime {options.runtime}, "
+            "whose model file is taken as it is; leave them out, or take --runtime tensorflow"
+        )
+    kind_of_device_for(options.runtime, options.device or "auto")
+    file = model_file_of(entry, options.runtime, options.model)
+    assert file is not None
+    if options.input_size:
+        file.require_size(options.input_size)
+    import_backend()
+    from zoo.model.checkpoint import Receipt
+    from zoo.network.devices import describe_processor
+    from zoo.runtimes.exported import ExportedRuntime
+
+    runtime = ExportedRuntime(entry, file, describe_processor())
+    receipt = Receipt.from_json(file.about.checkpoint.receipt, str(file.path))
+    return Network(entry, runtime, receipt=receipt, own_classes=classes)
 
 
 def _restored(

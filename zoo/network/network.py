@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from zoo.registry import Backbone, Entry
     from zoo.registry.dataset_info import DatasetInfo
     from zoo.registry.schema import DatasetDeclaration
+    from zoo.runtimes.exported import ExportedRuntime
 
-    Runtime = KerasRuntime | SavedModelRuntime
+    Runtime = KerasRuntime | SavedModelRuntime | ExportedRuntime
     # An array or a tensor, or the path of a picture.
     Image: TypeAlias = Any
 
@@ -45,7 +46,7 @@ class Network:
 
     Attributes:
       entry: the registry's entry, or ImageNet backbone.
-      runtime: what computes: a Keras network on its devices, or a published SavedModel.
+      runtime: what computes: a Keras network on its devices, a published SavedModel, or an exported file.
       receipt: what its checkpoint gave; None where nothing was loaded, and for a SavedModel.
       backbone_receipt: what `backbone_weights` gave to the encoder, where `zoo.build` restored it.
       own_classes: the classes that it predicts, where they are not those of the entry's evaluation.

@@ -17,12 +17,13 @@ from zoo.files.words import counted
 from zoo.inputs.finding import Input, find_inputs
 from zoo.inputs.picture import read_picture
 from zoo.inputs.video import Video, VideoWriter, import_av
-from zoo.network.loading import load_entry
+from zoo.network.loading import load_entry, model_file_of
 from zoo.network.network import classes_of
 from zoo.network.stream import StageTimes, stream
 from zoo.prediction.folder import PredictionFolder, Source, frame_name
 from zoo.prediction.forms import writer_of
 from zoo.prediction.prediction import Prediction
+from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.result import Maps
@@ -39,7 +40,7 @@ class PredictOptions:
     Attributes:
       write: forms of `writer_of`, which may end in a suffix (`table.parquet`), or "video" for the overlays of
         videos alone.
-      device, precision, scales, flip: as for `zoo.load`.
+      device, precision, scales, flip, runtime, model: as for `zoo.load`.
       keep_going: whether to leave out, with a line, what cannot be used.
     """
 
@@ -49,6 +50,8 @@ class PredictOptions:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     keep_going: bool = False
+    runtime: str = DEFAULT
+    model: Path | None = None
 
     def for_loading(self) -> dict[str, Any]:
         """Returns the options of `load_entry`, whose networks predict what `zoo reproduce` scores."""
@@ -58,6 +61,8 @@ class PredictOptions:
             "scales": self.scales,
             "flip": self.flip,
             "device": self.device,
+            "runtime": self.runtime,
+            "model": self.model,
         }
 
 
@@ -83,7 +88,8 @@ def predict_files(
     inputs = _usable_inputs(what, out, options.write)
     classes = classes_of(entry, registry.dataset(entry.dataset))
     writers = _writers(options.write, out, classes)
-    checkpoint = Fetcher().checkpoint(entry)
+    model = model_file_of(entry, options.runtime, options.model)
+    checkpoint = model.about.checkpoint if model else Fetcher().checkpoint(entry)
     folder = PredictionFolder(
         out,
         {
@@ -94,6 +100,7 @@ def predict_files(
             "scales": list(options.scales),
             "flip": options.flip,
             "write": sorted(options.write),
+            **({"model_sha256": model.sha256} if model else {}),
         },
     )
     loaded, device = start, {}

@@ -1,0 +1,87 @@
+"""Which runtimes there are, and whether the chosen one is installed; imports none of them."""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo.errors import UsageError
+
+DEFAULT = "tensorflow"
+"""The runtime that builds the network here and restores its checkpoint."""
+
+
+class FileRuntime(NamedTuple):
+    """A runtime of the files that `zoo export` writes.
+
+    Attributes:
+      module: in this folder; it has `read_about(path)` and `load(path)`, see `zoo.runtimes.model_file`.
+      package: what it imports, and the name of its distribution.
+      extra: what of `panoptic-zoo[...]` brings it; None for a dependency of all.
+      suffix: how names of its files end; none where a model is a folder.
+    """
+
+    module: str
+    package: str
+    distribution: str
+    extra: str | None
+    suffix: str
+
+    def require(self, name: str) -> None:
+        """Raises a `UsageError` where the runtime is not installed."""
+        if find_spec(self.package) is None:
+            wanted = f"panoptic-zoo[{self.extra}]" if self.extra else self.distribution
+            raise UsageError(
+                f"--runtime {name}: expected {self.distribution}, which is not installed; "
+                f"`pip install '{wanted}'` brings it"
+            )
+
+    def imported(self, name: str) -> Any:
+        """Returns the module that runs its files; raises as `require`."""
+        self.require(name)
+        return import_module(f"zoo.runtimes.{self.module}")
+
+
+FILE_RUNTIMES = {
+    "onnx": FileRuntime("onnx_file", "onnxruntime", "onnxruntime", "onnx", ".onnx"),
+    "openvino": FileRuntime("openvino_file", "openvino", "openvino", "openvino", ".xml"),
+    "litert": FileRuntime("litert_file", "ai_edge_litert", "ai-edge-litert", "litert", ".tflite"),
+    "saved_model": FileRuntime("saved_model_folder", "tensorflow", "tensorflow", None, ""),
+}
+"""The runtimes that need a file of `zoo export`, by name."""
+
+RUNTIMES = (DEFAULT, *FILE_RUNTIMES)
+"""The names of all runtimes, the default first."""
+
+
+def check_runtime(name: str, model: Path | None = None) -> None:
+    """Checks a choice of runtime and model file as far as that takes no time.
+
+    Raises:
+      UsageError: there is no such runtime, it is not installed, or it and the file do not go together.
+    """
+    if name not in RUNTIMES:
+        raise UsageError(f"--runtime {name}: expected {', '.join(RUNTIMES[:-1])} or {RUNTIMES[-1]}")
+    if name not in FILE_RUNTIMES:
+        if model is not None:
+            *others, last = FILE_RUNTIMES
+            raise UsageError(
+                f"--model {model}: expected none with --runtime {name}, which restores a checkpoint; "
+                f"give --runtime {', '.join(others)} or {last}"
+            )
+        return
+    if model is None:
+        raise UsageError(
+            f"--runtime {name}: expected --model FILE; `zoo export NAME --to {name} --out FILE` writes one"
+        )
+    FILE_RUNTIMES[name].require(name)
+    if not model.exists():
+        raise UsageError(f"--model {model}: no such file; `zoo export NAME --to {name}` writes one")
+
+
+def version_of(name: str) -> str:
+    """Returns the version of a runtime that is installed."""
+    runtime = FILE_RUNTIMES.get(name)
+    return metadata.version(runtime.distribution if runtime else name)

@@ -1,0 +1,40 @@
+"""SavedModels of `zoo export`: run by TensorFlow, wherever it puts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from zoo.files.tensorflow import import_tensorflow
+from zoo.model.postprocess.result import Maps
+from zoo.runtimes.model_file import ABOUT, Session
+
+_ABOUT_FILE = Path("assets.extra", f"{ABOUT}.json")
+"""Where a SavedModel holds what TensorFlow does not read."""
+
+
+def files_of(path: Path) -> list[Path]:
+    """Returns the files that make up a model."""
+    return sorted(each for each in path.rglob("*") if each.is_file())
+
+
+def read_about(path: Path) -> str:
+    """Returns what a SavedModel says of itself."""
+    return (path / _ABOUT_FILE).read_text(encoding="utf-8")
+
+
+def load(path: Path, precision: str) -> Session:
+    """Returns a SavedModel as a function of one image."""
+    tf = import_tensorflow()
+    # What was loaded owns the variables of its function.
+    loaded = tf.saved_model.load(str(path))
+    function = loaded.signatures["serving_default"]
+    (argument,) = function.structured_input_signature[1]
+
+    def run(image: np.ndarray) -> Maps:
+        assert loaded is not None
+        found = function(**{argument: tf.constant(image)})
+        return {name: values.numpy() for name, values in found.items()}
+
+    return run
