@@ -6,12 +6,14 @@ import io
 import os
 import struct
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from zoo.errors import DataError
+from zoo.errors import DataError, UsageError
+from zoo.files.keras_backend import BACKENDS, chosen_backend
 from zoo.files.tensorflow import import_tensorflow
 
 GREY, RGB = 0, 2
@@ -23,6 +25,7 @@ _HEADER_BYTES = 33
 # Pillow warns of larger images.
 _MOST_PLAIN_PX = 80_000_000
 _END = b"IEND\xaeB`\x82"
+_JPEG_START = b"\xff\xd8"
 # Some programs write more behind the end; decoders do not mind.
 _SEARCHED_BYTES = 4096
 
@@ -124,22 +127,67 @@ def decode_plain_png(data: bytes) -> np.ndarray | None:
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Returns an encoded PNG or JPEG as [H, W, 3] uint8, decoded by TensorFlow as the reference does.
+    """Returns an encoded PNG or JPEG as [H, W, 3] uint8: TensorFlow's pixels, as the reference has.
 
-    Of a plain PNG every decoder makes the same pixels, so the fastest is taken.
+    Of a plain PNG every decoder makes the same pixels, so the fastest is taken. Where Keras does not compute
+    with TensorFlow, TensorFlow is asked only where simplejpeg is missing.
 
     Raises:
-      DataError: TensorFlow cannot decode it.
+      DataError: it cannot be decoded.
+      UsageError: what decodes it is not installed.
     """
     plain = decode_plain_png(data)
     if plain is not None and plain.ndim == 3:
         return plain
+    if chosen_backend() != BACKENDS[0]:
+        is_jpeg = data[:2] == _JPEG_START
+        if not is_jpeg or find_spec("simplejpeg") is not None:
+            return _decode_without_tensorflow(data, name, is_jpeg=is_jpeg)
+        if find_spec("tensorflow") is None:
+            raise UsageError(
+                f"{name}: expected simplejpeg, which decodes a JPEG as TensorFlow does; "
+                "`pip install simplejpeg` brings it"
+            )
     tf = import_tensorflow()
     try:
         with tf.device("/CPU:0"):
             return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise DataError(f"{name}: cannot be decoded as an image: {_reason(error)}") from None
+
+
+def _decode_without_tensorflow(data: bytes, name: str, *, is_jpeg: bool) -> np.ndarray:
+    """Returns the pixels of `decode_image`: the same, unless a damaged JPEG is refused here alone."""
+    from PIL import Image
+
+    try:
+        if is_jpeg:
+            return _decode_jpeg(data)
+        if data[:8] == PNG_SIGNATURE and _END not in data[-_SEARCHED_BYTES:]:
+            raise ValueError("its end is missing")
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode.startswith("I"):
+                # Pillow would cut off what is above 255.
+                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{name}: cannot be decoded as an image: {reason}") from None
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    """Decodes as TensorFlow: by libjpeg-turbo with its fast transform, and without fast up-sampling."""
+    from simplejpeg import decode_jpeg
+
+    settings = {"colorspace": "RGB", "fastdct": True, "fastupsample": False}
+    try:
+        pixels: np.ndarray = decode_jpeg(data, **settings)
+    except ValueError as error:
+        # TensorFlow decodes what is damaged on the way, but not what is cut short.
+        if not str(error).startswith("Corrupt JPEG data"):
+            raise
+        pixels = decode_jpeg(data, **settings, strict=False)
+    return pixels
 
 
 def decode_for_display(data: bytes, name: str) -> np.ndarray:
@@ -171,6 +219,8 @@ def decode_id_png(data: bytes, name: str) -> np.ndarray:
     plain = decode_plain_png(data)
     if plain is not None:
         return plain
+    if find_spec("tensorflow") is None:
+        raise DataError(f"{name}: is a broken PNG; download or make it again")
     tf = import_tensorflow()
     try:
         with tf.device("/CPU:0"):

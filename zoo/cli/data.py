@@ -42,10 +42,10 @@ def data_check(
     Example: `zoo data check coco --data ~/coco`
     """
     from zoo.fetch.fetcher import Fetcher
-    from zoo.files.tensorflow import import_tensorflow
+    from zoo.files.keras_backend import import_backend
 
     declared = chosen_registry().dataset(dataset)
-    import_tensorflow()
+    import_backend()
     from zoo.repro.datasets.checking import check_dataset
 
     check = check_dataset(declared, data, Fetcher(), full=full)

@@ -140,9 +140,9 @@ def show(
         if as_json:
             print_json(shown)
         return
-    from zoo.files.tensorflow import import_tensorflow
+    from zoo.files.keras_backend import import_backend
 
-    import_tensorflow()
+    import_backend()
     from zoo.network.entry_summary import summarize_entry
 
     built = summarize_entry(entry)

@@ -23,9 +23,9 @@ def import_tensorflow() -> Any:
     """
     if "tensorflow" not in sys.modules and find_spec("tensorflow") is None:
         raise UsageError(
-            "TensorFlow is not installed, and alone reads checkpoints and SavedModels; install it, "
-            "or set KERAS_BACKEND to jax or torch and load what `zoo convert` wrote elsewhere, "
-            "zoo.load(..., weights=FILE)"
+            "TensorFlow is not installed, and alone reads checkpoints, SavedModels and TFRecords; install "
+            "it, or run `zoo convert NAME FILE` where it is, set KERAS_BACKEND to jax or torch, and give "
+            "the file: --weights FILE, zoo.load(..., weights=FILE)"
         )
     if "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         # Not even errors: what they say comes as exceptions too, and a broken image is one line, not two.
@@ -37,22 +37,6 @@ def import_tensorflow() -> Any:
     import tensorflow as tf
 
     return tf
-
-
-def import_backend() -> None:
-    """Imports what Keras computes with: TensorFlow, or what `KERAS_BACKEND` names.
-
-    Raises:
-      UsageError: that is not installed.
-    """
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend == "tensorflow":
-        import_tensorflow()
-    elif find_spec(backend) is None:
-        raise UsageError(
-            f"KERAS_BACKEND: expected tensorflow, jax or torch, whichever is installed, found {backend}, "
-            "which is not"
-        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
-from zoo.files.tensorflow import import_backend
+from zoo.files.keras_backend import import_backend
 from zoo.registry.network_options import BackboneOptions, BatchNormOptions, EncoderOptions
 from zoo.registry.schema import Backbone, Entry
 

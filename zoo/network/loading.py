@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import CheckpointError, UsageError
-from zoo.files.tensorflow import import_backend, import_tensorflow
+from zoo.files.keras_backend import import_backend
+from zoo.files.tensorflow import import_tensorflow
 from zoo.network.building import LoadOptions, build_keras_model
 from zoo.network.network import Network
 from zoo.network.weights import WeightsFile
