@@ -15,6 +15,7 @@ import numpy as np
 from zoo.errors import UsageError
 from zoo.files.atomic import writing
 from zoo.files.cache import UNFINISHED_SUFFIX
+from zoo.files.signatures import showing_options_of
 from zoo.files.words import counted
 from zoo.repro.datasets.dataset import Dataset
 from zoo.repro.datasets.label_shapes import measure_labels
@@ -28,8 +29,11 @@ from zoo.repro.predictions.predictions import Predictions, open_predictions
 from zoo.repro.predictions.scored_masks import RunLengths, ScoredMasks, TextMasks
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from zoo.registry.lookup import RegistryLike
     from zoo.repro.predictions.naming import Ids
+    from zoo.repro.predictions.predictions import ReadingKeywords
 
 _SHOWN = 5
 _PERCENT = "score-percent"
@@ -69,6 +73,7 @@ class PredictionsFix:
         return "\n".join(lines)
 
 
+@showing_options_of(open_predictions)
 def fix_predictions(
     path: Path | str,
     out: Path | str,
@@ -76,7 +81,7 @@ def fix_predictions(
     data: Path | str | None = None,
     *,
     registry: RegistryLike | None = None,
-    **reading: Any,
+    **reading: Unpack[ReadingKeywords],
 ) -> PredictionsFix:
     """Writes a corrected copy of predictions into a new folder, and says what was changed and what was left.
 
@@ -85,7 +90,7 @@ def fix_predictions(
     Args:
       path, dataset, data, registry: as for `check_predictions`.
       out: the copy's folder; must be empty, or not there.
-      reading: `form`, `divisor` and `ids`, as for `check_predictions`.
+      **reading: `form`, `divisor` and `ids`, as for `check_predictions`.
 
     Raises:
       DataError: the predictions or the data set cannot be read.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -41,6 +41,14 @@ class PredictedImage:
     instances: ScoredSegments | None
     # Only where the files hold masks: they may overlap each other, and need not be segments.
     masks: list[ScoredMask] | None = field(repr=False)
+
+
+class ReadingKeywords(TypedDict, total=False):
+    """The options of `open_predictions`, for editors."""
+
+    form: str | None
+    divisor: int | None
+    ids: Ids | None
 
 
 def open_predictions(

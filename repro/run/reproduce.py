@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.files.signatures import showing_options_of
 from zoo.files.tensorflow import import_tensorflow
 from zoo.network.loading import kind_of_device_for, model_file_of
 from zoo.network.network import require_outputs
@@ -16,6 +17,8 @@ from zoo.repro.run.settings import AS_PUBLISHED, RunSettings
 from zoo.runtimes.choice import version_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from zoo.fetch.fetcher import Fetcher
     from zoo.network.loading import Weights
     from zoo.registry import Claim, Entry, Registry
@@ -23,16 +26,18 @@ if TYPE_CHECKING:
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.pipeline import Pipeline
+    from zoo.repro.run.settings import RunKeywords
     from zoo.runtimes.model_file import ModelFile
 
 
+@showing_options_of(RunSettings)
 def reproduce(
     name: str,
     *,
     data: Path | str | None = None,
     out: Path | str | None = None,
     registry: RegistryLike | None = None,
-    **options: Any,
+    **options: Unpack[RunKeywords],
 ) -> dict[str, Any]:
     """Evaluates an entry as `zoo reproduce` does and returns its run record.
 
@@ -41,7 +46,7 @@ def reproduce(
       data: the data set's folder; None for a bundled data set.
       out: the folder for runs, or None for the cache's.
       registry: as for `zoo.load`.
-      options: fields of `RunSettings`, as `limit=50`.
+      **options: fields of `RunSettings`, as `limit=50`.
 
     Raises:
       ZooError: the run could not be made; one line says why.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError, UsageError
 from zoo.files.progress import say
+from zoo.files.signatures import showing_options_of
 from zoo.files.words import counted
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.predictions.check import PredictionsCheck, all_findings, summarize_findings
@@ -23,12 +24,15 @@ from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from zoo.registry import Claim
     from zoo.registry.lookup import RegistryLike
     from zoo.repro.predictions.finding import Finding
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.images import RunImages
+    from zoo.repro.run.settings import ScoreKeywords
 
 # Folders whose name says nothing of the model.
 _PLAIN_NAMES = {"predictions", "panoptic", "results", "output", "out", "semantic", "inference"}
@@ -47,6 +51,7 @@ class UnsoundPredictionsError(DataError):
         self.check = check
 
 
+@showing_options_of(ScoreSettings)
 def score(
     predictions: Path | str,
     *,
@@ -55,7 +60,7 @@ def score(
     out: Path | str | None = None,
     claims: Iterable[Claim | str] = (),
     registry: RegistryLike | None = None,
-    **options: Any,
+    **options: Unpack[ScoreKeywords],
 ) -> dict[str, Any]:
     """Checks and scores predictions as `zoo score` does and returns the run record.
 
@@ -66,7 +71,7 @@ def score(
       out: the folder for runs, or None for the cache's.
       claims: numbers to compare with, as "pq=58.1" or "internal.miou=70.25".
       registry: as for `zoo.load`.
-      options: fields of `ScoreSettings`, as `divisor=1000`.
+      **options: fields of `ScoreSettings`, as `divisor=1000`.
 
     Raises:
       UnsoundPredictionsError: something is wrong with the predictions.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from zoo.errors import UsageError
 from zoo.repro.records.claim_words import EVALUATORS
@@ -67,6 +67,20 @@ class RunSettings:
         return "__".join([entry.replace("/", "__"), *given])
 
 
+class RunKeywords(TypedDict, total=False):
+    """The fields of `RunSettings`, for editors."""
+
+    limit: int | None
+    device: str
+    precision: str
+    scales: tuple[float, ...]
+    flip: bool
+    keep_going: bool
+    restart: bool
+    runtime: str
+    model: Path | None
+
+
 AS_PUBLISHED = RunSettings()
 """The settings with which the published numbers were measured."""
 
@@ -119,3 +133,17 @@ class ScoreSettings:
             "_".join(self.metrics): bool(self.metrics),
         }
         return "__".join(["score", name, *(option for option, is_given in options.items() if is_given)])
+
+
+class ScoreKeywords(TypedDict, total=False):
+    """The fields of `ScoreSettings`, for editors."""
+
+    form: str | None
+    divisor: int | None
+    ids: Literal["original", "train"] | None
+    name: str | None
+    evaluators: tuple[str, ...]
+    metrics: tuple[str, ...]
+    limit: int | None
+    keep_going: bool
+    restart: bool

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from zoo.errors import UsageError
 from zoo.files.keras_backend import import_backend
@@ -53,6 +53,19 @@ class LoadOptions:
     def chosen(self) -> list[str]:
         """Returns the names of the options that are not the default."""
         return [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+
+
+class LoadKeywords(TypedDict, total=False):
+    """The fields of `LoadOptions` that `zoo.load` passes on, for editors."""
+
+    precision: str
+    optimize: bool
+    output_stride: int | None
+    scales: Sequence[float]
+    flip: bool
+    device: str | None
+    runtime: str
+    model: Path | None
 
 
 def build_keras_model(

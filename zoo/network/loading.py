@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import CheckpointError, UsageError
 from zoo.files.keras_backend import import_backend
+from zoo.files.signatures import showing_options_of
 from zoo.files.tensorflow import import_tensorflow
 from zoo.network.building import LoadOptions, build_keras_model
 from zoo.network.network import Network
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     import keras
+    from typing_extensions import Unpack
 
     from zoo.fetch.fetcher import Fetched
     from zoo.model.checkpoint import Receipt
+    from zoo.network.building import LoadKeywords
     from zoo.runtimes.model_file import CheckpointRecord, ModelFile
 
     # What a network's values come from: a checkpoint, or what a model file says of the one that it holds.
@@ -62,6 +65,7 @@ class CheckpointFile(NamedTuple):
         return dataclasses.replace(receipt, archive_sha256=self.sha256)
 
 
+@showing_options_of(LoadOptions)
 def load(
     name: str,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -69,7 +73,7 @@ def load(
     registry: RegistryLike | None = None,
     source: str = "checkpoint",
     weights: str | os.PathLike[str] | None = None,
-    **options: Any,
+    **options: Unpack[LoadKeywords],
 ) -> Network:
     """Builds the network of an entry and restores it completely from its checkpoint.
 

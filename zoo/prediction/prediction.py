@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -20,12 +20,22 @@ from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels, shrink_
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from typing_extensions import Unpack
 
     from zoo.model.postprocess.instances import Instances
     from zoo.registry.dataset_info import DatasetInfo
 
 _NOTEBOOK_PX = 1024
 """The longer side of a picture in a notebook."""
+
+
+class SaveKeywords(TypedDict, total=False):
+    """What `Prediction.save` passes on, for editors."""
+
+    alpha: float
+    labels: bool
+    outlines: bool
+    suffix: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +104,7 @@ class Prediction:
         form: str | None = None,
         *,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[SaveKeywords],
     ) -> None:
         """Writes the prediction to a file, or into a folder in one of the forms of `zoo predict --write`.
 

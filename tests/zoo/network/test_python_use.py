@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -26,11 +27,14 @@ from zoo.model.postprocess.center_offset import postprocess
 from zoo.model.postprocess.instances import Instances
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction
+from zoo.network.building import LoadKeywords, LoadOptions
 from zoo.network.saved_model import SavedModelRuntime
 from zoo.prediction.prediction import Prediction
 from zoo.registry import load_registry
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.datasets.dataset import Sample
+from zoo.repro.predictions.predictions import ReadingKeywords, open_predictions
+from zoo.repro.run.settings import RunKeywords, RunSettings, ScoreKeywords, ScoreSettings
 
 NAME = "minicity/mobilenet_v3_small_os16"
 
@@ -54,6 +58,26 @@ def test_input_size_is_checked_before_anything_is_fetched(size: Any, monkeypatch
         with pytest.raises(UsageError, match=r"input_size: expected \(height, width\)") as error:
             make(NAME, input_size=size)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "source", "keywords"),
+    [
+        (zoo.load, LoadOptions, LoadKeywords),
+        (zoo.reproduce, RunSettings, RunKeywords),
+        (zoo.score, ScoreSettings, ScoreKeywords),
+        (zoo.fix_predictions, open_predictions, ReadingKeywords),
+    ],
+)
+def test_options_are_named_in_help_and_in_editors(function: Any, source: Any, keywords: Any) -> None:
+    shown, options = inspect.signature(function).parameters, inspect.signature(source).parameters
+    assert not any(each.kind is each.VAR_KEYWORD for each in shown.values())
+    assert set(options) - {"path", "dataset"} <= set(shown)
+    declared = {name: each.__forward_arg__ for name, each in keywords.__annotations__.items()}
+    assert declared == {
+        name: each.annotation for name, each in options.items() if name not in function.__annotations__
+    }
+    assert "limit: 'int | None' = None" in inspect.signature(zoo.reproduce).__str__()
 
 
 def test_registry_files_are_taken_as_on_the_command_line(tmp_path: Path) -> None:
