@@ -207,20 +207,12 @@ COCO_BREAKS = {
         30,
         fixable=True,
     ),
-    "no image_id": Break(
-        edits(lambda rows: rows[0].pop("image_id")),
-        "key-missing",
-        "panoptic.json",
-        f"none for {FIRST}.png",
-        fixable=True,
-    ),
-    "no file_name": Break(
-        edits(lambda rows: rows[0].pop("file_name")),
-        "key-missing",
-        "panoptic.json",
-        f"none (image {FIRST})",
-        fixable=True,
-    ),
+    **{
+        f"no {key}": Break(
+            edits(lambda rows, key=key: rows[0].pop(key)), "key-missing", "panoptic.json", found, fixable=True
+        )
+        for key, found in (("image_id", f"none for {FIRST}.png"), ("file_name", f"none (image {FIRST})"))
+    },
     "no annotations": Break(_bare_list, "key-missing", "panoptic.json", "the bare list", fixable=True),
     "no category_id": Break(
         edits(lambda rows: rows[0]["segments_info"][0].pop("category_id")),
