@@ -44,7 +44,7 @@ def processor() -> str:
 def reproduce(name: str, precision: str, environment: dict[str, str], more: list[str]) -> Any:
     """Returns the run record of one entry in one precision, or None where TensorFlow could not run it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "zoo.cli", "reproduce", name, "--precision", precision]
+        command = [sys.executable, "-m", "zoo", "reproduce", name, "--precision", precision]
         command += ["--out", folder, "--json", *more]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, **environment}

@@ -117,7 +117,7 @@ def main() -> None:
                 archive.add(prefix.parent, "published")
 
         alone = [sys.executable, "-c", NETWORK_ALONE, str(registry), entry, str(data)]
-        whole = [sys.executable, "-m", "zoo.cli", "--registry", str(registry), "reproduce"]
+        whole = [sys.executable, "-m", "zoo", "--registry", str(registry), "reproduce"]
         whole += [entry, "--data", str(data), "--out", str(work / "run"), "--json"]
         before = float(run(alone, work)[0].splitlines()[-1])
         output, seconds, peak = run(whole, work)

@@ -46,7 +46,7 @@ def write_masks(
       shapes: the labels of the map.
       thing_of: [L] int32, each label's position in `things`, -1 where it is not a thing.
     """
-    masks, up = _mask_folder(image_id)
+    masks, up = mask_folder(image_id)
     width = shapes.index.shape[1]
     lines = [""] * len(things)
     with writing(folder / masks):
@@ -93,7 +93,7 @@ def write_scored_masks(
       form: "masks" or "rle".
     """
     lines, entries = [], []
-    folder_of_masks, up = _mask_folder(image_id)
+    folder_of_masks, up = mask_folder(image_id)
     for number, (class_id, score, mask) in enumerate(masks):
         category_id = info.original_ids[class_id]
         if form == "rle":
@@ -115,7 +115,7 @@ def write_scored_masks(
         write_atomically(folder / f"{image_id}.txt", "".join(lines), durable=False)
 
 
-def _mask_folder(image_id: str) -> tuple[str, str]:
+def mask_folder(image_id: str) -> tuple[str, str]:
     """Returns the folder of an image's masks, and the way up to its parent from where the list lies."""
     # The script splits a line at its blanks, and reads names relative to the list.
     return "masks/" + re.sub(r"\s", "%20", image_id), "../" * image_id.count("/")

@@ -33,6 +33,7 @@ from zoo.repro.datasets.predicted_instances import (
     WRITERS,
     PredictedThing,
     ScoredMask,
+    mask_folder,
     write_scored_masks,
 )
 
@@ -47,6 +48,7 @@ EVERYTHING = frozenset({"panoptic", "semantic", "instances"})
 """What predictions can hold."""
 
 _SEGMENT_DIVISOR = 1000
+_SUFFIXES = (".png", ".json", ".txt")
 
 
 class ScoredInstances(Protocol):
@@ -137,6 +139,14 @@ def missing_predictions(
         for image_id in image_ids
         if not any((folder / name.format(image_id)).exists() for name in names)
     ]
+
+
+def prediction_files(folder: Path, image_id: str) -> list[Path]:
+    """Returns the files of one image's predictions that are there."""
+    names = [f"{form}/{image_id}{suffix}" for form in (SEMANTIC, PANOPTIC, INSTANCE) for suffix in _SUFFIXES]
+    files = [folder / name for name in names]
+    masks = sorted((folder / INSTANCE / mask_folder(image_id)[0]).glob("*.png"))
+    return [*(path for path in files if path.exists()), *masks]
 
 
 def assemble_panoptic_json(

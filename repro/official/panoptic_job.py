@@ -68,14 +68,14 @@ def share_images(script: Any, job: dict[str, Any]) -> None:
 
         script.pq_compute_single_core = replay
         multiprocessing.cpu_count = lambda: parts
-        multiprocessing.Pool = ThreadPool
+        multiprocessing.Pool = ThreadPool  # type: ignore[assignment]
         return add_up(annotations, gt_folder, pred_folder, categories)
 
     script.pq_compute_multi_core = compute
 
 
 def _look(module: str, truth: Any, predicted: Any, *options: Any) -> dict[int, tuple[Any, ...]]:
-    script = importlib.import_module(module)
+    script: Any = importlib.import_module(module)
     kept = script.PQStatCat
 
     class Apart(kept):  # type: ignore[misc, valid-type]
