@@ -15,6 +15,7 @@ import numpy as np
 from zoo.errors import DataError, UsageError
 from zoo.files.keras_backend import BACKENDS, chosen_backend
 from zoo.files.tensorflow import import_tensorflow
+from zoo.repro.datasets.png_filters import unfiltered
 
 GREY, RGB = 0, 2
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -22,6 +23,10 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COMPRESSION_LEVEL = 1
 # Signature, and the whole first chunk.
 _HEADER_BYTES = 33
+# Bits of a channel, and colour type -> bytes of a pixel.
+_PLAIN_BYTES = {(8, GREY): 1, (16, GREY): 2, (8, RGB): 3}
+# The only method of compression, the only set of filters, and rows in their order.
+_NO_INTERLACE = bytes(3)
 # Pillow warns of larger images.
 _MOST_PLAIN_PX = 80_000_000
 _END = b"IEND\xaeB`\x82"
@@ -106,24 +111,43 @@ def read_bytes(path: Path) -> bytes:
 def decode_plain_png(data: bytes) -> np.ndarray | None:
     """Returns the pixels of a PNG of 8-bit RGB or of 8 or 16-bit grey; None for any other or a damaged one.
 
-    The pixels are [H, W, 3] uint8, or [H, W] uint8 or uint16. Pillow decodes them several times as fast as
-    TensorFlow, and the interpreter lock is free meanwhile.
+    The pixels are [H, W, 3] uint8, or [H, W] uint8 or uint16. A label map takes half the time that Pillow
+    takes, which is several times as fast as TensorFlow, and the interpreter lock is free meanwhile.
     """
-    from PIL import Image
-
     try:
         header = parse_png_header(data, "")
-        if (header.bits, header.colour_type) not in ((8, GREY), (16, GREY), (8, RGB)):
+        pixel_bytes = _PLAIN_BYTES.get((header.bits, header.colour_type), 0)
+        is_plain = pixel_bytes and data[26:29] == _NO_INTERLACE and _END in data[-_SEARCHED_BYTES:]
+        if not is_plain or not 0 < header.height * header.width <= _MOST_PLAIN_PX:
             return None
-        # Pillow does not mind a missing end.
-        if header.height * header.width > _MOST_PLAIN_PX or _END not in data[-_SEARCHED_BYTES:]:
-            return None
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            pixels = np.asarray(image)
-            # Transparency changes what the pixels mean.
-            return None if "transparency" in image.info else pixels
-    except (DataError, OSError, SyntaxError, ValueError):
+        row_bytes = header.width * pixel_bytes
+        length = header.height * (1 + row_bytes)
+        inflate = zlib.decompressobj()
+        stored = inflate.decompress(_plain_idat(data), length + 1)
+    except (DataError, ValueError, zlib.error, struct.error):
         return None
+    if len(stored) != length or not inflate.eof:
+        return None
+    rows = unfiltered(np.frombuffer(stored, np.uint8), header.height, row_bytes, pixel_bytes)
+    if not len(rows):
+        return None
+    if pixel_bytes == 3:
+        return rows.reshape(header.height, header.width, 3)
+    return rows if pixel_bytes == 1 else rows.view(">u2").astype(np.uint16)
+
+
+def _plain_idat(data: bytes) -> bytes:
+    """Returns the compressed pixels of a PNG; raises a ValueError where a chunk changes what they mean."""
+    position, parts = _HEADER_BYTES, []
+    while (kind := data[position + 4 : position + 8]) != b"IEND":
+        (length,) = struct.unpack(">I", data[position : position + 4])
+        if kind == b"IDAT":
+            parts.append(data[position + 8 : position + 8 + length])
+        # Those whose names begin with a small letter need not be known; transparency counts, though.
+        elif kind == b"tRNS" or not kind[:1].islower():
+            raise ValueError(kind)
+        position += 12 + length
+    return b"".join(parts)
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
