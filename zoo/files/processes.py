@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -12,6 +13,16 @@ from contextlib import suppress
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 _LOOK_EVERY_S = 0.1
+
+_THREAD_VARIABLES = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "NUMBA_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+)
+
+_most_cores = sys.maxsize
 
 
 def end_with_parent(parent: int) -> None:
@@ -40,10 +51,23 @@ def signal_group(process: subprocess.Popen[bytes], number: int = _KILL) -> None:
 
 
 def available_cores() -> int:
-    """Returns the number of cores that this process may use."""
+    """Returns the number of cores that this process may use: the system's, or fewer after `use_cores`."""
+    return min(_most_cores, cores_of_machine())
+
+
+def cores_of_machine() -> int:
+    """Returns the number of cores that the system gives this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def use_cores(count: int) -> None:
+    """Limits the threads of this process, those of libraries too that are not imported yet."""
+    global _most_cores
+    _most_cores = count
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(count)
 
 
 def memory_of(pid: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import EvaluationError, UsageError
-from zoo.files.processes import available_cores
+from zoo.files.processes import cores_of_machine
 from zoo.files.words import counted
 
 
@@ -68,7 +68,7 @@ def _processor_name() -> str | None:
     if sys.platform == "linux":
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         name = found[1] if found else name
-    return f"{name}, {counted(available_cores(), 'core')}" if name else None
+    return f"{name}, {counted(cores_of_machine(), 'core')}" if name else None
 
 
 def parse_device(device: str) -> tuple[str, str]:
