@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class ScriptError(EvaluationError):
     """An official script failed; `output` is the end of what it printed, line by line."""
 
-    def __init__(self, message: str, output: list[str]) -> None:
+    def __init__(self, message: str, output: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.output = output
+        self.output = list(output)
 
 
 class Jobs:
