@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from zoo.repro.datasets.opening import find_folder
 from zoo.repro.datasets.segment_colours import labels_of_colours
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zoo.registry.dataset_info import DatasetInfo
 
 
@@ -108,27 +110,24 @@ class CocoDataset(FolderDataset):
           DataError: a file is missing or broken, its size is not the annotated one, a segment's area is not
             the annotated one, or a category is unknown.
         """
-        image_id = self.image_ids[index]
-        annotation = self._annotations[image_id]
-        image_path = self.root / self.split / annotation.image_file
-        png_path = self.panoptic_folder / annotation.png_file
-        image = decode_image(read_bytes(image_path), str(image_path)) if picture else NO_PICTURE
-        if picture:
-            require_size(image.shape[:2], annotation.size, str(image_path), self.panoptic_json.name)
-        colours = decode_image(read_bytes(png_path), str(png_path))
-        require_size(colours.shape[:2], annotation.size, str(png_path), self.panoptic_json.name)
-        labels, truth = read_segments(colours, annotation, self.info, str(png_path))
-        panoptic = look_up(labels, truth.segment_map)
-        semantic = look_up((labels // self.info.label_divisor).astype(np.uint8), truth.segment_map)
-        return Sample(image_id, image, panoptic, semantic, official=truth, segment_labels=labels)
+        return self._load(index, decode_image if picture else None)
 
     def load_for_display(self, index: int) -> Sample:
         """Returns image `index` without TensorFlow; see `Dataset.load_for_display`."""
-        annotation = self._annotations[self.image_ids[index]]
-        path = self.root / self.split / annotation.image_file
-        image = decode_for_display(read_bytes(path), str(path))
-        require_size(image.shape[:2], annotation.size, str(path), self.panoptic_json.name)
-        return replace(self.load(index, picture=False), image=image)
+        return self._load(index, decode_for_display)
+
+    def _load(self, index: int, decode: Callable[[bytes, str], np.ndarray] | None) -> Sample:
+        image_id, image = self.image_ids[index], NO_PICTURE
+        annotation = self._annotations[image_id]
+        if decode is not None:
+            image_path = self.root / self.split / annotation.image_file
+            image = decode(read_bytes(image_path), str(image_path))
+            require_size(image.shape[:2], annotation.size, str(image_path), self.panoptic_json.name)
+        png_path = self.panoptic_folder / annotation.png_file
+        colours = decode_image(read_bytes(png_path), str(png_path))
+        require_size(colours.shape[:2], annotation.size, str(png_path), self.panoptic_json.name)
+        labels, truth = read_segments(colours, annotation, self.info, str(png_path))
+        return SegmentedSample(image_id, image, truth, labels, self.info.label_divisor)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Returns height and width of image `index`, as annotated."""
@@ -158,6 +157,30 @@ class CocoDataset(FolderDataset):
         names += [f"{self.split}/{annotation.image_file}" for annotation in annotations]
         folder = panoptic_name(self.split).removesuffix(".json")
         return names + [f"{folder}/{annotation.png_file}" for annotation in annotations]
+
+
+class SegmentedSample(Sample):
+    """A sample whose label maps follow from its official segments, and are made when they are asked for."""
+
+    official: OfficialTruth
+    segment_labels: np.ndarray
+
+    def __init__(
+        self, image_id: str, image: np.ndarray, official: OfficialTruth, labels: np.ndarray, divisor: int
+    ) -> None:
+        own = {"image_id": image_id, "image": image, "official": official, "segment_labels": labels}
+        self.__dict__.update(own, crowd_labels=np.zeros(0, np.int32), label_divisor=divisor)
+
+    @cached_property
+    def panoptic(self) -> np.ndarray:
+        """The panoptic labels, crowd void; [H, W] int32."""
+        return look_up(self.segment_labels, self.official.segment_map)
+
+    @cached_property
+    def semantic(self) -> np.ndarray:
+        """The train ids, [H, W] uint8."""
+        classes = (self.segment_labels // self.label_divisor).astype(np.uint8)
+        return look_up(classes, self.official.segment_map)
 
 
 def read_segments(

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,14 @@ from zoo.files.atomic import write_atomically, writing
 from zoo.files.processes import available_cores
 from zoo.metrics.overlap import index_labels, label_overlaps
 from zoo.repro.datasets.colours import class_colours, label_colours
+from zoo.repro.datasets.dataset import Sample
 from zoo.repro.datasets.image_files import read_bytes
 from zoo.repro.datasets.label_shapes import shrink_labels
 from zoo.repro.datasets.predictions import PANOPTIC
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
-    from zoo.repro.datasets.dataset import Dataset, Sample
+    from zoo.repro.datasets.dataset import Dataset
     from zoo.repro.records.run_folder import RunFolder
 
 PICTURES = "pictures"
@@ -144,7 +144,7 @@ def _draw_image(
 def _without_instances(sample: Sample, info: DatasetInfo) -> Sample:
     """Returns a sample whose panoptic map holds classes alone."""
     panoptic = sample.semantic.astype(np.int32) * info.label_divisor
-    return replace(sample, panoptic=panoptic, crowd_labels=np.zeros(0, np.int32))
+    return Sample(sample.image_id, sample.image, panoptic, sample.semantic)
 
 
 def read_panoptic(predictions: Path, image_id: str, info: DatasetInfo) -> np.ndarray:
@@ -290,7 +290,7 @@ def _palette_png(indices: np.ndarray, colours: np.ndarray) -> bytes:
         image.putpalette(unique.astype(np.uint8).tobytes())
     else:
         image = Image.fromarray(colours.astype(np.uint8)[indices])
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
