@@ -124,6 +124,7 @@ for _name, _command in {
     "verify": checkpoints.verify,
     "load-check": checkpoints.load_check,
     "convert": checkpoints.convert,
+    "export": checkpoints.export,
     "predict": predict,
     "reproduce": reproduce,
     "score": score,

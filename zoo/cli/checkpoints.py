@@ -1,4 +1,4 @@
-"""The commands `zoo fetch`, `zoo verify`, `zoo load-check` and `zoo convert`."""
+"""The commands `zoo fetch`, `zoo verify`, `zoo load-check`, `zoo convert` and `zoo export`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.cli.options import (
 from zoo.cli.output import print_each, print_json, print_reports
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.runtimes.choice import DEFAULT
+from zoo.runtimes.choice import DEFAULT, FILE_RUNTIMES
 
 Against = Enum("Against", {"saved_model": "saved_model"}, type=str)
 
@@ -131,6 +131,69 @@ def load_check(
         name, checkpoint=checkpoint, registry=chosen_registry(), runtime=runtime, model=model
     )
     print_reports([network.receipt], as_json=as_json)
+
+
+def _size_of(text: str | None) -> tuple[int, int] | None:
+    """Returns the (height, width) of `--size`; raises a UsageError for anything else."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UsageError(f"--size {text}: expected height and width in pixels, e.g. 513x1025")
+    return int(height), int(width)
+
+
+@reads_registry
+def export(
+    name: Name,
+    to: Annotated[str, typer.Option("--to", metavar="RUNTIME", help=f"{', '.join(FILE_RUNTIMES)}.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="What to write, in place of an earlier one: FILE.onnx, FILE.xml and FILE.bin (openvino), "
+            "FILE.tflite (litert), or a folder (saved_model).",
+        ),
+    ],
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="PRECISION",
+            help="float32; float16, which halves the file (onnx, openvino, litert); or bfloat16, to "
+            "compute in (openvino, saved_model).",
+        ),
+    ] = "float32",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="The image that it takes; the published crop by default."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify/--no-verify", help="Run the file, and compare its maps with the network's; the default."
+        ),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Write an entry's network as a file for another runtime.
+
+    It takes one image of one size, float32, RGB 0 to 255, and gives the stride-4 maps. It says itself whose
+    network it is, how images are prepared and maps post-processed, its classes, and its licence.
+    `zoo reproduce NAME --runtime RUNTIME --model FILE` gives its verdicts.
+
+    Exit code: 0 written, 2 usage, 3 it could not be written, or a float32 file computes other maps than the
+    network by more than 1e-4 of their standard deviation; then it is not kept.
+
+    Example: `zoo export minicity/mobilenet_v3_small_os16 --to onnx --out minicity.onnx`
+    """
+    registry = chosen_registry()
+    entry = registry.resolve(name)
+    chosen_size = _size_of(size)
+    from zoo.network.exporting import ExportOptions, export_entry
+
+    options = ExportOptions(to, precision, chosen_size, verify)
+    report = export_entry(entry, registry, out.expanduser().absolute(), options)
+    print_reports([report], as_json=as_json)
 
 
 @reads_registry

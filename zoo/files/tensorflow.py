@@ -30,7 +30,7 @@ def import_tensorflow() -> Any:
     if "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         # Not even errors: what they say comes as exceptions too, and a broken image is one line, not two.
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        with _held_back_stderr():
+        with held_back_stderr():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
@@ -40,7 +40,8 @@ def import_tensorflow() -> Any:
 
 
 @contextmanager
-def _held_back_stderr() -> Iterator[None]:
+def held_back_stderr() -> Iterator[None]:
+    """Holds back what native libraries print, and shows it only where the block fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)

@@ -152,18 +152,23 @@ def equal_segments(first: np.ndarray, second: np.ndarray, label_divisor: int) ->
     return together / first.size
 
 
+def bundled_image(registry: Registry, fetcher: Fetcher) -> tuple[str, np.ndarray]:
+    """Returns the name of the first image of the bundled data set, and the image [H, W, 3] uint8."""
+    from zoo.repro.datasets.opening import open_dataset
+
+    dataset = open_dataset(registry.dataset(BUNDLED_DATASET), None, fetcher)
+    return f"{dataset.image_ids[0]} of {BUNDLED_DATASET}", dataset.load(0).image
+
+
 def _image(
     entry: Entry, registry: Registry, image_file: Path | None, fetcher: Fetcher
 ) -> tuple[str, np.ndarray]:
     from zoo.repro.datasets.image_files import decode_image, read_bytes
-    from zoo.repro.datasets.opening import open_dataset
 
     if image_file is not None:
         name, image = str(image_file), decode_image(read_bytes(image_file), str(image_file))
     else:
-        dataset = open_dataset(registry.dataset(BUNDLED_DATASET), None, fetcher)
-        name = f"{dataset.image_ids[0]} of {BUNDLED_DATASET}"
-        image = dataset.load(0).image
+        name, image = bundled_image(registry, fetcher)
     crop = entry.evaluation.crop_size
     if image.ndim != 3 or image.shape[0] > crop[0] or image.shape[1] > crop[1]:
         raise UsageError(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from zoo.errors import UsageError
 from zoo.files.keras_backend import import_backend
 from zoo.registry.network_options import BackboneOptions, BatchNormOptions, EncoderOptions
 from zoo.registry.schema import Backbone, Entry
+from zoo.runtimes.choice import DEFAULT, check_runtime
 
 if TYPE_CHECKING:
     import keras
@@ -32,8 +33,11 @@ class LoadOptions:
     scales: Sequence[float] = (1.0,)
     flip: bool = False
     device: str | None = None
-    runtime: str = "tensorflow"
-    model: Path | None = None
+    runtime: str = DEFAULT
+    model: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_runtime(self.runtime, self.model)
 
     def checked(self, entry: Entry | Backbone) -> LoadOptions:
         """Returns the options with the input size as two integers of at least 2, or raises a `UsageError`."""
@@ -65,7 +69,7 @@ class LoadKeywords(TypedDict, total=False):
     flip: bool
     device: str | None
     runtime: str
-    model: Path | None
+    model: str | os.PathLike[str] | None
 
 
 def build_keras_model(

@@ -150,7 +150,7 @@ def load_entry(
     return _restored(entry, found, chosen, classes)
 
 
-def model_file_of(entry: Entry, runtime: str, model: Path | None) -> ModelFile | None:
+def model_file_of(entry: Entry, runtime: str, model: str | os.PathLike[str] | None) -> ModelFile | None:
     """Returns the file of `zoo export` that a runtime is given, read and checked; None where it takes none.
 
     Raises:
@@ -162,7 +162,7 @@ def model_file_of(entry: Entry, runtime: str, model: Path | None) -> ModelFile |
         return None
     from zoo.runtimes.model_file import read_model_file
 
-    return read_model_file(runtime, model, entry)
+    return read_model_file(runtime, Path(model), entry)
 
 
 def kind_of_device_for(runtime: str, device: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,7 @@ RUNTIMES = (DEFAULT, *FILE_RUNTIMES)
 """The names of all runtimes, the default first."""
 
 
-def check_runtime(name: str, model: Path | None = None) -> None:
+def check_runtime(name: str, model: str | os.PathLike[str] | None = None) -> None:
     """Checks a choice of runtime and model file as far as that takes no time.
 
     Raises:
@@ -77,7 +78,7 @@ def check_runtime(name: str, model: Path | None = None) -> None:
             f"--runtime {name}: expected --model FILE; `zoo export NAME --to {name} --out FILE` writes one"
         )
     FILE_RUNTIMES[name].require(name)
-    if not model.exists():
+    if not Path(model).exists():
         raise UsageError(f"--model {model}: no such file; `zoo export NAME --to {name}` writes one")
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from zoo.errors import UsageError
 from zoo.files.processes import available_cores
 from zoo.model.postprocess.result import Maps
 from zoo.runtimes.model_file import ABOUT, Session
 
+PRECISIONS = ("float32", "float16")
+"""What `write` takes; in float16, kernels alone are stored, and computed with in float32."""
+
+_DATA_SUFFIX = ".data"
+_LARGEST_IN_ONE_FILE = 1 << 30
+"""Kernels of more bytes go into a file beside the graph: no file of Protocol Buffers may exceed 2 GiB."""
+
 
 def files_of(path: Path) -> list[Path]:
-    """Returns the files that make up a model."""
-    return [path]
+    """Returns the files that make up a model: the graph, and the weights beside it where they are large."""
+    data = path.with_name(path.name + _DATA_SUFFIX)
+    return [path, data] if data.exists() else [path]
 
 
 def read_about(path: Path) -> str:
@@ -37,6 +47,24 @@ def load(path: Path, precision: str) -> Session:
         return dict(zip(names, session.run(names, {argument: image}), strict=True))
 
     return run
+
+
+def write(network: Any, size: tuple[int, int], about: str, path: Path, precision: str) -> None:
+    """Writes a Keras network; raises a `UsageError` where a layer cannot be written."""
+    try:
+        import onnx
+
+        from zoo.runtimes.onnx_graph import onnx_model
+    except ImportError:
+        raise UsageError(
+            "--to onnx: expected the package onnx, which is not installed; "
+            "`pip install 'panoptic-zoo[onnx]'` brings it"
+        ) from None
+    model = onnx_model(network, size, {ABOUT: about}, half_weights=precision == "float16")
+    is_large = sum(len(each.raw_data) for each in model.graph.initializer) > _LARGEST_IN_ONE_FILE
+    apart = {"save_as_external_data": True, "location": path.name + _DATA_SUFFIX} if is_large else {}
+    onnx.save_model(model, path, **apart)
+    onnx.checker.check_model(path, full_check=True)
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -10,6 +11,9 @@ import openvino
 from zoo.files.processes import available_cores
 from zoo.model.postprocess.result import Maps
 from zoo.runtimes.model_file import ABOUT, Session
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+"""What `write` takes; in float16, weights alone are stored, in bfloat16 the processor computes."""
 
 
 def files_of(path: Path) -> list[Path]:
@@ -40,3 +44,13 @@ def load(path: Path, precision: str) -> Session:
         return {name: request.get_tensor(name).data.copy() for name in names}
 
     return run
+
+
+def write(network: Any, size: tuple[int, int], about: str, path: Path, precision: str) -> None:
+    """Writes a Keras network."""
+    from zoo.runtimes.tensorflow_graph import OneImageGraph
+
+    graph = OneImageGraph.of_network(network, size)
+    model = openvino.convert_model(graph.function, input=[("images", [1, *size, 3])])
+    model.set_rt_info(about, [ABOUT])
+    openvino.save_model(model, path, compress_to_fp16=precision == "float16")

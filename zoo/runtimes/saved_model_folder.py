@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from zoo.runtimes.model_file import ABOUT, Session
 
 _ABOUT_FILE = Path("assets.extra", f"{ABOUT}.json")
 """Where a SavedModel holds what TensorFlow does not read."""
+
+
+PRECISIONS = ("float32", "bfloat16")
+"""What `write` takes; a network is built in bfloat16."""
 
 
 def files_of(path: Path) -> list[Path]:
@@ -38,3 +43,15 @@ def load(path: Path, precision: str) -> Session:
         return {name: values.numpy() for name, values in found.items()}
 
     return run
+
+
+def write(network: Any, size: tuple[int, int], about: str, path: Path, precision: str) -> None:
+    """Writes a Keras network."""
+    tf = import_tensorflow()
+    from zoo.runtimes.tensorflow_graph import OneImageGraph
+
+    graph = OneImageGraph.of_network(network, size)
+    tf.saved_model.save(graph, str(path), signatures={"serving_default": graph.function})
+    note = path / _ABOUT_FILE
+    note.parent.mkdir()
+    note.write_text(about, encoding="utf-8")

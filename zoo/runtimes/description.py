@@ -1,0 +1,99 @@
+"""What `zoo export` writes into a file about itself, for people and for programs that know nothing of us."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import metadata
+
+from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.preprocess import MEAN_PIXEL
+from zoo.registry import Entry
+from zoo.registry.dataset_info import DatasetInfo
+from zoo.runtimes.model_file import About, CheckpointRecord, Precision
+
+_UPSTREAM = "google-research/deeplab2"
+_UPSTREAM_BUCKET = "/gresearch/tf-deeplab/"
+
+_MAPS = {
+    "semantic_logits": "scores of the classes at each position, before softmax",
+    "center_heatmap": "1 at the center of an instance",
+    "offset_map": "(y, x) from a position to the center of its instance, in positions of this map",
+}
+
+_PREPROCESSING = (
+    "Decode the picture to RGB, 8 bits, 0 to 255.",
+    "Resize it by one factor for both sides, bilinear with aligned corners, in float32: see `resize`. A "
+    "picture that fits the input is not resized where `min_resize_value` is 0.",
+    "Pad it at the bottom and at the right to the input's size with `padding_value`.",
+    "Give it as float32, [1, height, width, 3]; the file normalises it itself.",
+)
+
+_POST_PROCESSING = (
+    "Resize all maps to the input's size, bilinear with aligned corners; scale offsets by the same factors.",
+    "Class of a pixel: the largest of `semantic_logits`.",
+    "Centers: pixels of `center_heatmap` above `center_score_threshold` that are the largest in a window of "
+    "`nms_kernel` pixels; at most `keep_k_centers`.",
+    "Instance of a pixel of a thing class: the center nearest to the pixel plus its offset.",
+    "Class of an instance: that of most of its pixels. Panoptic label: class * `label_divisor` + number of "
+    "the instance in its class, from 1; stuff has number 0, and is void where it has at most "
+    "`stuff_area_limit` pixels.",
+    "Cut the padding off, and resize label maps to the picture's size, to the nearest pixel.",
+)
+
+
+def describe(
+    entry: Entry,
+    classes: DatasetInfo,
+    checkpoint: CheckpointRecord,
+    precision: Precision,
+    input_size: tuple[int, int],
+) -> About:
+    """Returns what the file of an entry's network says of itself."""
+    options = PostprocessOptions.from_entry(entry.evaluation, classes)
+    evaluation = entry.evaluation
+    return About(
+        entry=entry.name,
+        entry_digest=entry.digest(),
+        checkpoint=checkpoint,
+        precision=precision,
+        input_size=input_size,
+        title=entry.title,
+        licence=_licence(checkpoint.url),
+        input={
+            "name": "images",
+            "shape": [1, *input_size, 3],
+            "type": "float32",
+            "values": "RGB, 0 to 255, height before width",
+        },
+        outputs=dict(_MAPS),
+        preprocessing={
+            "steps": _PREPROCESSING,
+            "resize": {
+                "input_size": input_size,
+                "min_resize_value": evaluation.min_resize_value,
+                "max_resize_value": evaluation.max_resize_value,
+            },
+            "padding_value": MEAN_PIXEL,
+        },
+        classes=[
+            {
+                "class": class_id,
+                "name": classes.class_names[class_id],
+                "original_id": classes.original_ids[class_id],
+                "is_thing": class_id in classes.thing_class_ids,
+            }
+            for class_id in range(classes.num_classes)
+        ],
+        post_processing={"steps": _POST_PROCESSING, **asdict(options)},
+        written_by={name: metadata.version(name) for name in ("panoptic-zoo", "tensorflow", "keras")},
+    )
+
+
+def _licence(url: str) -> str:
+    if _UPSTREAM_BUCKET in url:
+        return (
+            f"Apache-2.0, as {_UPSTREAM}, which published the checkpoint; mind the terms of its training data"
+        )
+    if url.startswith("package:"):
+        return "Apache-2.0"
+    return f"that of the checkpoint, {url}"

@@ -1,0 +1,234 @@
+"""Writes a Keras network as an ONNX graph, layer by layer, with channels before height and width.
+
+Every size is fixed. Resizes are written by size: by scale, readers round sizes in different ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from zoo.errors import UsageError
+from zoo.model.backbones.switchable_atrous import LARGE_RATE, SwitchableAtrousConv2D
+from zoo.model.backend import values_of
+from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish, NormalizeImage, ResizeLike, WindowAverage
+
+_OPSET, _IR_VERSION = 17, 8
+"""Of 2022: read by every ONNX Runtime, OpenVINO and TensorRT since."""
+
+_TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
+_ACTIVATIONS = {"linear": None, "relu": "Relu", "sigmoid": "Sigmoid"}
+
+
+def onnx_model(
+    network: keras.Model, size: tuple[int, int], metadata: Mapping[str, str], *, half_weights: bool = False
+) -> onnx.ModelProto:
+    """Returns a network of `zoo.model.build`, folded or not at all normalised, as an ONNX model.
+
+    Args:
+      network: its batch normalisation is folded.
+      size: (height, width) of the image.
+      metadata: what the file says of itself.
+      half_weights: whether kernels are stored in float16; they are float32 again before they are used.
+
+    Returns:
+      A model of `images` [1, H, W, 3] float32, RGB 0..255, to the network's maps [1, h, w, C] float32.
+
+    Raises:
+      UsageError: a layer that cannot be written.
+    """
+    graph = _Graph(half_weights)
+    images = keras.Input((*size, 3), batch_size=1, name="images")
+    graph.names[id(images)] = "images"
+    graph.tensors.append(images)
+    clone = keras.models.clone_model(
+        network, input_tensors=images, clone_function=lambda layer: layer, call_function=graph.call
+    )
+    outputs = []
+    for name, tensor in clone.output.items():
+        graph.add("Transpose", [graph.names[id(tensor)]], name, perm=_TO_CHANNELS_LAST)
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(tensor.shape)))
+    argument = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, *size, 3])
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, network.name, [argument], outputs, graph.weights),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="panoptic-zoo",
+    )
+    helper.set_model_props(model, dict(metadata))
+    return model
+
+
+class _Graph:
+    """The nodes and weights written so far, and the name of each Keras tensor's value."""
+
+    def __init__(self, half_weights: bool) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.names: dict[int, str] = {}
+        self.tensors: list[Any] = []  # kept, so that no other takes the place and number of one
+        self._half_weights = half_weights
+
+    def call(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        """Calls a layer with tensors of Keras, and writes it."""
+        kwargs.pop("training", None)
+        inputs = keras.tree.flatten((args, kwargs))
+        output = layer(*args, **kwargs)
+        write = next((_WRITERS[kind] for kind in type(layer).__mro__ if kind in _WRITERS), None)
+        if write is None:
+            raise UsageError(
+                f"layer {layer.name} of type {type(layer).__name__} cannot be written as ONNX; "
+                "--to openvino, litert or saved_model writes it"
+            )
+        names, shapes = [self.names[id(each)] for each in inputs], [each.shape for each in (*inputs, output)]
+        self.names[id(output)] = write(self, layer, names, shapes)
+        self.tensors.append(output)
+        return output
+
+    def add(self, operation: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Appends a node of one output, `name`, and returns that."""
+        self.nodes.append(helper.make_node(operation, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def constant(self, values: Any, name: str) -> str:
+        """Appends small values that are never rounded, and returns their name."""
+        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def kernel(self, values: np.ndarray, name: str) -> str:
+        """Appends a kernel, in the precision of the file, and returns the name of its float32 values."""
+        if not self._half_weights:
+            return self.constant(np.ascontiguousarray(values, np.float32), name)
+        half = self.constant(np.ascontiguousarray(values, np.float16), f"{name}.half")
+        return self.add("Cast", [half], name, to=TensorProto.FLOAT)
+
+    def convolve(
+        self, layer: Any, features: str, kernel: str, name: str, *, rate: int = 1, groups: int = 1
+    ) -> str:
+        """Appends the convolution of a layer with a kernel that is written, and its bias."""
+        rates = [rate * each for each in layer.dilation_rate]
+        # Evenly padded; what Keras itself puts around an even number of positions is not.
+        assert layer.padding == "same" or max(layer.kernel_size) == 1, layer.name
+        around = [(side - 1) * each // 2 for side, each in zip(layer.kernel_size, rates, strict=True)]
+        bias = [self.constant(values_of(layer.bias), f"{name}.bias")] if layer.bias is not None else []
+        return self.add(
+            "Conv",
+            [features, kernel, *bias],
+            name,
+            strides=list(layer.strides),
+            dilations=rates,
+            pads=around * 2,
+            group=groups,
+        )
+
+
+_Inputs = list[str]
+_Shapes = list[tuple[int, ...]]
+"""Of the inputs, channels last, and at the end that of the output."""
+
+
+def _normalize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    images = graph.add("Transpose", inputs, f"{layer.name}.channels_first", perm=_TO_CHANNELS_FIRST)
+    half = graph.constant(np.float32(127.5), f"{layer.name}.half")
+    one = graph.constant(np.float32(1.0), f"{layer.name}.one")
+    scaled = graph.add("Div", [images, half], f"{layer.name}.scaled")
+    return graph.add("Sub", [scaled, one], layer.name)
+
+
+def _convolution(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    # [y, x, in, out] to [out, in, y, x].
+    kernel = graph.kernel(values_of(layer.kernel).transpose(3, 2, 0, 1), f"{layer.name}.kernel")
+    convolved = graph.convolve(layer, inputs[0], kernel, layer.name)
+    activation = _ACTIVATIONS[layer.activation.__name__]
+    return graph.add(activation, [convolved], f"{layer.name}.activated") if activation else convolved
+
+
+def _depthwise(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    # [y, x, channels, 1] to [channels, 1, y, x].
+    kernel = graph.kernel(values_of(layer.kernel).transpose(2, 3, 0, 1), f"{layer.name}.kernel")
+    return graph.convolve(layer, inputs[0], kernel, layer.name, groups=shapes[0][3])
+
+
+def _switchable(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    features, switch = inputs
+    name = layer.name
+    kernel = graph.kernel(values_of(layer.kernel).transpose(3, 2, 0, 1), f"{name}.kernel")
+    small = graph.convolve(layer, features, kernel, f"{name}.small")
+    large = graph.convolve(layer, features, kernel, f"{name}.large", rate=LARGE_RATE)
+    one = graph.constant(np.float32(1.0), f"{name}.one")
+    rest = graph.add("Sub", [one, switch], f"{name}.rest")
+    switched = [
+        graph.add("Mul", [switch, large], f"{name}.large_part"),
+        graph.add("Mul", [rest, small], f"{name}.small_part"),
+    ]
+    return graph.add("Add", switched, name)
+
+
+def _resize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    before, _, after = shapes
+    sizes = graph.constant(np.array([1, after[3], *after[1:3]], np.int64), f"{layer.name}.size")
+    if before[1:3] == (1, 1):
+        return graph.add("Expand", [inputs[0], sizes], layer.name)
+    return graph.add(
+        "Resize",
+        [inputs[0], "", "", sizes],
+        layer.name,
+        mode="linear",
+        coordinate_transformation_mode="align_corners",
+    )
+
+
+def _window_average(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    if shapes[-1][1:3] == (1, 1):
+        return graph.add("GlobalAveragePool", inputs, layer.name)
+    height, width = (before - after + 1 for before, after in zip(shapes[0][1:3], shapes[1][1:3], strict=True))
+    rows = graph.add("AveragePool", inputs, f"{layer.name}.rows", kernel_shape=[height, 1])
+    return graph.add("AveragePool", [rows], layer.name, kernel_shape=[1, width])
+
+
+def _pooling(operation: str) -> Callable[..., str]:
+    def write(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+        around = [(side - 1) // 2 if layer.padding == "same" else 0 for side in layer.pool_size]
+        assert layer.padding == "valid" or max(layer.strides) == 1, layer.name
+        return graph.add(
+            operation,
+            inputs,
+            layer.name,
+            kernel_shape=list(layer.pool_size),
+            strides=list(layer.strides),
+            pads=around * 2,
+        )
+
+    return write
+
+
+def _operation(operation: str, **attributes: Any) -> Callable[..., str]:
+    def write(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+        return graph.add(operation, inputs, layer.name, **attributes)
+
+    return write
+
+
+_WRITERS: dict[type, Callable[..., str]] = {
+    NormalizeImage: _normalize,
+    Conv2D: _convolution,
+    keras.layers.Conv2D: _convolution,
+    DepthwiseConv2D: _depthwise,
+    SwitchableAtrousConv2D: _switchable,
+    ResizeLike: _resize,
+    WindowAverage: _window_average,
+    HardSwish: _operation("HardSwish"),
+    keras.layers.ReLU: _operation("Relu"),
+    keras.layers.Add: _operation("Add"),
+    keras.layers.Multiply: _operation("Mul"),
+    keras.layers.Concatenate: _operation("Concat", axis=1),
+    keras.layers.GlobalAveragePooling2D: _operation("GlobalAveragePool"),
+    keras.layers.AveragePooling2D: _pooling("AveragePool"),
+    keras.layers.MaxPooling2D: _pooling("MaxPool"),
+}
+"""What writes a layer of each kind."""
