@@ -31,7 +31,7 @@ if keras.backend.backend() == "tensorflow":
         values_of,
     )
 elif keras.backend.backend() == "jax":
-    from zoo.model.backend.jax import after, compiled
+    from zoo.model.backend.jax import after, compiled, compiled_per_image
 else:
     from zoo.model.backend.torch import as_array, compiled, name_parameters_without_dots, values_of
 

@@ -50,9 +50,22 @@ def after(computed: Sequence[Any], value: Any) -> Any:
     return value
 
 
-def compiled_per_image(function: Callable[..., Any], dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Returns `function` of one image of any size, and a size, as it is: sizes are compiled one by one."""
-    return function
+def unchanged(value: Any) -> Any:
+    """Returns `value`."""
+    return value
+
+
+def compiled_per_image(
+    function: Callable[..., Any], dtype: np.dtype[Any], then: Callable[[Any], Any] = unchanged
+) -> Callable[..., Any]:
+    """Returns `then` of `function` of one image of any size, and a size (height, width) to resize it to.
+
+    Args:
+      function: of an image [H, W, 3] of this dtype and a size; its results have one size.
+      dtype: the images' type.
+      then: of `compiled`, or of arrays.
+    """
+    return lambda image, size: then(function(image, size))
 
 
 # --- the memory of variables ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.model.backend.portable import Sides, zeros_apart
+from zoo.model.backend.portable import Sides, unchanged, zeros_apart
 
 
 def conv2d(features: tf.Tensor, kernel: Any, strides: Sides, padding: str, dilations: Sides) -> tf.Tensor:
@@ -53,12 +53,18 @@ def compiled(function: Callable[[tf.Tensor], Any], network: keras.Model) -> Call
 
 
 def compiled_per_image(
-    function: Callable[[tf.Tensor, tf.Tensor], Any], dtype: np.dtype[Any]
+    function: Callable[[tf.Tensor, tf.Tensor], Any],
+    dtype: np.dtype[Any],
+    then: Callable[[Any], Any] = unchanged,
 ) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """Returns `function` of one image [H, W, 3] of any size, and a size, as one compiled graph."""
+    """Returns the function of `portable.compiled_per_image` as one compiled graph."""
     signature = [tf.TensorSpec((None, None, 3), dtype), tf.TensorSpec((2,), tf.int32)]
+
+    def both(image: tf.Tensor, size: tf.Tensor) -> Any:
+        return then(function(image, size))
+
     # Concrete: TensorFlow warns of a function that is made again and again, here for each size.
-    graph = tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+    graph = tf.function(both, input_signature=signature, autograph=False).get_concrete_function()
     return lambda image, size: graph(tf.constant(image), tf.constant(size))
 
 

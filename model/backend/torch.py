@@ -7,6 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import torch
+
+# GPUs would otherwise multiply float32 numbers with fewer digits.
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
 
 
 def name_parameters_without_dots() -> None:
@@ -14,7 +19,6 @@ def name_parameters_without_dots() -> None:
 
     Keras names a parameter by its variable's path; each dot of that becomes a colon.
     """
-    import torch
 
     def track_variables(layer: keras.layers.Layer) -> None:
         named = {variable.path.replace(".", ":"): variable.value for variable in layer.variables}
@@ -38,7 +42,6 @@ def compiled(function: Callable[[Any], Any], network: keras.Model) -> Callable[[
 
     The values of variables are read at every call.
     """
-    import torch
 
     def call(images: Any) -> Any:
         with torch.no_grad():

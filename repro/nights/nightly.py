@@ -18,6 +18,7 @@ from zoo.fetch.locations import on_disk
 from zoo.files.atomic import write_atomically, writing
 from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
+from zoo.files.keras_backend import chosen_backend
 from zoo.files.locks import holding
 from zoo.files.progress import say
 from zoo.files.words import counted, readable_size, utc_now
@@ -208,7 +209,7 @@ class _NightRun:
             words += ["--data", str(settings.data[entry.dataset])]
         if settings.limit is not None:
             words += ["--limit", str(settings.limit)]
-        if settings.runtime != DEFAULT:
+        if settings.runtime != chosen_backend():
             words += ["--runtime", settings.runtime]
         if settings.model is not None:
             words += ["--model", str(settings.model)]

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.files.keras_backend import BACKENDS, choose_backend, import_backend
 from zoo.files.signatures import showing_options_of
-from zoo.files.tensorflow import import_tensorflow
-from zoo.network.loading import kind_of_device_for, model_file_of
+from zoo.network.loading import kind_of_device_for, model_file_of, weights_of
 from zoo.network.network import require_outputs
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.run.images import choose_images
 from zoo.repro.run.run import Clock, Run
-from zoo.repro.run.settings import AS_PUBLISHED, RunSettings
+from zoo.repro.run.settings import RunSettings
 from zoo.runtimes.choice import version_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def reproduce_entry(
     registry: Registry,
     data: Path | None = None,
     out: Path | None = None,
-    settings: RunSettings = AS_PUBLISHED,
+    settings: RunSettings | None = None,
     fetcher: Fetcher | None = None,
 ) -> dict[str, Any]:
     """Evaluates one entry and returns its run record, which is also written to the run's folder.
@@ -78,7 +78,7 @@ def reproduce_entry(
       entry, registry: the entry, and where its data set is declared.
       data: the data set's folder; None for a bundled data set.
       out: the folder for runs, or None for the cache's; see `RunSettings.folder_name`.
-      settings: what the user chose.
+      settings: what the user chose; None for what the published numbers were measured with.
       fetcher: fetches the checkpoint and knows the cache; None for the default one.
 
     Raises:
@@ -88,15 +88,17 @@ def reproduce_entry(
     from zoo.files.cache import RUNS
 
     clock = Clock()
-    fetcher = fetcher or Fetcher()
+    settings, fetcher = settings or RunSettings(), fetcher or Fetcher()
+    if settings.runtime in BACKENDS:
+        choose_backend(settings.runtime)
     declared = registry.dataset(entry.dataset)
     dataset = open_dataset(declared, data, fetcher, keep_going=settings.keep_going, needed_by=entry.name)
     require_outputs(entry, dataset.info)
     model = model_file_of(entry, settings.runtime, settings.model)
     if model:
         model.require_size(entry.evaluation.crop_size)
-    checkpoint = model.about.checkpoint if model else fetcher.checkpoint(entry)
-    import_tensorflow()
+    checkpoint = model.about.checkpoint if model else weights_of(entry, settings.model, fetcher)
+    import_backend()
     images = choose_images(entry.name, dataset, limit=settings.limit, keep_going=settings.keep_going)
     run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
     run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart

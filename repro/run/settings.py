@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from zoo.errors import UsageError
+from zoo.files.keras_backend import chosen_backend
 from zoo.repro.records.claim_words import EVALUATORS
 from zoo.runtimes.choice import DEFAULT, check_runtime
 
@@ -29,10 +30,11 @@ class RunSettings:
     flip: bool = False  # average with the predictions for the mirrored image too
     keep_going: bool = False  # leave out images that cannot be used, with a message, instead of an error
     restart: bool = False  # discard an unfinished run instead of resuming it
-    runtime: str = DEFAULT  # what runs the network; see `zoo.runtimes.choice.RUNTIMES`
-    model: Path | None = None  # the file of `zoo export` that it runs
+    runtime: str = ""  # what runs the network, of `RUNTIMES`; empty for what `KERAS_BACKEND` names
+    model: Path | None = None  # the file of `zoo export` or `zoo convert` that it loads
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "runtime", self.runtime or chosen_backend())
         check_runtime(self.runtime, self.model)
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"--precision {self.precision}: expected float32 or bfloat16")
@@ -79,10 +81,6 @@ class RunKeywords(TypedDict, total=False):
     restart: bool
     runtime: str
     model: Path | None
-
-
-AS_PUBLISHED = RunSettings()
-"""The settings with which the published numbers were measured."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import (
+    DEFAULT_RUNTIME,
     AsJson,
     ModelPath,
     Name,
@@ -21,7 +22,7 @@ from zoo.cli.options import (
 from zoo.cli.output import print_each, print_json, print_reports
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.runtimes.choice import DEFAULT, FILE_RUNTIMES
+from zoo.runtimes.choice import FILE_RUNTIMES
 
 Against = Enum("Against", {"saved_model": "saved_model"}, type=str)
 
@@ -113,18 +114,17 @@ def load_check(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Another checkpoint: a prefix, a folder, or an archive.")
     ] = None,
-    runtime: RuntimeName = DEFAULT,
+    runtime: RuntimeName = DEFAULT_RUNTIME,
     model: ModelPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the network, restore its checkpoint, and print the receipt.
 
-    With `--runtime` and `--model`, load a file of `zoo export` instead, and print the receipt that it holds.
+    With `--model`, load a file of `zoo convert` or `zoo export` instead, and print the receipt that it holds.
 
     Example: `zoo load-check minicity/mobilenet_v3_small_os16`
     """
     model = chosen_model(runtime, model)
-    import_tensorflow()
     from zoo.network import loading
 
     network = loading.load(
@@ -207,8 +207,9 @@ def convert(
 ) -> None:
     """Restore a network and write its weights for a machine without TensorFlow.
 
-    There, `zoo.load(NAME, weights=FILE)` loads them with `KERAS_BACKEND=jax` or `torch`. The file holds the
-    receipt of what was restored, and its digest.
+    There, `zoo.load(NAME, weights=FILE)` loads them with `KERAS_BACKEND=jax` or `torch`; `zoo predict` and
+    `zoo reproduce` do with `--weights FILE --runtime jax` or `torch`. The file holds the receipt of what was
+    restored, and its digest.
 
     Example: `zoo convert minicity/mobilenet_v3_small_os16 minicity.safetensors`
     """

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import (
+    DEFAULT_RUNTIME,
     AsJson,
     DeviceName,
     ModelPath,
@@ -23,7 +24,6 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import console, print_json
 from zoo.errors import UsageError
-from zoo.runtimes.choice import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class NightOptions:
         int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
     ] = None
     device: DeviceName = "auto"
-    runtime: RuntimeName = DEFAULT
+    runtime: RuntimeName = DEFAULT_RUNTIME
     model: ModelPath = None
     strict: Strict = False
     date: Annotated[

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.errors import UsageError, ZooError
-from zoo.runtimes.choice import DEFAULT, RUNTIMES, check_runtime
+from zoo.files.keras_backend import BACKENDS, chosen_backend
+from zoo.runtimes.choice import RUNTIMES, check_runtime
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -65,16 +66,19 @@ RuntimeName = Annotated[
     typer.Option(
         "--runtime",
         metavar="NAME",
-        help=f"What runs the network: {', '.join(RUNTIMES[:-1])}, or {RUNTIMES[-1]}; all but {DEFAULT} run "
-        "a file of `zoo export`.",
+        help=f"What runs the network: {', '.join(RUNTIMES[:-1])}, or {RUNTIMES[-1]}; all but "
+        f"{', '.join(BACKENDS)} run a file of `zoo export`.",
     ),
 ]
+DEFAULT_RUNTIME = chosen_backend()
+"""What `KERAS_BACKEND` names, else TensorFlow."""
 ModelPath = Annotated[
     Path | None,
     typer.Option(
-        "--model",
+        *("--model", "--weights"),
         metavar="FILE",
-        help="The file of `zoo export` that --runtime runs. It is a program: run none that you do not trust.",
+        help="The file of `zoo convert` that tensorflow, jax or torch loads in place of a checkpoint, or the "
+        "file of `zoo export` that another runtime runs: a program, so run none that you do not trust.",
     ),
 ]
 Limit = Annotated[

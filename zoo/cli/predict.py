@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import (
+    DEFAULT_RUNTIME,
     AsJson,
     DeviceName,
     Flip,
@@ -25,7 +26,6 @@ from zoo.cli.options import (
     takes_fields,
 )
 from zoo.cli.output import print_json
-from zoo.runtimes.choice import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PredictionOptions:
     precision: PrecisionName = Precision.float32
     scales: Scales = "1"
     flip: Flip = False
-    runtime: RuntimeName = DEFAULT
+    runtime: RuntimeName = DEFAULT_RUNTIME
     model: ModelPath = None
 
 

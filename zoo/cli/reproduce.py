@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import (
+    DEFAULT_RUNTIME,
     AsJson,
     DeviceName,
     Flip,
@@ -33,7 +34,6 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import console, exit_with_verdict, print_each
 from zoo.errors import UsageError
-from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -58,7 +58,7 @@ class RunOptions:
     precision: PrecisionName = Precision.float32
     scales: Scales = "1"
     flip: Flip = False
-    runtime: RuntimeName = DEFAULT
+    runtime: RuntimeName = DEFAULT_RUNTIME
     model: ModelPath = None
     restart: Restart = False
     keep_going: KeepGoing = False

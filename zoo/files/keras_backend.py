@@ -20,22 +20,30 @@ def chosen_backend() -> str:
     return os.environ.get("KERAS_BACKEND") or BACKENDS[0]
 
 
-def choose_backend(name: str) -> None:
-    """Makes Keras compute with one of `BACKENDS` in this process and in those that it starts.
+def require_backend(name: str) -> None:
+    """Raises a `UsageError` where Keras cannot compute with one of `BACKENDS` in this process.
 
-    Raises:
-      UsageError: it is not installed, or Keras computes with another one already.
+    It is not installed, or Keras computes with another one already.
     """
     if "keras" in sys.modules and chosen_backend() != name:
         raise UsageError(
-            f"runtime {name}: expected a process that has not imported Keras yet, found Keras on "
+            f"--runtime {name}: expected a process that has not imported Keras yet, found Keras on "
             f"{chosen_backend()}; start another with KERAS_BACKEND={name}"
         )
     if name != BACKENDS[0] and find_spec(name) is None:
         raise UsageError(
-            f"runtime {name}: expected {name}, which is not installed; `pip install 'panoptic-zoo[{name}]'` "
-            "brings it"
+            f"--runtime {name}: expected {name}, which is not installed; "
+            f"`pip install 'panoptic-zoo[{name}]'` brings it"
         )
+
+
+def choose_backend(name: str) -> None:
+    """Makes Keras compute with one of `BACKENDS` in this process and in those that it starts.
+
+    Raises:
+      UsageError: as `require_backend`.
+    """
+    require_backend(name)
     os.environ["KERAS_BACKEND"] = name
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from zoo.errors import UsageError
-from zoo.files.keras_backend import import_backend
+from zoo.files.keras_backend import choose_backend, chosen_backend, import_backend
 from zoo.registry.network_options import BackboneOptions, BatchNormOptions, EncoderOptions
 from zoo.registry.schema import Backbone, Entry
-from zoo.runtimes.choice import DEFAULT, check_runtime
+from zoo.runtimes.choice import check_runtime
 
 if TYPE_CHECKING:
     import keras
@@ -33,11 +33,11 @@ class LoadOptions:
     scales: Sequence[float] = (1.0,)
     flip: bool = False
     device: str | None = None
-    runtime: str = DEFAULT
+    runtime: str | None = None
     model: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        check_runtime(self.runtime, self.model)
+        check_runtime(self.runtime or chosen_backend(), self.model)
 
     def checked(self, entry: Entry | Backbone) -> LoadOptions:
         """Returns the options with the input size as two integers of at least 2, or raises a `UsageError`."""
@@ -54,6 +54,14 @@ class LoadOptions:
             )
         return replace(self, input_size=(height, width))
 
+    def choose_backend(self) -> None:
+        """Makes Keras compute with the runtime, or with what `KERAS_BACKEND` names.
+
+        Raises:
+          UsageError: it is not installed, or Keras computes with another already.
+        """
+        choose_backend(self.runtime or chosen_backend())
+
     def chosen(self) -> list[str]:
         """Returns the names of the options that are not the default."""
         return [each.name for each in fields(self) if getattr(self, each.name) != each.default]
@@ -68,7 +76,7 @@ class LoadKeywords(TypedDict, total=False):
     scales: Sequence[float]
     flip: bool
     device: str | None
-    runtime: str
+    runtime: str | None
     model: str | os.PathLike[str] | None
 
 

@@ -9,12 +9,65 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import EvaluationError, UsageError
+from zoo.files.keras_backend import BACKENDS, chosen_backend
 from zoo.files.processes import cores_of_machine
 from zoo.files.words import counted
 
 
+class KerasDevice:
+    """One device of JAX or PyTorch, with what `KerasRuntime` asks of a `tf.distribute.Strategy`.
+
+    Attributes:
+      description: kind, replicas and names, as `describe` returns them.
+    """
+
+    num_replicas_in_sync = 1
+
+    def __init__(self, device: str) -> None:
+        """Finds a device; raises as `strategy_for`."""
+        backend = chosen_backend()
+        kind, which = parse_device(device)
+        if kind == "tpu" and (backend != "jax" or which):
+            raise UsageError(f"--device {device}: expected auto, cpu, gpu or gpu:N with --runtime {backend}")
+        find = _jax_devices if backend == "jax" else _torch_devices
+        found = find("gpu" if kind == "auto" else kind)
+        if kind == "auto":
+            kind, found = ("gpu", found) if found else ("cpu", find("cpu"))
+        number = int(which or 0)
+        if number >= len(found):
+            raise EvaluationError(f"--device {device}: {backend} finds no such device here")
+        self._device, name = found[number]
+        named = (_processor_name() if kind == "cpu" else None) or name
+        self.description: dict[str, Any] = {"kind": kind, "replicas": 1, "names": [named]}
+
+    def scope(self) -> Any:
+        """Returns the context in which Keras makes variables and computes on the device."""
+        import keras
+
+        return keras.device(self._device)
+
+
+def _jax_devices(kind: str) -> list[tuple[Any, str]]:
+    import jax
+
+    try:
+        return [(device, device.device_kind) for device in jax.local_devices(backend=kind)]
+    except RuntimeError:
+        return []
+
+
+def _torch_devices(kind: str) -> list[tuple[Any, str]]:
+    import torch
+
+    if kind == "cpu":
+        return [("cpu", "cpu")]
+    return [(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+
+
 def kind_of_device(device: str) -> str:
     """Returns `cpu`, `gpu` or `tpu`, or raises as `strategy_for`; a TPU is not looked for: that is slow."""
+    if chosen_backend() != BACKENDS[0]:
+        return str(KerasDevice(device).description["kind"])
     kind, which = parse_device(device)
     if kind == "tpu":
         return kind
@@ -22,16 +75,19 @@ def kind_of_device(device: str) -> str:
 
 
 def strategy_for(device: str) -> Any:
-    """Returns the `tf.distribute.Strategy` for `device`.
+    """Returns the `tf.distribute.Strategy` for `device`, or where Keras computes otherwise a `KerasDevice`.
 
     Args:
       device: `auto` (all GPUs, else the CPU), `cpu`, `gpu`, `gpu:0`, `tpu`, or `tpu:NAME`. `cpu` takes all
-        logical CPU devices, of which there is one unless the program has configured more.
+        logical CPU devices, of which there is one unless the program has configured more. JAX and PyTorch
+        take one device: the first, or the one of that number.
 
     Raises:
       UsageError: `device` is none of these.
       EvaluationError: there is no such device on this machine.
     """
+    if chosen_backend() != BACKENDS[0]:
+        return KerasDevice(device)
     import tensorflow as tf
 
     kind, which = parse_device(device)
@@ -45,6 +101,8 @@ def strategy_for(device: str) -> Any:
 
 def describe(strategy: Any) -> dict[str, Any]:
     """Returns what a run record says of the devices: kind, replicas, and names."""
+    if isinstance(strategy, KerasDevice):
+        return strategy.description
     import tensorflow as tf
 
     workers = list(strategy.extended.worker_devices)

@@ -18,7 +18,7 @@ from zoo.model.postprocess.center_offset import postprocess, postprocess_full_re
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.model.preprocess import entry_resized_size, network_input, padded_size
-from zoo.network.devices import describe
+from zoo.network.devices import KerasDevice, describe
 from zoo.registry import Backbone, Entry
 
 _KEPT_SIZES = 4
@@ -48,7 +48,7 @@ class KerasRuntime:
           keras_model: folded or not.
           entry: its evaluation says how images are resized.
           scales, flip: the factors of the image size, and the mirroring, whose maps are averaged.
-          strategy: the `tf.distribute.Strategy` in whose scope the network was made; None outside of one.
+          strategy: of `strategy_for`, in whose scope the network was made; None outside of one.
         """
         self.keras_model = keras_model
         self.input_shape: tuple[int | None, ...] = keras_model.input_shape
@@ -67,7 +67,8 @@ class KerasRuntime:
         is_panoptic = self._entry.kind == "panoptic"
         remedies = ["use `predict_panoptic`, which takes one image of any size"] * is_panoptic
         check_images(images, self.input_shape, self._entry.name, *remedies)
-        return self.keras_model(images)
+        with self._on_device():
+            return self.keras_model(images)
 
     checked = staticmethod(checked_image)
 
@@ -86,7 +87,8 @@ class KerasRuntime:
     def _of_size(self, size: tuple[int, int], scales: tuple[float, ...], flip: bool) -> KerasRuntime:
         model = self.keras_model
         if size != self._input_size:
-            model = at_size(model, size, aspp_window(model))
+            with self._on_device():
+                model = at_size(model, size, aspp_window(model))
         return KerasRuntime(model, self._entry, scales=scales, flip=flip, strategy=self._strategy)
 
     def maps(self, images: Sequence[np.ndarray]) -> list[Maps]:
@@ -98,10 +100,11 @@ class KerasRuntime:
             )
             for image in images
         ]
-        if self.replicas == 1:
-            outputs = [self._graph(image.dtype)(image, size) for image, size in inputs]
-        else:
+        if self.replicas > 1:
             outputs = self._on_all_replicas(inputs)
+        else:
+            with self._on_device():
+                outputs = [self._graph(image.dtype)(image, size) for image, size in inputs]
         return [{name: as_array(values) for name, values in maps.items()} for maps in outputs]
 
     def postprocess(
@@ -126,25 +129,28 @@ class KerasRuntime:
     def _scope(self) -> Any:
         return self._strategy.scope() if self._strategy else nullcontext()
 
+    def _on_device(self) -> Any:
+        """Returns the context of a call; TensorFlow's graphs know their device by themselves."""
+        return self._strategy.scope() if isinstance(self._strategy, KerasDevice) else nullcontext()
+
     @cached_property
-    def _forward(self) -> Callable[[Any, Any], dict[str, Any]]:
+    def _predict(self) -> Callable[[Any], dict[str, Any]]:
+        """Of a batch of one image of the network's input size, its maps."""
         with self._scope():
             if self._averages:
                 predict: Any = MultiScaleNetwork(self.keras_model, self._scales, self._flip)
             else:
                 predict = compile_inference(self.keras_model, fold=False)
+        return lambda batch: {name: values[0] for name, values in predict(batch).items()}
 
-        def forward(image: Any, size: Any) -> dict[str, Any]:
-            outputs = predict(network_input(image, size, self._input_size)[None])
-            return {name: values[0] for name, values in outputs.items()}
-
-        return forward
+    def _resize(self, image: Any, size: Any) -> Any:
+        return network_input(image, size, self._input_size)[None]
 
     def _graph(self, dtype: np.dtype[Any]) -> Callable[..., dict[str, Any]]:
         if dtype not in self._graphs:
-            forward = self._forward
+            predict = self._predict
             with self._scope():
-                self._graphs[dtype] = compiled_per_image(forward, dtype)
+                self._graphs[dtype] = compiled_per_image(self._resize, dtype, predict)
         return self._graphs[dtype]
 
     @cached_property
@@ -152,10 +158,10 @@ class KerasRuntime:
         import tensorflow as tf
 
         # Made here, as a replica must not enter the strategy's scope.
-        forward = self._forward
+        predict = self._predict
 
         def on_replicas(images: Any, sizes: Any) -> Any:
-            return self._strategy.run(forward, args=(images, sizes))
+            return self._strategy.run(lambda *given: predict(self._resize(*given)), args=(images, sizes))
 
         return tf.function(on_replicas, reduce_retracing=True, autograph=False)
 

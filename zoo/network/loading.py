@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import CheckpointError, UsageError
-from zoo.files.keras_backend import import_backend
+from zoo.files.keras_backend import BACKENDS, import_backend
 from zoo.files.signatures import showing_options_of
 from zoo.files.tensorflow import import_tensorflow
 from zoo.network.building import LoadOptions, build_keras_model
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     import keras
     from typing_extensions import Unpack
 
-    from zoo.fetch.fetcher import Fetched
+    from zoo.fetch.fetcher import Fetched, Fetcher
     from zoo.model.checkpoint import Receipt
     from zoo.network.building import LoadKeywords
     from zoo.runtimes.model_file import CheckpointRecord, ModelFile
 
-    # What a network's values come from: a checkpoint, or what a model file says of the one that it holds.
-    Weights: TypeAlias = Fetched | CheckpointRecord
+    # What a network's values come from: a checkpoint, what a model file says of the one that it holds, or a
+    # file of `zoo convert`.
+    Weights: TypeAlias = Fetched | CheckpointRecord | WeightsFile
 
 
 _OF_ANY_RUNTIME = ("input_size", "optimize", "device", "runtime", "model")
@@ -95,10 +96,12 @@ def load(
         optimize: True to fold batch normalisation into the convolutions: faster, equal up to rounding.
         output_stride: of a backbone: 8, 16 or 32 (the default); an entry has its own.
         scales, flip: the factors of the image size, and the mirroring, that `network.predict` averages over.
-        device: "cpu", "gpu", "gpu:0", "tpu", or "auto" for all GPUs, else the CPU; by default TensorFlow
-          chooses.
-        runtime, model: "onnx", "openvino", "litert" or "saved_model", and the file of `zoo export` that it
-          runs, in place of a checkpoint. Such a file is a program: load none that you do not trust.
+        device: "cpu", "gpu", "gpu:0", "tpu", or "auto" for all GPUs, else the CPU; by default Keras'
+          backend chooses. JAX and PyTorch take one GPU.
+        runtime, model: "tensorflow", "jax" or "torch", which must be chosen before Keras is imported (the
+          default is what `KERAS_BACKEND` names); `model` then means the same as `weights`. Or "onnx",
+          "openvino", "litert" or "saved_model", and the file of `zoo export` that it runs, in place of a
+          checkpoint. Such a file is a program: load none that you do not trust.
 
     Returns:
       A network: `network(images)` gives the maps that `zoo.model.build.build_network`
@@ -124,6 +127,8 @@ def load(
         return _on_its_dataset(network, declared)
     if source != "checkpoint":
         raise UsageError(f"{entry.name}: source: expected checkpoint or saved_model, found {source!r}")
+    chosen.choose_backend()
+    weights = chosen.model if weights is None else weights
     if weights is None:
         found: CheckpointFile | WeightsFile = find_checkpoint_of(entry, checkpoint)
     elif checkpoint is None:
@@ -146,19 +151,34 @@ def load_entry(
     chosen = LoadOptions(**options)
     if chosen.runtime in FILE_RUNTIMES:
         return _load_model_file(entry, chosen, classes=classes)
-    found = CheckpointFile(entry.name, checkpoint.path, checkpoint.sha256)
-    return _restored(entry, found, chosen, classes)
+    chosen.choose_backend()
+    if not isinstance(checkpoint, WeightsFile):
+        checkpoint = CheckpointFile(entry.name, checkpoint.path, checkpoint.sha256)
+    return _restored(entry, checkpoint, chosen, classes)
+
+
+def weights_of(entry: Entry, weights: Path | None, fetcher: Fetcher) -> Fetched | WeightsFile:
+    """Returns a file of `zoo convert`, after a look at what it says of itself, or fetches the checkpoint.
+
+    Raises:
+      ZooError: as `load`.
+    """
+    if weights is None:
+        return fetcher.checkpoint(entry)
+    file = WeightsFile(entry.name, weights)
+    file.about()
+    return file
 
 
 def model_file_of(entry: Entry, runtime: str, model: str | os.PathLike[str] | None) -> ModelFile | None:
-    """Returns the file of `zoo export` that a runtime is given, read and checked; None where it takes none.
+    """Returns the file of `zoo export` that a runtime is given, read and checked; None for Keras' runtimes.
 
     Raises:
       UsageError: they do not go together, there is no such file, or it is for another entry.
       ArchiveError: it was not written by `zoo export`, or is damaged.
     """
     check_runtime(runtime, model)
-    if model is None:
+    if model is None or runtime in BACKENDS:
         return None
     from zoo.runtimes.model_file import read_model_file
 
@@ -304,6 +324,7 @@ def _load_model_file(
             f"{entry.name}: {', '.join(refused)}: expected none of these with --runtime {options.runtime}, "
             "whose model file is taken as it is; leave them out, or take --runtime tensorflow"
         )
+    assert options.runtime is not None
     kind_of_device_for(options.runtime, options.device or "auto")
     file = model_file_of(entry, options.runtime, options.model)
     assert file is not None
@@ -330,12 +351,6 @@ def _restored(
     from zoo.network.devices import strategy_for
     from zoo.network.keras_runtime import KerasRuntime
 
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if options.device and backend != "tensorflow":
-        raise UsageError(
-            f"{entry.name}: device {options.device}: expected none where KERAS_BACKEND is {backend}, which "
-            "chooses the device itself"
-        )
     strategy = strategy_for(options.device) if options.device else None
     with strategy.scope() if strategy else nullcontext():
         model = build_keras_model(entry, options, random_values=False)

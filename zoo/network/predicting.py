@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zoo.errors import DataError, InterruptedRunError, UsageError, ZooError
+from zoo.files.keras_backend import chosen_backend
 from zoo.files.progress import Progress, say
 from zoo.files.words import counted
 from zoo.inputs.finding import Input, find_inputs
 from zoo.inputs.picture import read_picture
 from zoo.inputs.video import Video, VideoWriter, import_av
-from zoo.network.loading import load_entry, model_file_of
+from zoo.network.loading import load_entry, model_file_of, weights_of
 from zoo.network.network import classes_of
 from zoo.network.stream import StageTimes, stream
 from zoo.prediction.folder import PredictionFolder, Source, frame_name
 from zoo.prediction.forms import writer_of
 from zoo.prediction.prediction import Prediction
-from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.result import Maps
@@ -50,8 +50,11 @@ class PredictOptions:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     keep_going: bool = False
-    runtime: str = DEFAULT
+    runtime: str = ""
     model: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runtime", self.runtime or chosen_backend())
 
     def for_loading(self) -> dict[str, Any]:
         """Returns the options of `load_entry`, whose networks predict what `zoo reproduce` scores."""
@@ -89,7 +92,7 @@ def predict_files(
     classes = classes_of(entry, registry.dataset(entry.dataset))
     writers = _writers(options.write, out, classes)
     model = model_file_of(entry, options.runtime, options.model)
-    checkpoint = model.about.checkpoint if model else Fetcher().checkpoint(entry)
+    checkpoint = model.about.checkpoint if model else weights_of(entry, options.model, Fetcher())
     folder = PredictionFolder(
         out,
         {

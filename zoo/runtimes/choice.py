@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.errors import UsageError
+from zoo.files.keras_backend import BACKENDS, require_backend
 
-DEFAULT = "tensorflow"
-"""The runtime that builds the network here and restores its checkpoint."""
+DEFAULT = BACKENDS[0]
+"""The runtime that is taken where nothing is chosen, not even by `KERAS_BACKEND`."""
 
 
 class FileRuntime(NamedTuple):
@@ -53,25 +54,32 @@ FILE_RUNTIMES = {
 }
 """The runtimes that need a file of `zoo export`, by name."""
 
-RUNTIMES = (DEFAULT, *FILE_RUNTIMES)
-"""The names of all runtimes, the default first."""
+WEIGHTS_SUFFIXES = (".safetensors", ".weights.h5")
+"""How names of the files of `zoo convert` end, which Keras' runtimes load in place of a checkpoint."""
+
+RUNTIMES = (*BACKENDS, *FILE_RUNTIMES)
+"""The names of all runtimes, the default first; those of Keras build a network here and restore it."""
 
 
 def check_runtime(name: str, model: str | os.PathLike[str] | None = None) -> None:
-    """Checks a choice of runtime and model file as far as that takes no time.
+    """Checks a choice of runtime, and of a file that it loads, as far as that takes no time.
 
     Raises:
       UsageError: there is no such runtime, it is not installed, or it and the file do not go together.
     """
     if name not in RUNTIMES:
         raise UsageError(f"--runtime {name}: expected {', '.join(RUNTIMES[:-1])} or {RUNTIMES[-1]}")
-    if name not in FILE_RUNTIMES:
-        if model is not None:
+    if name in BACKENDS:
+        require_backend(name)
+        if model is not None and not os.fspath(model).endswith(WEIGHTS_SUFFIXES):
             *others, last = FILE_RUNTIMES
             raise UsageError(
-                f"--model {model}: expected none with --runtime {name}, which restores a checkpoint; "
-                f"give --runtime {', '.join(others)} or {last}"
+                f"--model {model}: expected a file of `zoo convert` with --runtime {name}, which ends with "
+                f"{' or '.join(WEIGHTS_SUFFIXES)}; for one of `zoo export` give --runtime "
+                f"{', '.join(others)} or {last}"
             )
+        if model is not None and not Path(model).is_file():
+            raise UsageError(f"--model {model}: no such file; `zoo convert NAME FILE` writes one")
         return
     if model is None:
         raise UsageError(
