@@ -23,6 +23,7 @@ if keras.backend.backend() == "tensorflow":
         as_array,
         compiled,
         compiled_per_image,
+        compute_in_full_precision,
         conv2d,
         depthwise_conv2d,
         give_up_values,
@@ -31,11 +32,19 @@ if keras.backend.backend() == "tensorflow":
         values_of,
     )
 elif keras.backend.backend() == "jax":
-    from zoo.model.backend.jax import after, compiled, compiled_per_image
+    from zoo.model.backend.jax import after, compiled, compiled_per_image, compute_in_full_precision
 else:
-    from zoo.model.backend.torch import as_array, compiled, name_parameters_without_dots, values_of
+    from zoo.model.backend.torch import (
+        as_array,
+        compiled,
+        compute_in_full_precision,
+        name_parameters_without_dots,
+        values_of,
+    )
 
     name_parameters_without_dots()
+
+compute_in_full_precision()
 
 __all__ = [
     "SharedZeros",

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import keras
 import numpy as np
 
 from zoo.model.backend.portable import unchanged
 
-# GPUs and TPUs would otherwise multiply float32 numbers with fewer digits.
-jax.config.update("jax_default_matmul_precision", "highest")
+
+def compute_in_full_precision() -> None:
+    """Lets GPUs and TPUs multiply float32 numbers with all digits, which is not their default."""
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def after(computed: Sequence[Any], value: Any) -> Any:
     """Returns `value`, for computations that begin once those of `computed` are finished."""
+    import jax
+
     return jax.lax.optimization_barrier((value, *computed))[0]
 
 
@@ -25,6 +30,8 @@ def compiled(function: Callable[[Any], Any], network: keras.Model) -> Callable[[
 
     `network`'s variables are those that the function reads; their values are read at every call.
     """
+    import jax
+
     variables = network.variables
 
     @jax.jit
@@ -42,5 +49,7 @@ def compiled_per_image(
 
     `function` is compiled for each pair of sizes, which takes a fraction of a second; `then` is not.
     """
+    import jax
+
     resized = jax.jit(function, static_argnums=1)
     return lambda image, size: then(resized(image, tuple(map(int, size))))

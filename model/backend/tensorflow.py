@@ -16,6 +16,11 @@ import tensorflow as tf
 from zoo.model.backend.portable import Sides, unchanged, zeros_apart
 
 
+def compute_in_full_precision() -> None:
+    """Lets GPUs multiply float32 numbers with all digits, which is not their default."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
 def conv2d(features: tf.Tensor, kernel: Any, strides: Sides, padding: str, dilations: Sides) -> tf.Tensor:
     """Convolves as `portable.conv2d`."""
     # Not `keras.ops.conv`: on CPU it rearranges the features around an atrous convolution.

@@ -7,11 +7,14 @@ from typing import Any
 
 import keras
 import numpy as np
-import torch
 
-# GPUs would otherwise multiply float32 numbers with fewer digits.
-torch.backends.cuda.matmul.allow_tf32 = False
-torch.backends.cudnn.allow_tf32 = False
+
+def compute_in_full_precision() -> None:
+    """Lets GPUs multiply float32 numbers with all digits, which is not their default."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def name_parameters_without_dots() -> None:
@@ -19,6 +22,8 @@ def name_parameters_without_dots() -> None:
 
     Keras names a parameter by its variable's path; each dot of that becomes a colon.
     """
+
+    import torch
 
     def track_variables(layer: keras.layers.Layer) -> None:
         named = {variable.path.replace(".", ":"): variable.value for variable in layer.variables}
@@ -42,6 +47,8 @@ def compiled(function: Callable[[Any], Any], network: keras.Model) -> Callable[[
 
     The values of variables are read at every call.
     """
+
+    import torch
 
     def call(images: Any) -> Any:
         with torch.no_grad():
