@@ -164,6 +164,7 @@ class SegmentedSample(Sample):
 
     official: OfficialTruth
     segment_labels: np.ndarray
+    label_divisor: int
 
     def __init__(
         self, image_id: str, image: np.ndarray, official: OfficialTruth, labels: np.ndarray, divisor: int

@@ -52,7 +52,7 @@ class PredictionsCheck:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the check as JSON values."""
-        findings = [{**asdict(finding), "fixable": finding.fixable} for finding in self.findings]
+        findings = [finding.to_json() for finding in self.findings]
         return {**asdict(self), "findings": findings, "ok": self.ok}
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ def check_predictions(
       DataError: the data set cannot be opened, or there is nothing at the path.
       UsageError: there is no such data set or form.
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data, registry)
+    opened = opened_dataset(dataset, data, registry)
     try:
         predictions = open_predictions(Path(path), opened, form=form, divisor=divisor, ids=ids)
     except FindingError as error:
@@ -127,15 +127,17 @@ def all_findings(predictions: Predictions, image_ids: Iterable[str] | None = Non
     pool = ThreadPoolExecutor(available_cores())
     try:
         with Progress("images", len(names), show=show) as bar:
-            for findings in pool.map(predictions.findings_of, names):
+            for _, findings in pool.map(predictions.read, names):
                 bar.advance()
                 yield from findings
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def open_by_name(dataset: str, data: Path | str | None, registry: RegistryLike | None) -> Dataset:
-    """Opens a data set of the registry; raises UsageError for an unknown name, DataError for a bad copy."""
+def opened_dataset(dataset: Dataset | str, data: Path | str | None, registry: RegistryLike | None) -> Dataset:
+    """Returns a data set that is open, or opens the one of a name; see `check_predictions`."""
+    if isinstance(dataset, Dataset):
+        return dataset
     from zoo.fetch.fetcher import Fetcher
     from zoo.registry import load_registry
     from zoo.repro.datasets.opening import open_dataset

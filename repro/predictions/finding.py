@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.repro.predictions.naming import TITLES, ClassIds, ranges
-
-FIX = "--fix DIR writes a corrected copy"
-"""What to do about a finding that is mended without a doubt."""
 
 # A score above this is no probability, and no heatmap value either, which may be a little above 1.
 _MOST_SCORE = 2.0
@@ -26,17 +24,28 @@ class Finding:
     file: str
     expected: str
     found: str
-    remedy: str = FIX
+    remedy: str | None = None  # what to do; None where `--fix` mends it without a doubt
     blocks: bool = True  # whether nothing can be scored before it is mended
     image_id: str = ""  # of the data set; empty where it concerns more than one image, or none
+    also: str = ""  # what else can be done, after the remedy
 
     @property
     def fixable(self) -> bool:
         """Whether a corrected copy is unambiguous."""
-        return self.remedy.startswith(FIX)
+        return self.remedy is None
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return (self.remedy or "--fix DIR writes a corrected copy") + self.also
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the finding as JSON values."""
+        values = {key: value for key, value in asdict(self).items() if key != "also"}
+        return {**values, "remedy": self.advice, "fixable": self.fixable}
 
     def __str__(self) -> str:
-        line = f"{self.file}: expected {self.expected}, found {self.found}; {self.remedy}"
+        line = f"{self.file}: expected {self.expected}, found {self.found}; {self.advice}"
         return " ".join(line.splitlines())
 
 
@@ -59,7 +68,7 @@ def numbering_of(found: Collection[int], classes: ClassIds, title: str) -> tuple
     if not others:
         return classes, []
     what = f"{' or '.join(TITLES[name] for name in others)} ({ranges(found)})"
-    remedy = FIX if len(others) == 1 else "write the ids of the annotations"
+    remedy = None if len(others) == 1 else "write the ids of the annotations"
     finding = Finding(f"{others[0]}-ids", title, classes.expected(), what, remedy)
     return classes.read_as(others[0]), [finding]
 

@@ -19,7 +19,7 @@ from zoo.files.signatures import showing_options_of
 from zoo.files.words import counted
 from zoo.repro.datasets.dataset import Dataset
 from zoo.repro.datasets.label_shapes import measure_labels
-from zoo.repro.predictions.check import all_findings, open_by_name
+from zoo.repro.predictions.check import all_findings, opened_dataset
 from zoo.repro.predictions.finding import Finding
 from zoo.repro.predictions.label_maps import LabelMaps
 from zoo.repro.predictions.naming import ClassIds, ImageNames
@@ -97,7 +97,7 @@ def fix_predictions(
       UsageError: `out` is not empty, or lies in the predictions.
       ZooError: it cannot be written; then nothing is left of it.
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_by_name(dataset, data, registry)
+    opened = opened_dataset(dataset, data, registry)
     predictions = open_predictions(Path(path), opened, **reading)
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.metrics.overlap import index_labels
-from zoo.repro.predictions.finding import FIX, Finding, broken, wrong_size
+from zoo.repro.predictions.finding import Finding, broken, wrong_size
 from zoo.repro.predictions.naming import TITLES, ClassIds, ranges
 from zoo.repro.predictions.panoptic_maps import ReadPanoptic
 from zoo.repro.predictions.pixels import (
@@ -117,9 +117,11 @@ class LabelMaps:
         others = self._classes.other_numberings(found, with_void=True)
         return self._classes.read_as(others[0]) if len(others) == 1 and self._odd(found) else self._classes
 
-    def _wrong(self, image_id: str, kind: str, expected: str, found: str, remedy: str = FIX) -> Finding:
+    def _wrong(
+        self, image_id: str, kind: str, expected: str, found: str, remedy: str | None = None, also: str = ""
+    ) -> Finding:
         name = self._storage.title(self._files[image_id])
-        return Finding(kind, name, expected, found, remedy, image_id=image_id)
+        return Finding(kind, name, expected, found, remedy, also=also, image_id=image_id)
 
     def _read(self, image_id: str, size: tuple[int, int]) -> tuple[_Numbers | None, list[Finding]]:
         """Returns the numbers in an image's file, None where it holds something else."""
@@ -197,10 +199,10 @@ class LabelMaps:
             others = classes.other_numberings(self._classes_of_all(), with_void=True)
         if others:
             what = f"{' or '.join(TITLES[other] for other in others)} ({ranges(found)})"
-            remedy = FIX if len(others) == 1 else f"write {TITLES[classes.ids]}"
-            for option in {"train", "original"} & set(others):
-                remedy += f", or give --ids {option}"
-            return self._wrong(image_id, f"{others[0]}-ids", classes.expected(), what, remedy)
+            remedy = None if len(others) == 1 else f"write {TITLES[classes.ids]}"
+            options = {"train", "original"} & set(others)
+            also = "".join(f", or give --ids {option}" for option in options)
+            return self._wrong(image_id, f"{others[0]}-ids", classes.expected(), what, remedy, also)
         unknown = classes.unknown(found, with_void=True)
         if not unknown:
             return None
@@ -213,7 +215,7 @@ class LabelMaps:
                 return None
             expected = f"void as {classes.void[0] * divisor}" if classes.void else "no void"
             return self._wrong(
-                image_id, "void", expected, str(values[0]), FIX if classes.void else "write a class"
+                image_id, "void", expected, str(values[0]), None if classes.void else "write a class"
             )
         for other in _DIVISORS:
             if divisor not in (1, other) and not classes.unknown((numbers // other).tolist(), with_void=True):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.repro.predictions.finding import FIX, Finding
+from zoo.repro.predictions.finding import Finding
 from zoo.repro.predictions.naming import ImageNames
 
 NO_AREA = -1
@@ -86,7 +86,7 @@ def read_entries(content: Any, title: str, names: ImageNames) -> PanopticEntries
         if before is not entry:
             same = _is_same(before, entry)
             found = f"image {image_id} twice" + ("" if same else " with different segments")
-            remedy = FIX if same else "remove the wrong one"
+            remedy = None if same else "remove the wrong one"
             read.findings.append(
                 Finding("image-twice", title, "each image once", found, remedy, image_id=image_id)
             )
@@ -114,7 +114,7 @@ def image_of_row(row: dict[str, Any], title: str, names: ImageNames) -> tuple[st
 
 
 def _entry(row: dict[str, Any], title: str, image_id: str, findings: list[Finding]) -> Entry:
-    def add(kind: str, expected: str, found: str, remedy: str = FIX) -> None:
+    def add(kind: str, expected: str, found: str, remedy: str | None = None) -> None:
         findings.append(
             Finding(kind, title, expected, f"{found} (image {image_id})", remedy, image_id=image_id)
         )
@@ -155,7 +155,7 @@ def _segments(listed: list[Any], add: Callable[..., None]) -> Segments:
         if number in rows:
             same = rows[number][0] == category
             found = f"segment {number} twice" + ("" if same else " with two categories")
-            add("segment-twice", "each segment id once", found, FIX if same else _AGAIN)
+            add("segment-twice", "each segment id once", found, None if same else _AGAIN)
         elif not 0 < number <= _LARGEST_ID:
             expected = f"segment ids from 1 to {_LARGEST_ID:,}, as 0 is void"
             add("segment-id", expected, f"id {number}", "number the segments from 1")

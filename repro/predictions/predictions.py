@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from zoo.repro.predictions.finding import Finding, FindingError
+from zoo.repro.predictions.finding import Finding
 from zoo.repro.predictions.recognition import Parts, recognise
 from zoo.repro.predictions.scored_masks import scores_of_segments
 from zoo.repro.predictions.storage import Storage, open_storage
@@ -100,46 +99,14 @@ class Predictions:
         self.image_ids = tuple(image_id for image_id in dataset.image_ids if parts.has(image_id))
         self._index = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
 
-    def load(self, image_id: str) -> PredictedImage:
-        """Returns what was predicted for an image; may run in many threads.
-
-        Raises:
-          FindingError: something is wrong with it, which `findings` would tell.
-        """
-        image, findings = self.read(image_id)
-        findings = [finding for finding in self.problems if finding.image_id == image_id] + findings
-        for finding in findings:
-            if finding.blocks:
-                raise FindingError(finding)
-        return image
-
     def size_of(self, image_id: str) -> tuple[int, int]:
         """Returns height and width of an image of the data set."""
         return self.dataset.image_size(self._index[image_id])
 
-    def require_sound(self) -> None:
-        """Raises a FindingError where `problems` hold something that has to be mended first."""
-        for finding in self.problems:
-            if finding.blocks:
-                raise FindingError(finding)
-
-    def findings(self, image_ids: Iterable[str] | None = None) -> Iterator[Finding]:
-        """Yields what is wrong, first `problems`, then image by image; `image_ids` are all by default."""
-        yield from self.problems
-        for image_id in self.dataset.image_ids if image_ids is None else image_ids:
-            yield from self.findings_of(image_id)
-
-    def findings_of(self, image_id: str) -> list[Finding]:
-        """Returns what is wrong with the files of one image; may run in many threads."""
-        return self.read(image_id)[1]
-
     @cached_property
-    def _digest(self) -> str:
-        return self.storage.digest()
-
     def digest(self) -> str:
-        """Returns a SHA-256 over names, sizes and contents of all files."""
-        return self._digest
+        """A SHA-256 over names, sizes and contents of all files."""
+        return self.storage.digest()
 
     def read(self, image_id: str) -> tuple[PredictedImage, list[Finding]]:
         """Returns what was predicted for an image, and what is wrong with its files; in many threads."""

@@ -160,7 +160,7 @@ class _Scoring(Run):
         recorded = self.settings.recorded()
         return {
             "entry": None,
-            "predictions_sha256": self.predictions.digest(),
+            "predictions_sha256": self.predictions.digest,
             "dataset_fingerprint": fingerprint,
             "settings": {key: recorded[key] for key in ("form", "divisor", "ids", "metrics")},
         }
@@ -199,7 +199,7 @@ class _Scoring(Run):
                 "name": self.name,
                 "path": str(found.path.resolve()),
                 "form": found.form,
-                "sha256": found.digest(),
+                "sha256": found.digest,
                 "holds": sorted(found.holds),
                 "semantic_from_panoptic": "panoptic" in found.holds and "semantic" not in found.holds,
             },

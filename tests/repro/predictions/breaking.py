@@ -14,6 +14,7 @@ from PIL import Image
 from zoo.errors import DataError
 from zoo.repro.datasets.dataset import Dataset
 from zoo.repro.predictions.check import check_predictions
+from zoo.repro.predictions.finding import FindingError
 from zoo.repro.predictions.fix import fix_predictions
 from zoo.repro.predictions.predictions import PredictedImage, open_predictions
 
@@ -108,8 +109,11 @@ def look(broken: Break, folder: Path, dataset: Dataset) -> None:
 
 def read_all(folder: Path, dataset: Dataset) -> list[PredictedImage]:
     predictions = open_predictions(folder, dataset)
-    predictions.require_sound()
-    return [predictions.load(image_id) for image_id in dataset.image_ids]
+    read = [predictions.read(image_id) for image_id in dataset.image_ids]
+    for finding in (*predictions.problems, *(finding for _, findings in read for finding in findings)):
+        if finding.blocks:
+            raise FindingError(finding)
+    return [image for image, _ in read]
 
 
 def mend(broken: Break, folder: Path, dataset: Dataset) -> None:

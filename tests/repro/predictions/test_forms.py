@@ -19,7 +19,7 @@ from zoo.metrics.overlap import label_overlaps
 from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.coco.dataset import CocoDataset
-from zoo.repro.predictions.check import check_predictions
+from zoo.repro.predictions.check import all_findings, check_predictions
 from zoo.repro.predictions.fix import fix_predictions
 from zoo.repro.predictions.naming import ClassIds
 from zoo.repro.predictions.predictions import open_predictions
@@ -77,9 +77,9 @@ def test_class_times_divisor_plus_instance_is_read(
     folder = encoded(divisor, suffix, original=ids == "original", void=void)
     predictions = open_predictions(folder, city, divisor=divisor, ids=ids)  # type: ignore[arg-type]
     assert (predictions.form, predictions.holds) == ("divisor", {"panoptic"})
-    assert list(predictions.findings()) == []
+    assert [*predictions.problems, *all_findings(predictions)] == []
     for index, image_id in enumerate(city.image_ids):
-        found = predictions.load(image_id).panoptic
+        found = predictions.read(image_id)[0].panoptic
         assert found is not None
         assert same_segments(city.load(index, picture=False).panoptic, found, 1000)
 
@@ -113,7 +113,7 @@ def test_other_numbers_than_the_divisor_gives_are_found(
         fix_predictions(folder, tmp_path / "fixed", city, divisor=read)
         assert check_predictions(tmp_path / "fixed", city, divisor=read).ok
         for index, image_id in enumerate(city.image_ids):
-            image = open_predictions(tmp_path / "fixed", city, divisor=read).load(image_id)
+            image = open_predictions(tmp_path / "fixed", city, divisor=read).read(image_id)[0]
             assert image.panoptic is not None
             assert same_segments(city.load(index, picture=False).panoptic, image.panoptic, 1000)
 
@@ -155,9 +155,9 @@ def test_label_ids_go_by_the_names_that_the_official_script_takes(
         shutil.copy(path, target)
     predictions = open_predictions(tmp_path / "results", city)
     assert (predictions.form, predictions.holds) == ("label_ids", {"semantic"})
-    assert list(predictions.findings()) == []
+    assert [*predictions.problems, *all_findings(predictions)] == []
     for index, image_id in enumerate(city.image_ids):
-        image = predictions.load(image_id)
+        image = predictions.read(image_id)[0]
         assert image.panoptic is None
         np.testing.assert_array_equal(image.semantic, city.load(index, picture=False).semantic)
 
@@ -168,11 +168,11 @@ def test_masks_may_overlap(city_predictions: Path, city: CityscapesDataset) -> N
         Image.fromarray(mask | np.roll(mask, 40, 1)).save(path)
     predictions = open_predictions(city_predictions / "instance", city)
     assert (predictions.form, predictions.holds) == ("instances", {"instances"})
-    assert list(predictions.findings()) == []
+    assert [*predictions.problems, *all_findings(predictions)] == []
     (city_predictions / "panoptic.json").write_text(
         (city_predictions / "panoptic.json").read_text().replace('"score"', '"confidence"')
     )
-    image = open_predictions(city_predictions, city).load(city.image_ids[0])
+    image = open_predictions(city_predictions, city).read(city.image_ids[0])[0]
     # They are no segments of the panoptic map any more: their scores are not those of segments.
     assert image.instances is None
     assert image.masks
@@ -184,7 +184,7 @@ def results(coco_predictions: Path, coco: CocoDataset) -> Path:
     entries = []
     predictions = open_predictions(coco_predictions, coco)
     for image_id in coco.image_ids:
-        image = predictions.load(image_id)
+        image = predictions.read(image_id)[0]
         assert image.panoptic is not None
         assert image.instances is not None
         for label in image.instances.labels.tolist():
@@ -211,8 +211,8 @@ def test_run_lengths_are_read(results: Path, coco: CocoDataset) -> None:
     (results / "panoptic.json").write_text(json.dumps(plain))
     predictions = open_predictions(results, coco)
     assert predictions.form == "coco + instances"
-    assert list(predictions.findings()) == []
-    image = predictions.load(coco.image_ids[0])
+    assert [*predictions.problems, *all_findings(predictions)] == []
+    image = predictions.read(coco.image_ids[0])[0]
     assert image.instances is not None
     assert set(image.instances.score.tolist()) == {0.5}
     assert image.masks is not None

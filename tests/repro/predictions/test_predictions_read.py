@@ -14,6 +14,7 @@ from PIL import Image
 from zoo.errors import DataError
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.datasets.predictions import assemble_panoptic_json
+from zoo.repro.predictions.check import all_findings
 from zoo.repro.predictions.predictions import open_predictions
 
 
@@ -36,10 +37,10 @@ def test_the_maps_that_were_written_are_read(
     predictions = open_predictions(give(written), tiny)
     assert predictions.form == "coco + instances + label_ids"
     assert predictions.holds == {"panoptic", "semantic", "instances"}
-    assert list(predictions.findings()) == []
+    assert [*predictions.problems, *all_findings(predictions)] == []
     assert predictions.image_ids == tiny.image_ids
     for index, image_id in enumerate(tiny.image_ids):
-        image = predictions.load(image_id)
+        image = predictions.read(image_id)[0]
         truth = np.roll(tiny.load(index).panoptic, (3, 5), (0, 1))
         np.testing.assert_array_equal(image.panoptic, truth)
         assert image.semantic is not None
@@ -56,8 +57,8 @@ def test_a_json_file_stands_for_its_folder(written: Path, tiny: CityscapesDatase
     assert len(annotations["annotations"]) == len(tiny)
     predictions = open_predictions(written / "panoptic.json", tiny)
     assert (predictions.form, predictions.holds) == ("coco", {"panoptic", "instances"})
-    assert list(predictions.findings()) == []
-    image = predictions.load(tiny.image_ids[0])
+    assert [*predictions.problems, *all_findings(predictions)] == []
+    image = predictions.read(tiny.image_ids[0])[0]
     assert image.semantic is None
     assert image.masks is None
     assert image.instances is not None
@@ -78,7 +79,7 @@ def test_a_json_file_is_read_without_others_in_the_folders_beside_it(
         open_predictions(written, tiny)
     predictions = open_predictions(written / "mine.json", tiny)
     assert predictions.form == "coco + instances + label_ids"
-    assert list(predictions.findings()) == []
+    assert [*predictions.problems, *all_findings(predictions)] == []
     # What is given is not passed over for what lies beside it.
     for text, found in (("[]", "or COCO results, found neither; give the folder"), ("{", "broken.json: ")):
         (written / "broken.json").write_text(text)
@@ -88,10 +89,10 @@ def test_a_json_file_is_read_without_others_in_the_folders_beside_it(
 
 def test_the_digest_depends_on_contents_alone(written: Path, tiny: CityscapesDataset, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(written, tmp_path / "copy"))
-    digest = open_predictions(written, tiny).digest()
-    assert open_predictions(copy, tiny).digest() == digest
+    digest = open_predictions(written, tiny).digest
+    assert open_predictions(copy, tiny).digest == digest
     (copy / "panoptic.json").write_text((copy / "panoptic.json").read_text() + "\n")
-    assert open_predictions(copy, tiny).digest() != digest
+    assert open_predictions(copy, tiny).digest != digest
 
 
 def test_masks_that_are_not_the_segments_count_before_scores_in_the_json(
@@ -107,12 +108,12 @@ def test_masks_that_are_not_the_segments_count_before_scores_in_the_json(
     lines = "".join(f"{line.rpartition(' ')[0]} 0.125\n" for line in scored)
     (written / f"instance/{whole}.txt").write_text(lines)
     predictions = open_predictions(written, tiny)
-    assert list(predictions.findings()) == []
-    image = predictions.load(cut)
+    assert [*predictions.problems, *all_findings(predictions)] == []
+    image = predictions.read(cut)[0]
     assert image.instances is None
     assert image.masks is not None
     assert any(np.array_equal(found.mask, pixels != 0) for found in image.masks)
     # Where they are the segments, their scores count.
-    image = predictions.load(whole)
+    image = predictions.read(whole)[0]
     assert image.instances is not None
     assert image.instances.score.tolist() == [0.125] * len(scored)
