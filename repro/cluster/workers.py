@@ -46,6 +46,16 @@ class Workers:
         if gpus is not None and not (0 <= gpus <= 1 or (float(gpus).is_integer() and 0 <= gpus < 1000)):
             raise UsageError(f"--gpus-per-actor {gpus:g}: expected 0, a part of 1, or a whole number")
 
+    def words(self) -> list[str]:
+        """Returns the options of the command line that ask for these workers."""
+        given = {
+            "--ray": self.address,
+            "--actors": self.actors,
+            "--cpus-per-actor": self.cpus_per_actor,
+            "--gpus-per-actor": self.gpus_per_actor,
+        }
+        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
 
 @dataclass(frozen=True)
 class Share:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.errors import UsageError
 from zoo.files.json_files import read_json
@@ -29,6 +29,8 @@ from {end_with_parent.__module__} import end_with_parent
 end_with_parent(int(sys.argv.pop(1)))
 runpy.run_module("zoo", run_name="__main__", alter_sys=True)
 """
+
+Key = TypeVar("Key")
 
 _LOOK_EVERY_S = 0.2
 # An interrupted run prints what it has measured so far, and ends its own processes.
@@ -62,68 +64,106 @@ class Ended:
         return f"ended with exit code {self.exit_code}{f': {self.last_line}' if self.last_line else ''}"
 
 
-def call_zoo(
-    words: Sequence[str], output: Path, *, timeout_s: float | None = None, memory_bytes: int | None = None
-) -> Ended:
-    """Runs `zoo` with arguments to its end, or to a limit.
+class Call:
+    """`zoo` in a process of its own, within limits; a context manager, at whose end the process has ended.
 
-    The process ends when this one does, whatever ends this one. A second interrupt of this one kills it.
-
-    Args:
-      words: the arguments.
-      output: a file to which everything that it prints is appended.
-      timeout_s: seconds after which it is interrupted, and killed where that does not help.
-      memory_bytes: memory of it and the processes it started, above which all are killed.
-
-    Raises:
-      KeyboardInterrupt: this process was interrupted; the other one has ended.
-      UsageError: this system has no process groups.
+    The process ends when this one does, whatever ends this one. An interrupt that leaves the block interrupts
+    the process; a second one kills it.
     """
-    if os.name != "posix":
-        raise UsageError("zoo nightly: expected Linux or macOS, whose processes can be limited and ended")
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, output.open("ab") as file:
-        printed_before = file.tell()
-        exit_file = Path(folder) / "exit.json"
-        process = subprocess.Popen(
-            [sys.executable, "-c", _CALL, str(os.getpid()), *words],
-            env={**os.environ, EXIT_FILE: str(exit_file)},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        output: Path,
+        *,
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        """Starts the process.
+
+        Args:
+          words: the arguments.
+          output: a file to which everything that it prints is appended.
+          timeout_s: seconds after which it is interrupted, and killed where that does not help.
+          memory_bytes: memory of it and the processes it started, above which all are killed.
+
+        Raises:
+          UsageError: this system has no process groups.
+        """
+        if os.name != "posix":
+            raise UsageError("zoo nightly: expected Linux or macOS, whose processes can be limited and ended")
+        self._output, self._timeout_s, self._memory_bytes = output, timeout_s, memory_bytes
+        self._start, self._peak_bytes, self._is_over = time.monotonic(), 0, False
+        self._folder = tempfile.TemporaryDirectory()
+        self._exit_file = Path(self._folder.name) / "exit.json"
+        with output.open("ab") as file:
+            self._printed_before = file.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CALL, str(os.getpid()), *words],
+                env={**os.environ, EXIT_FILE: str(self._exit_file)},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            limit, peak_bytes = _watch(process, timeout_s, memory_bytes)
-        except KeyboardInterrupt:
-            _interrupt(process)
-            raise
+            if kind is not None and issubclass(kind, KeyboardInterrupt) and not self._is_over:
+                _interrupt(self._process)
         finally:
-            signal_group(process)
-            process.wait()
-        note = read_json(exit_file) or {}
-    duration_s = time.monotonic() - start
-    last_line = _last_line(output.read_bytes()[printed_before:])
-    return Ended(process.returncode, limit, duration_s, peak_bytes, note, last_line)
+            self._end()
+            self._folder.cleanup()
+
+    def look(self) -> Ended | None:
+        """Ends the process where it exceeds a limit; returns how it ended, or None while it runs."""
+        limit = None
+        if self._process.poll() is None:
+            limit = self._exceeded()
+            if limit is None:
+                return None
+        self._end()
+        return Ended(
+            self._process.returncode,
+            limit,
+            time.monotonic() - self._start,
+            self._peak_bytes,
+            read_json(self._exit_file) or {},
+            _last_line(self._output.read_bytes()[self._printed_before :]),
+        )
+
+    def _end(self) -> None:
+        # Once: its number may be another process's later.
+        if not self._is_over:
+            signal_group(self._process)
+            self._process.wait()
+            self._is_over = True
+
+    def _exceeded(self) -> str | None:
+        """Returns the limit that the process exceeds; it is killed, or was interrupted."""
+        held_bytes = memory_of(self._process.pid)
+        self._peak_bytes = max(self._peak_bytes, held_bytes)
+        if self._memory_bytes is not None and held_bytes > self._memory_bytes:
+            return (
+                f"ended at {held_bytes / 2**30:.1f} GiB of memory, limit {self._memory_bytes / 2**30:g} GiB"
+            )
+        if self._timeout_s is not None and time.monotonic() - self._start > self._timeout_s:
+            _interrupt(self._process)
+            return f"ended after {self._timeout_s / 60:g} minutes"
+        return None
 
 
-def _watch(
-    process: subprocess.Popen[bytes], timeout_s: float | None, memory_bytes: int | None
-) -> tuple[str | None, int]:
-    """Waits for the end of a process; returns the limit that it exceeded, and its peak memory in bytes."""
-    start, peak_bytes = time.monotonic(), 0
-    while process.poll() is None:
-        held_bytes = memory_of(process.pid)
-        peak_bytes = max(peak_bytes, held_bytes)
-        if memory_bytes is not None and held_bytes > memory_bytes:
-            limit = f"ended at {held_bytes / 2**30:.1f} GiB of memory, limit {memory_bytes / 2**30:g} GiB"
-            signal_group(process)
-            return limit, peak_bytes
-        if timeout_s is not None and time.monotonic() - start > timeout_s:
-            _interrupt(process)
-            return f"ended after {timeout_s / 60:g} minutes", peak_bytes
+def wait_for_one(calls: Mapping[Key, Call]) -> tuple[Key, Ended]:
+    """Waits until one of several processes has ended, and returns which and how."""
+    while True:
+        for key, call in calls.items():
+            ended = call.look()
+            if ended is not None:
+                return key, ended
         time.sleep(_LOOK_EVERY_S)
-    return None, peak_bytes
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> None:

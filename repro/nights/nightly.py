@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import json
 import signal
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,11 @@ from zoo.reports.page import html
 from zoo.reports.runs import find_runs, open_run
 from zoo.reports.tables.measured import measured_tables
 from zoo.reports.tables.night_summary import summarize, summary_markdown
+from zoo.repro.cluster.connection import connected, import_ray
+from zoo.repro.cluster.workers import LOCAL
 from zoo.repro.datasets.opening import open_dataset
-from zoo.repro.nights.limited import call_zoo
+from zoo.repro.nights.limited import Call, Ended, wait_for_one
+from zoo.repro.nights.order import longest_first
 from zoo.repro.records.claim_words import NOT_JUDGED
 from zoo.repro.records.claims import all_hold
 from zoo.repro.records.night_folder import (
@@ -51,12 +55,15 @@ from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
+    from zoo.repro.cluster.workers import Workers
 
 WORK = "work"
 """The folder of the run folders, beside the nights."""
 
 # How many nights the history on a page goes back.
 _PAGE_NIGHTS = 60
+# One that ends, adds up and writes while another computes.
+_RUNS_ON_A_CLUSTER = 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class NightSettings:
     strict: bool = False  # whether claims that were not judged have an exit code of their own
     date: str | None = None  # as `2026-11-25`; None for today's, UTC
     registry_files: tuple[Path, ...] = ()  # the user's own
+    workers: Workers | None = None  # of a cluster, for all runs
 
 
 def run_night(registry: Registry, names: Sequence[str], out: Path, settings: NightSettings) -> dict[str, Any]:
@@ -117,22 +125,52 @@ class _NightRun:
             say(f"resuming night {night.folder.name} with {measured} measured")
         queue = self._plan(entries, named)
         self._write()
-        for number, entry in enumerate(queue, 1):
-            say(f"{number} of {len(queue)}: {entry.name} (output: {night.log_path(entry.name)})")
-            try:
-                night.outcomes[entry.name] = self._measure(entry)
-            except KeyboardInterrupt:
-                self._write()
-                self._write_page()
-                raise InterruptedRunError(
-                    f"night {night.folder.name}: interrupted with {number - 1} of {len(queue)} entries done; "
-                    f"run the same command again to resume (so far: {night.folder / 'summary.md'})"
-                ) from None
-            self._write()
-            say(_describe(night.outcomes[entry.name]))
+        with self._cluster() as workers:
+            self._measure(queue, workers)
         night.finished = utc_now()
         self._write_page()
         return self._write()
+
+    @contextmanager
+    def _cluster(self) -> Iterator[Workers | None]:
+        """Yields the workers that the runs use; Ray on this machine is started once for all."""
+        workers = self.settings.workers
+        if workers is None or workers.address != LOCAL:
+            yield workers
+            return
+        with connected(workers):
+            yield replace(workers, address=import_ray().get_runtime_context().gcs_address)
+
+    def _measure(self, queue: Sequence[Entry], workers: Workers | None) -> None:
+        """Runs each entry to its end, or to a limit; on a cluster the longest first, and several at once.
+
+        There, workers that one run no longer needs begin with the next.
+        """
+        night, waiting, at_once, done = self.night, deque(queue), 1, 0
+        if workers is not None:
+            waiting, at_once = deque(longest_first(queue, self.registry, night.folder)), _RUNS_ON_A_CLUSTER
+        try:
+            with ExitStack() as stack:
+                running: dict[str, Call] = {}
+                while waiting or running:
+                    while waiting and len(running) < at_once:
+                        entry = waiting.popleft()
+                        number = len(queue) - len(waiting)
+                        say(f"{number} of {len(queue)}: {entry.name} (output: {night.log_path(entry.name)})")
+                        running[entry.name] = stack.enter_context(self._begin(entry, workers))
+                    name, ended = wait_for_one(running)
+                    del running[name]
+                    night.outcomes[name] = self._outcome(name, ended)
+                    self._write()
+                    say(_describe(night.outcomes[name]))
+                    done += 1
+        except KeyboardInterrupt:
+            self._write()
+            self._write_page()
+            raise InterruptedRunError(
+                f"night {night.folder.name}: interrupted with {done} of {len(queue)} entries done; "
+                f"run the same command again to resume (so far: {night.folder / 'summary.md'})"
+            ) from None
 
     def _plan(self, entries: Sequence[Entry], named: set[str]) -> list[Entry]:
         """Notes the entries that cannot be measured here, and returns those that are to be measured."""
@@ -171,8 +209,8 @@ class _NightRun:
             return "no checkpoint; `zoo fetch` it, or give --fetch"
         return None
 
-    def _measure(self, entry: Entry) -> Outcome:
-        """Runs one entry to its end, or to a limit; copies its record into the night."""
+    def _begin(self, entry: Entry, workers: Workers | None) -> Call:
+        """Starts the run of one entry."""
         night, digest = self.night, self._software_digest(entry)
         # Resumes only what this night began with the same software.
         restart = night.outcomes[entry.name].begun_with != digest
@@ -185,13 +223,18 @@ class _NightRun:
             made.unlink(missing_ok=True)
             log.parent.mkdir(parents=True, exist_ok=True)
         words, settings = self._words(entry, restart=restart), self.settings
-        ended = call_zoo(words, log, timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes)
+        words += [] if workers is None else workers.words()
+        return Call(words, log, timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes)
+
+    def _outcome(self, name: str, ended: Ended) -> Outcome:
+        """Returns what became of an entry whose process has ended; copies its record into the night."""
+        begun, made = self.night.outcomes[name], self._made(name)
         outcome = replace(begun, duration_s=ended.duration_s, peak_memory_bytes=ended.peak_memory_bytes)
         if ended.exit_code in (0, 1) and ended.limit is None and made.exists():
             record = read_record(made)
-            write_json(night.record_path(entry.name), record)
+            write_json(self.night.record_path(name), record)
             return replace(outcome, result=_judged(record), reason=None, begun_with=None)
-        return replace(outcome, result=FAILED, reason=ended.error.removeprefix(f"{entry.name}: "))
+        return replace(outcome, result=FAILED, reason=ended.error.removeprefix(f"{name}: "))
 
     def _made(self, entry: str) -> Path:
         """Returns where `zoo reproduce` leaves the record of an entry."""

@@ -17,11 +17,16 @@ import pytest
 
 from zoo.errors import InterruptedRunError
 from zoo.repro.nights.exit_file import EXIT_FILE, write_exit_file
-from zoo.repro.nights.limited import Ended, _last_line, call_zoo
+from zoo.repro.nights.limited import Call, Ended, _last_line, wait_for_one
 
 NAME = "minicity/mobilenet_v3_small_os16"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups")
+
+
+def call_zoo(words: list[str], output: Path, **limits: Any) -> Ended:
+    with Call(words, output, **limits) as call:
+        return wait_for_one({"": call})[1]
 
 
 @pytest.fixture
@@ -105,9 +110,10 @@ CALLS = """
 import sys
 from pathlib import Path
 from typing import Any
-from zoo.repro.nights.limited import call_zoo
+from zoo.repro.nights.limited import Call, wait_for_one
 
-call_zoo(["reproduce", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2]) / "log.txt")
+with Call(["reproduce", sys.argv[1], "--out", sys.argv[2]], Path(sys.argv[2]) / "log.txt") as call:
+    wait_for_one({"": call})
 """
 
 
