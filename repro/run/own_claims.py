@@ -56,7 +56,7 @@ def read_claims(path: Path) -> list[Claim]:
     Raises:
       RegistryError: the file cannot be read, or has another form.
     """
-    file = read(path, "a file of claims")
+    file = read(path, "a file of claims", "official or internal")
     is_below = file.content.keys() == {"published"} and isinstance(file.content["published"], dict)
     content = file.content["published"] if is_below else file.content
     above = ("published",) if is_below else ()

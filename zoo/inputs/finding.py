@@ -46,18 +46,18 @@ class FoundInputs(NamedTuple):
 def find_inputs(what: Sequence[str | Path], out: Path | None = None) -> FoundInputs:
     """Returns the pictures and videos that a user means.
 
-    A folder stands for those in it and in its subfolders, hidden ones apart; a pattern (`*`, `?`, `[...]`,
-    `**`) for what matches it. A file that is named itself is taken whatever it is called. Names are the
-    files', without their endings, below the folder that was named: `holiday/rome/1.jpg` of `holiday` is
-    `rome/1`. Where two would be the same, the ending becomes part of them (`a_png`, `a_jpg`), or else all
-    names start at the folder that all inputs share.
+    A folder stands for those in it and in its subfolders, linked ones too, hidden ones apart; a pattern
+    (`*`, `?`, `[...]`, `**`) for what matches it. A file that is named itself is taken whatever it is called.
+    Names are the files', without their endings, below the folder that was named: `holiday/rome/1.jpg` of
+    `holiday` is `rome/1`. Where two would be the same, the ending becomes part of them (`a_png`, `a_jpg`), or
+    else all names start at the folder that all inputs share.
 
     Args:
       what: files, folders and patterns; each file counts once.
       out: the folder of outputs, whose files are not taken.
 
     Raises:
-      DataError: a path is not there, or there is neither a picture nor a video.
+      DataError: a path is not there, a folder cannot be read, or there is neither a picture nor a video.
       UsageError: an address instead of a path, or `out` is a folder of inputs.
     """
     found: dict[str, PurePath] = {}
@@ -68,6 +68,8 @@ def find_inputs(what: Sequence[str | Path], out: Path | None = None) -> FoundInp
             raise UsageError(f"{text}: expected a file, a folder or a pattern; download it first")
         for path, relative in _files_of(os.path.expanduser(text), out_path):
             absolute = os.path.abspath(path)
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise DataError(f"{path}: expected a file, found a pipe or a device; save it to a file")
             is_named = path == os.path.expanduser(text)
             if is_named or relative.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
                 found.setdefault(absolute, relative)
@@ -119,11 +121,20 @@ def _files_of(text: str, out: str | None) -> Iterator[tuple[str, PurePath]]:
 
 
 def _files_in(folder: str, root: str, out: str | None) -> Iterator[tuple[str, PurePath]]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if _is_within(parent, out):
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            f"{error.filename}: cannot be read: {error.strerror}; name the files or folders to take instead"
+        )
+
+    # Links may lead in a circle.
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(parent)
+        if real in seen or _is_within(parent, out):
             folders.clear()
             continue
+        seen.add(real)
         for name in names:
             if not name.startswith("."):
                 path = os.path.join(parent, name)

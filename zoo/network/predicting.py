@@ -22,7 +22,7 @@ from zoo.network.loading import load_entry, model_file_of, weights_of
 from zoo.network.network import classes_of
 from zoo.network.stream import StageTimes, stream
 from zoo.prediction.folder import PredictionFolder, Source, frame_name
-from zoo.prediction.forms import writer_of
+from zoo.prediction.forms import FORMS, writer_of
 from zoo.prediction.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -148,6 +148,9 @@ def _writers(write: Sequence[str], out: Path, classes: DatasetInfo) -> dict[str,
         form, dot, suffix = name.partition(".")
         if name == "video":
             continue
+        if form not in FORMS:
+            known = ", ".join((*FORMS, "video"))
+            raise UsageError(f"--write: expected one or more of {known}, commas between, found {name!r}")
         if form in writers:
             raise UsageError(f"--write {name}: expected each form once, found {form} twice")
         try:

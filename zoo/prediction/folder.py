@@ -104,6 +104,8 @@ class PredictionFolder:
         for key in (*self._settings, *found):
             value = found.get(key)
             if value != self._settings.get(key):
+                if value is None or isinstance(value, bool):
+                    return f"--{key}" if value else f"no --{key}"
                 words = ",".join(map(str, value)) if isinstance(value, list) else value
                 return _TITLES.get(key, f"--{key} {words}") or f"{words}"
         raise AssertionError(found)

@@ -121,10 +121,13 @@ class RegistryFile:
         return RegistryError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
 
 
-def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
+_KEYS = "entries, datasets or templates"
+
+
+def parse(text: str, label: str, folder: Path | None = None, keys: str = _KEYS) -> RegistryFile:
     """Parses the YAML of a registry file, which error messages call `label`.
 
-    Relative paths in it start at `folder`; without one, they stay as they are.
+    Relative paths in it start at `folder`; without one, they stay as they are. `keys` says what it holds.
 
     Raises:
         RegistryError: The text is not YAML, a key is repeated, or there is no mapping at the top.
@@ -142,8 +145,8 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
     except RecursionError:
         raise RegistryError(f"{label}:1: expected YAML, found values nested too deeply") from None
     if not isinstance(content, dict):
-        message = f"expected a mapping with entries, datasets or templates, found {describe_value(content)}"
-        raise RegistryError(f"{label}:1: {message}")
+        found = describe_value(content)
+        raise RegistryError(f"{label}:1: expected a mapping with {keys}, found {found}")
     if folder is None:
         return RegistryFile(label, text, content)
     try:
@@ -152,12 +155,12 @@ def parse(text: str, label: str, folder: Path | None = None) -> RegistryFile:
         raise RegistryError(f"{label}:1: expected YAML, found an alias inside its own anchor") from None
 
 
-def read(path: str | os.PathLike[str], what: str = "a registry file") -> RegistryFile:
+def read(path: str | os.PathLike[str], what: str = "a registry file", keys: str = _KEYS) -> RegistryFile:
     """Reads a registry file of the user, or another such file, which the error about one that is not there
     calls `what`; raises RegistryError where it cannot be read, or as `parse` does.
     """
     file = Path(path)
-    return parse(read_text(file, what), str(file), Path(os.path.abspath(file)).parent)
+    return parse(read_text(file, what), str(file), Path(os.path.abspath(file)).parent, keys)
 
 
 def read_text(file: Path, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,30 @@ def test_names_that_differ_in_case_alone_are_told_apart(folder: Path) -> None:
         (folder / name).touch()
     names = [each.name.casefold() for each in find_inputs(["case"]).inputs]
     assert len(names) == len(set(names))
+
+
+def test_linked_folders_are_looked_into_once(folder: Path) -> None:
+    everything = {each.path for each in find_inputs(["."], Path("out")).inputs}
+    (folder / "all").mkdir()
+    for name, target in {"rome": "../rome", "again": "../rome/day1", "circle": "..", "gone": "../x"}.items():
+        (folder / "all" / name).symlink_to(target)
+    found = [each.path for each in find_inputs(["all"], folder / "out").inputs]
+    assert {path.resolve() for path in found} == everything
+    assert len(found) == len(everything) == 9
+    assert folder / "all/again/img2.png" in found
+
+
+def test_what_cannot_be_read_as_files_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(folder / "rome/pipe.png")
+    with pytest.raises(DataError, match=r"^rome/pipe\.png: expected a file, found a pipe or a device"):
+        find_inputs(["rome"])
+
+    def scandir(path: str) -> object:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(DataError, match=r"^oslo: cannot be read: Permission denied; name"):
+        find_inputs(["oslo"])
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_a_changed_file_is_not_done_and_another_one_of_the_name_is_refused(
         ({"entry": "a/c"}, "with a/b; give another --out"),
         ({"checkpoint_sha256": "3"}, "with another checkpoint; give"),
         ({"scales": [1.0, 1.5]}, "with --scales 1.0; give"),
+        ({"flip": True}, "with no --flip; give"),
         ({"write": ["coco", "table"]}, "with --write overlay; give"),
     ],
 )
