@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.errors import ZooError
 from zoo.repro.records.night_folder import last_record
 from zoo.repro.records.record import read_record
 
@@ -22,8 +24,10 @@ def longest_first(entries: Sequence[Entry], registry: Registry, night: Path) -> 
     seconds: dict[str, float] = {}
     rates = []
     for entry in entries:
-        path = last_record(night, entry.name)
-        measured = read_record(path).get("efficiency", {}).get("seconds_per_image") if path else None
+        path, measured = last_record(night, entry.name), None
+        # A damaged record of an earlier night is no reason to lose this one.
+        with suppress(ZooError):
+            measured = read_record(path).get("efficiency", {}).get("seconds_per_image") if path else None
         if measured:
             seconds[entry.name] = measured
             if entry.multiply_adds:
