@@ -156,6 +156,11 @@ class CityscapesDataset(FolderDataset):
         """Returns the ground truth file of `kind` (`labelIds`, `instanceIds`), relative to `root`."""
         return f"gtFine/{self.split}/{self._cities[image_id]}/{image_id}_gtFine_{kind}.png"
 
+    def files_of(self, index: int) -> tuple[str, ...]:
+        """Returns the names of picture and `instanceIds`."""
+        image_id = self.image_ids[index]
+        return self.image_name(image_id), self.ground_truth_name(image_id, "instanceIds")
+
     def load(self, index: int, *, picture: bool = True) -> Sample:
         """Returns image `index` with its ground truth, made from `*_instanceIds.png`; see `Dataset.load`.
 
@@ -163,8 +168,7 @@ class CityscapesDataset(FolderDataset):
           DataError: a file is missing or broken, an id is not one of the data set's, or the two sizes differ.
         """
         image_id = self.image_ids[index]
-        image_path = self.root / self.image_name(image_id)
-        ids_path = self.root / self.ground_truth_name(image_id, "instanceIds")
+        image_path, ids_path = (self.root / name for name in self.files_of(index))
         image = decode_image(read_bytes(image_path), str(image_path)) if picture else NO_PICTURE
         instance_ids = decode_id_png(read_bytes(ids_path), str(ids_path))
         if picture:

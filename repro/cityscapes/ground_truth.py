@@ -78,7 +78,11 @@ def panoptic_ground_truth(
 
     for folder in (dataset.root / "gtFine", root / _key(dataset, dataset.image_ids), own):
         if _is_complete(folder, name, set(image_ids), dataset.info):
-            return found(folder, "data folder" if folder.parent == dataset.root else made)
+            if folder.parent != dataset.root:
+                return found(folder, made)
+            files = _annotated_files(folder / f"{name}.json")
+            names = (f"{name}.json", *(f"{name}/{files[image_id]}" for image_id in image_ids))
+            return found(dataset.local_copy(f"gtFine/{each}" for each in names) / "gtFine", "data folder")
     with cache.holding("panoptic_ground_truth", key, f"{own}: another process is making it"):
         if not _is_complete(own, name, set(image_ids), dataset.info):
             temporary = root / f".{key}.{os.getpid()}"
@@ -110,7 +114,7 @@ def _is_complete(folder: Path, name: str, image_ids: set[str], info: DatasetInfo
         files = {element["image_id"]: element["file_name"] for element in content["annotations"]}
         categories = {element["id"] for element in content["categories"]}
         present = {path.name for path in (folder / name).iterdir()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, DataError):
         return False
     return (
         categories == set(info.original_ids)
@@ -119,6 +123,11 @@ def _is_complete(folder: Path, name: str, image_ids: set[str], info: DatasetInfo
         and {files[image_id] for image_id in image_ids} <= present
         and all(_is_rgb(folder / name / files[image_id]) for image_id in image_ids)
     )
+
+
+def _annotated_files(annotations: Path) -> dict[str, str]:
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    return {element["image_id"]: element["file_name"] for element in content["annotations"]}
 
 
 def _is_rgb(path: Path) -> bool:
@@ -143,11 +152,12 @@ def _make(
     parts = max(1, min(processes, len(files) // _IMAGES_PER_PROCESS))
     bounds = [len(files) * part // parts for part in range(parts + 1)]
     shutil.rmtree(temporary, ignore_errors=True)
+    root = dataset.local_copy(files)
 
     def make_part(part: int) -> Path:
         own = files[bounds[part] : bounds[part + 1]]
         folder, output = temporary / f"links{part}", temporary / f"part{part}"
-        mirror_files({file: dataset.root / file for file in own}, folder)
+        mirror_files({file: root / file for file in own}, folder)
         output.mkdir(parents=True)
         job = {
             **MAKE_PANOPTIC,

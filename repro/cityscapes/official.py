@@ -28,6 +28,12 @@ class CityscapesRun(OfficialRun):
     _dataset: CityscapesDataset
 
     def _prepare(self) -> None:
+        self._truth_names = [
+            self._dataset.ground_truth_name(image_id, kind)
+            for image_id in self._image_ids
+            for kind in ("labelIds", "instanceIds")
+        ]
+        self._root = self._dataset.local_copy(self._truth_names)
         if "panoptic" not in self._holds:
             return
         self._ground_truth = self._threads.submit(
@@ -75,12 +81,7 @@ class CityscapesRun(OfficialRun):
         """Makes a folder with the evaluated images' ground truth alone: the scripts take all they find."""
         folder = self._folder / "ground_truth"
         shutil.rmtree(folder, ignore_errors=True)
-        names = [
-            self._dataset.ground_truth_name(image_id, kind)
-            for image_id in self._image_ids
-            for kind in ("labelIds", "instanceIds")
-        ]
-        mirror_files({name: self._dataset.root / name for name in names}, folder)
+        mirror_files({name: self._root / name for name in self._truth_names}, folder)
 
     def _run_script(
         self, name: str, script: dict[str, Any], predictions: str, kind: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from zoo.errors import DataError
+from zoo.remote.stores import NoListingError
 from zoo.repro.coco.classes import Category, classes_of_categories
 from zoo.repro.datasets.image_files import read_bytes
 
@@ -142,8 +143,8 @@ def read_annotations(root: Path, split: str) -> Annotations:
         archive = path.with_suffix(".zip")
         hint = f"unpack {archive}" if archive.exists() else _home("panoptic", split)
         raise DataError(f"{folder}: the folder of panoptic PNG files is missing; {hint}")
-    present = {file.name for file in images.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png")}
-    pngs = {file.name for file in folder.iterdir() if file.suffix == ".png"}
+    present = _names_in(images, (".jpg", ".jpeg", ".png"))
+    pngs = _names_in(folder, (".png",))
     found, skipped = _usable(content, present, pngs, path, split)
     if not found:
         raise DataError(f"{path}: annotates none of the images in {images}")
@@ -154,8 +155,16 @@ def read_annotations(root: Path, split: str) -> Annotations:
     return Annotations(found, skipped, classes, have_instances)
 
 
+def _names_in(folder: Path, suffixes: tuple[str, ...]) -> set[str] | None:
+    """Returns the names of the images in a folder; None on a server that does not list them."""
+    try:
+        return {file.name for file in folder.iterdir() if file.suffix.lower() in suffixes}
+    except NoListingError:
+        return None
+
+
 def _usable(
-    content: _PanopticFile, present: set[str], pngs: set[str], path: Path, split: str
+    content: _PanopticFile, present: set[str] | None, pngs: set[str] | None, path: Path, split: str
 ) -> tuple[dict[str, Annotation], dict[str, str]]:
     """Returns the annotations of images with both files, by image name, and why others are left out."""
     found: dict[str, Annotation] = {}
@@ -168,14 +177,14 @@ def _usable(
         name = Path(image.file_name).stem
         if name in found:
             raise DataError(f"{path}: image {name} is annotated twice")
-        if image.file_name not in present:
+        if present is not None and image.file_name not in present:
             skipped[name] = f"{split}/{image.file_name} is missing, but annotated"
-        elif element.file_name not in pngs:
+        elif pngs is not None and element.file_name not in pngs:
             skipped[name] = f"annotations/{path.stem}/{element.file_name} is missing, but annotated"
         else:
             size, segments = (image.height, image.width), element.segments_info
             found[name] = Annotation(image.id, image.file_name, element.file_name, size, segments)
-    for file in sorted(present - {annotation.image_file for annotation in found.values()}):
+    for file in sorted((present or set()) - {annotation.image_file for annotation in found.values()}):
         skipped.setdefault(Path(file).stem, f"{split}/{file} has no annotation in {path.name}")
     return found, skipped
 

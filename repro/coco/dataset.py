@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 
 class CocoDataset(FolderDataset):
-    """One split of COCO panoptic, from `<split>` and `annotations`; images are called like `000000000139`."""
+    """One split of COCO panoptic, from `<split>` and `annotations`; images are called like `000000000139`.
+
+    Attributes:
+      has_instances: whether there are instance annotations.
+    """
 
     info = COCO
     layout = "<split>/ with images, annotations/panoptic_<split>.json and its folder of PNG files"
@@ -69,7 +73,7 @@ class CocoDataset(FolderDataset):
         """Returns the images that all annotations name, and what the others lack."""
         self.contents = f"{self.split} has"
         found = read_annotations(self.root, self.split)
-        self._annotations, self.info, self._have_instances = (
+        self._annotations, self.info, self.has_instances = (
             found.by_image,
             found.classes,
             found.have_instances,
@@ -87,14 +91,9 @@ class CocoDataset(FolderDataset):
         return self.panoptic_json.with_suffix("")
 
     @property
-    def instances_json(self) -> Path | None:
-        """The instance annotations, or None where there are none."""
-        return self.root / instances_name(self.split) if self._have_instances else None
-
-    @property
     def not_measured(self) -> dict[str, str]:
         """Why there is no official mask AP where instance annotations are missing."""
-        if self._have_instances:
+        if self.has_instances:
             return {}
         reason = f"{instances_name(self.split)} is not there, whose masks pycocotools compares"
         return dict.fromkeys(("ap", "ap50"), reason)
@@ -152,11 +151,19 @@ class CocoDataset(FolderDataset):
 
     def files(self) -> list[str]:
         """Returns the names of annotations, images and PNG files, relative to `root`."""
-        annotations = [self._annotations[image_id] for image_id in self.image_ids]
-        names = [panoptic_name(self.split), *([instances_name(self.split)] * self._have_instances)]
-        names += [f"{self.split}/{annotation.image_file}" for annotation in annotations]
+        by_image = [self.files_of(index) for index in range(len(self))]
+        return [*self.annotation_files, *(image for image, _ in by_image), *(png for _, png in by_image)]
+
+    @property
+    def annotation_files(self) -> list[str]:
+        """The names of the annotations, relative to `root`."""
+        return [panoptic_name(self.split), *([instances_name(self.split)] * self.has_instances)]
+
+    def files_of(self, index: int) -> tuple[str, str]:
+        """Returns the names of picture and panoptic PNG."""
+        annotation = self._annotations[self.image_ids[index]]
         folder = panoptic_name(self.split).removesuffix(".json")
-        return names + [f"{folder}/{annotation.png_file}" for annotation in annotations]
+        return f"{self.split}/{annotation.image_file}", f"{folder}/{annotation.png_file}"
 
 
 class SegmentedSample(Sample):

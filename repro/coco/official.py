@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.repro.coco.annotations import instances_name, panoptic_name
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.coco.script_jobs import MASK_AP, panoptic_script
 from zoo.repro.datasets.predicted_instances import assemble_run_lengths
@@ -23,20 +24,27 @@ class CocoRun(OfficialRun):
 
     _dataset: CocoDataset
 
+    def _prepare(self) -> None:
+        data = self._dataset
+        index = {image_id: i for i, image_id in enumerate(data.image_ids)}
+        pngs = [data.files_of(index[image_id])[1] for image_id in self._image_ids]
+        self._root = data.local_copy([*data.annotation_files, *pngs])
+
     def _score(self) -> OfficialScores:
         self._folder.mkdir(parents=True, exist_ok=True)
         script, data = panoptic_script(), self._dataset
         official_ids = {image_id: data.official_image_id(image_id) for image_id in self._image_ids}
+        truth = self._root / panoptic_name(data.split)
         running: dict[str, Future[tuple[Path, float]]] = {}
         scripts: list[dict[str, str]] = []
         if "panoptic" in self._holds:
             running["panoptic"] = self._threads.submit(
-                self._panoptic, data.panoptic_json, data.panoptic_folder, official_ids, script
+                self._panoptic, truth, truth.with_suffix(""), official_ids, script
             )
             scripts.append(script)
-        if data.instances_json is not None and "instances" in self._holds:
-            truth = data.instances_json
-            running["instance"] = self._threads.submit(self._instance, truth, official_ids)
+        if data.has_instances and "instances" in self._holds:
+            instances = self._root / instances_name(data.split)
+            running["instance"] = self._threads.submit(self._instance, instances, official_ids)
             scripts.append(MASK_AP)
         parts = {name: future.result() for name, future in running.items()}
         scores = OfficialScores(provenance={**provenance(scripts), "panoptic_ground_truth": "data folder"})

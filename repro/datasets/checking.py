@@ -14,6 +14,7 @@ from zoo.errors import DataError
 from zoo.files.processes import available_cores
 from zoo.files.progress import Progress
 from zoo.files.words import counted
+from zoo.remote.path import path_at
 from zoo.repro.datasets.dataset import not_measured_lines
 from zoo.repro.datasets.opening import open_dataset
 
@@ -188,5 +189,5 @@ def check_data(
     from zoo.registry.lookup import load_registry
 
     declared = load_registry(registry).dataset(name)
-    folder = None if data is None else Path(data).expanduser()
+    folder = None if data is None else path_at(data)
     return check_dataset(declared, folder, Fetcher(), full=full)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from zoo.files.words import counted
+from zoo.remote.path import RemotePath
 from zoo.repro.datasets.digests import digest_of_files, file_digests
 
 if TYPE_CHECKING:
@@ -98,6 +100,9 @@ class Dataset(ABC):
         """Returns height and width of image `index`; raises as `load` does."""
         height, width = self.load(index, picture=False).panoptic.shape
         return height, width
+
+    def prefetch(self, index: int) -> None:  # noqa: B027 - what is on disk needs no fetching
+        """Begins to fetch the files of an image that will be loaded soon, where they are in a store."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -196,6 +201,30 @@ class FolderDataset(Dataset):
     def files(self) -> Iterable[str]:
         """Returns the names of all files that a score depends on, relative to `root`."""
 
+    def files_of(self, index: int) -> Sequence[str]:
+        """Returns the names of the files that `load` reads for an image, relative to `root`."""
+        return ()
+
+    def prefetch(self, index: int) -> None:
+        """Begins to fetch the files of an image; see `Dataset.prefetch`."""
+        if isinstance(self.root, RemotePath):
+            self.root.prefetch(self.files_of(index))
+
+    def local_copy(self, names: Iterable[str]) -> Path:
+        """Returns a folder on this machine that holds files under their names, as official scripts read them.
+
+        It is the data set's own where that is on disk; what comes from a store stays until the process ends.
+
+        Args:
+          names: of the files, relative to `root`.
+
+        Raises:
+          DataError: they do not fit into the cache at once; the line says how much is needed.
+        """
+        if isinstance(self.root, RemotePath):
+            return self.root.local_copy(names, f"the official scripts on {self.root}")
+        return self.root
+
     @cached_property
     def digests(self) -> dict[str, tuple[int, str]]:
         """Size and SHA-256 of each of `files`.
@@ -208,6 +237,21 @@ class FolderDataset(Dataset):
         """Returns a SHA-256 over `files`: names, sizes, contents; and over classes that no file names."""
         own = "" if self.info == type(self).info else f" {self.info}"
         return digest_of_files(self.digests, about=f"{self.info.name} {self.split}{own}")
+
+
+# So many images are fetched ahead of the one that is loaded.
+_AHEAD = 8
+
+
+def reading_ahead(dataset: Dataset, indices: Iterable[int]) -> Iterator[int]:
+    """Yields positions of images, while files of the following ones are being fetched."""
+    waiting: deque[int] = deque()
+    for index in indices:
+        dataset.prefetch(index)
+        waiting.append(index)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def images_in_dataset(dataset: Dataset) -> int:

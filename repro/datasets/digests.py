@@ -13,6 +13,7 @@ from zoo.files.atomic import write_atomically
 from zoo.files.cache import SET_CACHE
 from zoo.files.json_files import read_json
 from zoo.files.processes import available_cores
+from zoo.remote.path import RemotePath
 from zoo.repro.datasets.image_files import read_bytes
 
 
@@ -20,8 +21,11 @@ def file_digests(root: Path, names: Iterable[str], cache: Path) -> dict[str, tup
     """Returns size and SHA-256 of each file.
 
     A file whose size and time of change are as they were is not read again: what was found is kept in
-    `cache`, one file for each data set folder. Names are relative to `root`, with forward slashes.
+    `cache`, one file for each data set folder. What a store holds is fetched once, and known then. Names
+    are relative to `root`, with forward slashes.
     """
+    if isinstance(root, RemotePath):
+        return root.digests(names)
     names = list(names)
     memory = cache / (hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:32] + ".json")
     known = read_json(memory) or {}

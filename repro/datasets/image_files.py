@@ -83,7 +83,10 @@ def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            Image.open(file) as image,
+        ):
             width, height = image.size
     except (OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or "its header is not an image's"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import DataError
 from zoo.registry.formats import format_class
+from zoo.remote.path import RemotePath, path_at
 from zoo.repro.datasets.dataset import surplus
 from zoo.repro.datasets.tfrecord import TFRecordDataset, find_records
 
@@ -45,6 +46,16 @@ def open_dataset(
             where = f", from {declared.homepage}" if declared.homepage else ""
             raise DataError(f"{who}: needs --data DIR, the folder of {declared.title}{where}")
         data = fetcher.dataset(declared)
+    try:
+        return _opened(declared, data, fetcher, keep_going=keep_going)
+    except DataError:
+        # What is missing may have come since the folders were listed.
+        if isinstance(data, RemotePath) and data.forget_listings():
+            return _opened(declared, data, fetcher, keep_going=keep_going)
+        raise
+
+
+def _opened(declared: DatasetDeclaration, data: Path, fetcher: Fetcher, *, keep_going: bool) -> Dataset:
     kind = format_class(declared.format)
     info, images = kind.declared_classes(declared), declared.images
     dataset = _find(kind, data, declared.split, info, images, fetcher.cache)
@@ -74,7 +85,7 @@ def classes_of_dataset(declared: DatasetDeclaration) -> DatasetInfo | None:
 def _declared_folder(declared: DatasetDeclaration) -> Path | None:
     if declared.path is None:
         return None
-    path = Path(declared.path)
+    path = path_at(declared.path)
     if not path.exists():
         where = f"of the data set {declared.name}, declared in {declared.own_place}"
         raise DataError(f"{path}: `path:` {where}, is not there; change it, or give --data DIR")

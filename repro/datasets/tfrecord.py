@@ -14,6 +14,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.files.tensorflow import import_tensorflow
+from zoo.remote.stores import NoListingError
 from zoo.repro.datasets.dataset import NO_PICTURE, Dataset, Sample
 from zoo.repro.datasets.image_files import decode_image, image_size
 
@@ -133,7 +134,10 @@ def find_records(path: Path, split: str) -> list[Path]:
     """Returns the TFRecord files at `path`: the file itself, or the folder's of one split; else none."""
     if path.is_file():
         return [path]
-    return sorted(path.glob(f"{split}-*.tfrecord")) or sorted(path.glob(f"{split}*.tfrecord"))
+    try:
+        return sorted(path.glob(f"{split}-*.tfrecord")) or sorted(path.glob(f"{split}*.tfrecord"))
+    except NoListingError:
+        return []
 
 
 def split_label(label: np.ndarray, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.files.processes import available_cores
 from zoo.files.progress import Progress
 from zoo.files.words import counted
+from zoo.remote.path import path_at
 from zoo.repro.datasets.dataset import Dataset
 from zoo.repro.predictions.finding import Finding, FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
@@ -143,4 +144,4 @@ def opened_dataset(dataset: Dataset | str, data: Path | str | None, registry: Re
     from zoo.repro.datasets.opening import open_dataset
 
     declared = load_registry(registry).dataset(dataset)
-    return open_dataset(declared, None if data is None else Path(data), Fetcher())
+    return open_dataset(declared, None if data is None else path_at(data), Fetcher())

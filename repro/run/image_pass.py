@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from zoo.errors import DataError
 from zoo.files.progress import Progress
 from zoo.network.stream import StageTimes
+from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.claim_words import metric_title
-from zoo.repro.run.pictures import read_panoptic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
     import numpy as np
 
@@ -32,8 +32,11 @@ class ImagePass(ABC):
 
     Attributes:
       scores: the sum of all images evaluated, and of those that were done before.
+      predicted_map: returns the predicted panoptic map of an image, [H, W] int32; None for the written ones.
       qualities: of each image evaluated, in the order of the images; see `InternalScores.quality`.
     """
+
+    predicted_map: Callable[[str], np.ndarray] | None = None
 
     def __init__(
         self, dataset: Dataset, folder: RunFolder, scores: InternalScores, *, writes: bool = True
@@ -45,10 +48,6 @@ class ImagePass(ABC):
         self.scores = scores
         self.qualities: dict[str, float] = {}
         self._times = StageTimes()
-
-    def predicted_map(self, image_id: str) -> np.ndarray:
-        """Returns the panoptic map that was predicted for an image, [H, W] int32."""
-        return read_panoptic(self._folder.predictions, image_id, self._dataset.info)
 
     @property
     def timings(self) -> dict[str, float]:
@@ -62,7 +61,9 @@ class ImagePass(ABC):
             arrays = self._folder.find_statistics(image_id)
             if arrays is not None:
                 self.scores.add(arrays)
-        waiting = (index[image_id] for image_id in image_ids if image_id not in done)
+        waiting = reading_ahead(
+            self._dataset, (index[image_id] for image_id in image_ids if image_id not in done)
+        )
         measured = self._measure(waiting)
         progress = Progress("images", len(image_ids), done=len(done), note=self._so_far)
         # Closed however it ends: no thread writes afterwards.

@@ -10,6 +10,7 @@ from zoo.files.keras_backend import BACKENDS, choose_backend, import_backend
 from zoo.files.signatures import showing_options_of
 from zoo.network.loading import kind_of_device_for, model_file_of, weights_of
 from zoo.network.network import require_outputs
+from zoo.remote.path import path_at
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.run.images import choose_images
 from zoo.repro.run.run import Clock, Run
@@ -57,7 +58,7 @@ def reproduce(
     return reproduce_entry(
         declared.resolve(name),
         registry=declared,
-        data=None if data is None else Path(data),
+        data=None if data is None else path_at(data),
         out=None if out is None else Path(out),
         settings=RunSettings(**options),
     )

@@ -12,6 +12,7 @@ from zoo.errors import DataError, UsageError
 from zoo.files.progress import say
 from zoo.files.signatures import showing_options_of
 from zoo.files.words import counted
+from zoo.remote.path import path_at
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.predictions.check import PredictionsCheck, all_findings, summarize_findings
 from zoo.repro.predictions.finding import FindingError
@@ -88,7 +89,7 @@ def score(
         parse_claim(each, settings.evaluators) if isinstance(each, str) else each for each in claims
     )
     declared = load_registry(registry).dataset(dataset)
-    folder = None if data is None else Path(data)
+    folder = None if data is None else path_at(data)
     opened = open_dataset(declared, folder, fetcher, keep_going=settings.keep_going, needed_by=str(path))
     name = settings.name or _name_of(path)
     found = open_predictions(path, opened, form=settings.form, divisor=settings.divisor, ids=settings.ids)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.options import AsJson, chosen_registry, reads_registry, registry_files
+from zoo.cli.options import AsJson, DataCache, chosen_registry, reads_registry, registry_files
 from zoo.cli.output import print_reports
 from zoo.errors import UsageError
 from zoo.files.progress import say
+from zoo.remote.path import path_at
 
 if TYPE_CHECKING:
     from zoo.repro.datasets.survey import Survey
@@ -27,8 +28,10 @@ Format = Enum("Format", {"cityscapes": "cityscapes", "coco": "coco"}, type=str)
 def data_check(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="cityscapes, coco, or another data set.")],
     data: Annotated[
-        Path | None, typer.Option(help="The data set's folder. Bundled data sets bring their own.")
+        str | None,
+        typer.Option(metavar="DIR", help="The data set's folder or URL. Bundled data sets bring their own."),
     ] = None,
+    data_cache: DataCache = None,
     full: Annotated[
         bool, typer.Option("--full", help="Decode every image with its ground truth; takes minutes.")
     ] = False,
@@ -48,7 +51,8 @@ def data_check(
     import_backend()
     from zoo.repro.datasets.checking import check_dataset
 
-    check = check_dataset(declared, data, Fetcher(), full=full)
+    folder = None if data is None else path_at(data, data_cache)
+    check = check_dataset(declared, folder, Fetcher(), full=full)
     print_reports([check], as_json=as_json)
     if not check.ok:
         raise typer.Exit(3)
@@ -58,7 +62,7 @@ def data_check(
 @reads_registry
 def data_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the data set shall be called.")],
-    data: Annotated[Path, typer.Option(help="The data set's folder.")],
+    data: Annotated[str, typer.Option(metavar="DIR", help="The data set's folder or URL.")],
     data_format: Annotated[
         Format | None, typer.Option("--format", help="The format. The default is to see by the folders.")
     ] = None,
@@ -81,6 +85,7 @@ def data_add(
         bool,
         typer.Option("--replace", help="Replace the declaration of this name; classes and title are kept."),
     ] = False,
+    data_cache: DataCache = None,
 ) -> None:
     """Declare a data set of your own, of any number of images and with its own classes.
 
@@ -101,7 +106,7 @@ def data_add(
     old = (parse(text, label).content if text.strip() else {}).get("datasets") or {}
     if name in old and not replace:
         raise UsageError(f"{name}: {label} has a data set of this name; --replace replaces it")
-    survey = _survey_of(name, data, data_format, split, classes, old.get(name) or {})
+    survey = _survey_of(name, path_at(data, data_cache), data_format, split, classes, old.get(name) or {})
     text = with_dataset(text, label, name, survey.body())
     if out is None:
         typer.echo(text, nl=False)
@@ -125,7 +130,7 @@ def _survey_of(
 
     survey = survey_folder(
         name,
-        data.expanduser(),
+        data,
         data_format=data_format.value if data_format else None,
         split=split,
         classes=read_classes(classes) if classes else (),

@@ -33,7 +33,9 @@ class NightOptions:
     out: Annotated[Path, typer.Option(help="The folder of all nights.")]
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="DATASET=DIR", help="The folder of a data set. May be given more than once."),
+        typer.Option(
+            metavar="DATASET=DIR", help="The folder or URL of a data set. May be given more than once."
+        ),
     ] = None
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Download checkpoints and data sets that are not at hand.")

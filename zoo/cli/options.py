@@ -14,6 +14,7 @@ import typer
 
 from zoo.errors import UsageError, ZooError
 from zoo.files.keras_backend import BACKENDS, chosen_backend
+from zoo.remote.path import is_url, path_at
 from zoo.runtimes.choice import RUNTIMES, check_runtime
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ ModelPath = Annotated[
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Only the first N images, with 95 % intervals for all.")
+]
+DataCache = Annotated[
+    str | None,
+    typer.Option(
+        "--data-cache",
+        metavar="SIZE",
+        help="The most that data fetched from a URL may take on this disk; ZOO_DATA_CACHE, else 20GB.",
+    ),
 ]
 RunsFolder = Annotated[
     Path | None, typer.Option("--out", help="Where the run keeps its files. The default is in the cache.")
@@ -156,10 +165,13 @@ def chosen_registry() -> Registry:
     return load_registry(registry_files)
 
 
-def data_folders(texts: Sequence[str], registry: Registry, only_needed: str | None = None) -> dict[str, Path]:
+def data_folders(
+    texts: Sequence[str], registry: Registry, only_needed: str | None = None, data_cache: str | None = None
+) -> dict[str, Path]:
     """Returns data set -> its folder, from the `DATASET=DIR` of `--data`.
 
-    The folder of `only_needed`, where one data set alone is needed, may be given without its name.
+    The folder of `only_needed`, where one data set alone is needed, may be given without its name. A folder
+    may be a URL, of whose files `data_cache` is the most that may take space here.
 
     Raises:
       UsageError: another form, an unknown data set, or two folders of one.
@@ -167,14 +179,14 @@ def data_folders(texts: Sequence[str], registry: Registry, only_needed: str | No
     folders: dict[str, Path] = {}
     for text in texts:
         name, equals, folder = text.partition("=")
-        if only_needed is not None and (not equals or Path(text).expanduser().exists()):
+        if only_needed is not None and (not equals or is_url(text) or Path(text).expanduser().exists()):
             name, folder = only_needed, text
         elif not (name and equals and folder):
             raise UsageError(f"--data {text}: expected DATASET=DIR, e.g. cityscapes=~/cityscapes")
         name = registry.dataset(name).name
         if name in folders:
             raise UsageError(f"--data {text}: expected one folder of {name}, found {folders[name]} before")
-        folders[name] = Path(folder).expanduser().absolute()
+        folders[name] = path_at(folder, data_cache).absolute()
     return folders
 
 

@@ -12,6 +12,7 @@ import typer
 from zoo.cli.options import (
     DEFAULT_RUNTIME,
     AsJson,
+    DataCache,
     DeviceName,
     Flip,
     KeepGoing,
@@ -48,10 +49,11 @@ class RunOptions:
         list[str] | None,
         typer.Option(
             metavar="DIR",
-            help="The data set's folder; DATASET=DIR, once for each, where entries need several data sets. "
-            "Bundled entries bring their own.",
+            help="The data set's folder or URL (s3://, gs://, https://); DATASET=DIR, once for each, where "
+            "entries need several data sets. Bundled entries bring their own.",
         ),
     ] = None
+    data_cache: DataCache = None
     limit: Limit = None
     out: RunsFolder = None
     device: DeviceName = "auto"
@@ -86,7 +88,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
     # Before TensorFlow is imported, which takes seconds.
     parse_device(run.device)
     scales, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
-    folders = _needed_folders(run.data or [], entries, registry)
+    folders = _needed_folders(run, entries, registry)
 
     from zoo.reports.tables.claim_table import terminal
     from zoo.repro.run.settings import RunSettings
@@ -112,10 +114,10 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
     exit_with_verdict(records, strict=strict)
 
 
-def _needed_folders(texts: list[str], entries: Sequence[Entry], registry: Registry) -> dict[str, Path]:
+def _needed_folders(run: RunOptions, entries: Sequence[Entry], registry: Registry) -> dict[str, Path]:
     """Returns data set -> its folder, from the values of `--data`."""
     needed = list(dict.fromkeys(entry.dataset for entry in entries))
-    folders = data_folders(texts, registry, needed[0] if len(needed) == 1 else None)
+    folders = data_folders(run.data or [], registry, needed[0] if len(needed) == 1 else None, run.data_cache)
     for dataset in folders:
         if dataset not in needed:
             names = " or ".join(needed)

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.options import (
     AsJson,
+    DataCache,
     KeepGoing,
     Limit,
     Restart,
@@ -46,8 +47,9 @@ class ReadingOptions:
     ]
     data: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="The data set's folder. Bundled data sets bring their own."),
+        typer.Option(metavar="DIR", help="The data set's folder or URL. Bundled data sets bring their own."),
     ] = None
+    data_cache: DataCache = None
     form: Annotated[
         Form | None, typer.Option(help="Read this form alone; by default all that are there.")
     ] = None
@@ -124,7 +126,9 @@ def score(
     `zoo score out --dataset cityscapes --data ~/cityscapes --check`
     """
     registry = chosen_registry()
-    folders = data_folders([reading.data] if reading.data else [], registry, reading.dataset)
+    folders = data_folders(
+        [reading.data] if reading.data else [], registry, reading.dataset, reading.data_cache
+    )
     data = folders.get(registry.dataset(reading.dataset).name)
     form = {
         "form": reading.form and reading.form.value,

@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from zoo.errors import DownloadError, VerificationError
 from zoo.files.cache import SET_CACHE, touch
+from zoo.files.digester import Digester, Digests
 from zoo.files.json_files import read_json, write_json
 from zoo.files.tensorflow import import_tensorflow
 from zoo.files.words import utc_now
 
 log = logging.getLogger("zoo")
-
-READ_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Digests:
-    """Length and digests of one file; `crc32c` and `md5` as the storage service writes them (base64)."""
-
-    bytes: int
-    sha256: str
-    crc32c: str
-    md5: str
-
-
-class Digester:
-    """Computes a file's length and digests while its bytes pass."""
-
-    def __init__(self) -> None:
-        import google_crc32c
-
-        self.bytes = 0
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._crc32c = google_crc32c.Checksum()
-
-    def update(self, chunk: bytes) -> None:
-        """Takes in the next bytes."""
-        self.bytes += len(chunk)
-        self._sha256.update(chunk)
-        self._md5.update(chunk)
-        self._crc32c.update(chunk)
-
-    def read(self, stream: IO[bytes]) -> None:
-        """Takes in a stream to its end."""
-        while chunk := stream.read(READ_BYTES):
-            self.update(chunk)
-
-    def result(self) -> Digests:
-        """Returns the digests of all bytes so far."""
-        return Digests(
-            bytes=self.bytes,
-            sha256=self._sha256.hexdigest(),
-            crc32c=base64.b64encode(self._crc32c.digest()).decode(),
-            md5=base64.b64encode(self._md5.digest()).decode(),
-        )
 
 
 def digest_file(path: Path) -> Digests:

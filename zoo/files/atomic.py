@@ -32,8 +32,7 @@ def write_atomically(
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
-        if path.is_symlink():
-            path = path.resolve()
+        path = path.resolve()
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
         try:
             with temporary.open("xb") as stream:
@@ -42,9 +41,8 @@ def write_atomically(
                     stream.flush()
                     os.fsync(stream.fileno())
             temporary.replace(path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
 
 
 @contextmanager

@@ -20,6 +20,7 @@ KINDS = {
     "checkpoints": "unpacked checkpoints",
     "saved_models": "unpacked SavedModels",
     "datasets": "unpacked data sets",
+    "remote_data": "files of data sets in buckets and on the web",
     "panoptic_ground_truth": "panoptic ground truth made from data sets",
     "fingerprints": "digests of data sets' files",
     "numba": "machine code of the pixel loops",

@@ -170,4 +170,6 @@ def _measure(kind: str, path: Path) -> CacheEntry:
     used_s = max((status.st_mtime for status in statuses), default=path.lstat().st_mtime)
     archive = (read_json(path / MANIFEST_NAME) or {}).get("archive")
     archive = archive if isinstance(archive, str) else None
-    return CacheEntry(kind, path.name, path, sum(status.st_size for status in statuses), used_s, archive)
+    # A file with several names counts once.
+    size = sum(status.st_size // max(1, status.st_nlink) for status in statuses)
+    return CacheEntry(kind, path.name, path, size, used_s, archive)

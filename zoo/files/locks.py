@@ -18,7 +18,8 @@ def holding(path: Path, taken: str, *, wait: bool = False, remedy: str = GIVE_OU
     """Holds the lock between processes whose file is `path`; its folder is made.
 
     Where another process has it, `taken` ("runs/a: another process is running there") is raised or, with
-    `wait`, logged before waiting. `remedy` says what to do where the file cannot be written.
+    `wait`, logged before waiting; nothing is logged where it is empty. `remedy` says what to do
+    where the file cannot be written.
 
     Raises:
       InUseError: another process has it, and `wait` is False.
@@ -34,8 +35,9 @@ def holding(path: Path, taken: str, *, wait: bool = False, remedy: str = GIVE_OU
         except Timeout:
             if not wait:
                 raise InUseError(f"{taken}; wait for it, or give another --out") from None
-            log.warning("%s, waiting", taken)
-            lock.acquire(poll_interval=0.1)
+            if taken:
+                log.warning("%s, waiting", taken)
+            lock.acquire(poll_interval=0.02)
     try:
         yield
     finally:

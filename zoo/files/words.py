@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
+
+from zoo.errors import UsageError
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -21,11 +26,26 @@ def readable_size(size_bytes: float) -> str:
     ('999 B', '9.7 MB')
     """
     size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in _UNITS[:-1]:
         if size < 999.95 or (unit == "B" and size < 1000):
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def parse_size(text: str) -> int:
+    """Returns the bytes of a size like `readable_size` writes it, in powers of 1000.
+
+    >>> parse_size("20GB"), parse_size("1.5 MB")
+    (20000000000, 1500000)
+
+    Raises:
+      UsageError: it is no size.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)B?\s*", text)
+    if match is None or not (size := int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))):
+        raise UsageError(f"{text}: expected a size above 0, as 20GB or 500MB")
+    return size
 
 
 def utc_now() -> str:

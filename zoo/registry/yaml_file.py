@@ -12,6 +12,7 @@ import yaml
 
 from zoo.errors import RegistryError
 from zoo.registry.messages import KeyPath, describe_value
+from zoo.remote.path import is_url
 
 # Keys whose value is a file; a relative path starts at the folder of the registry file.
 FILE_KEYS = frozenset({"checkpoint", "saved_model", "archive"})
@@ -191,4 +192,6 @@ def _with_urls(value: Any, folder: Path, is_file: bool = False) -> Any:
 
 
 def _absolute(path: Any, folder: Path) -> Any:
-    return os.path.abspath(folder / os.path.expanduser(path)) if path and isinstance(path, str) else path
+    if not path or not isinstance(path, str) or is_url(path):
+        return path
+    return os.path.abspath(folder / os.path.expanduser(path))

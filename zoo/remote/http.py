@@ -59,6 +59,12 @@ class ReplyHead:
     last_modified: str | None = None
     retry_after: str | None = None  # the header as it came
     digests: Mapping[str, str] | None = None  # of the whole file in base64: `crc32c` and `md5`
+    content_type: str = ""
+
+    @property
+    def version(self) -> str:
+        """What the server declares that changes with the contents, as far as it does."""
+        return self.etag or self.last_modified or ""
 
 
 def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead:
@@ -78,6 +84,7 @@ def read_head(status: int, reason: str, headers: Mapping[str, str]) -> ReplyHead
         last_modified=headers.get("Last-Modified"),
         retry_after=headers.get("Retry-After"),
         digests=declared_digests(headers.get("x-goog-hash", "")),
+        content_type=headers.get("Content-Type", ""),
     )
 
 
