@@ -36,14 +36,15 @@ class PredictionOptions:
         str,
         typer.Option(
             metavar="FORMS",
-            help="What to write, with commas between: overlay or overlay.png (a picture of each picture, a "
-            "video of each video), coco (panoptic and semantic PNG, panoptic.json), cityscapes (these, and "
-            "masks of instances), table or table.parquet (all instances), video (overlays of videos alone).",
+            help="What to write, one or more with commas between: overlay (the prediction drawn over each "
+            "picture and video, as JPEG and video files; overlay.png for PNG files), video (the same of "
+            "videos only), coco (panoptic.json with PNG files, and semantic PNG files), cityscapes (these, "
+            "and a mask of each instance), table (instances.csv; table.parquet for Parquet).",
         ),
     ] = "overlay"
     keep_going: Annotated[
         bool,
-        typer.Option("--keep-going", help="Leave out, with a line each, files that cannot be used."),
+        typer.Option("--keep-going", help="Leave out files that cannot be used, with a line for each."),
     ] = False
     device: DeviceName = "auto"
     precision: PrecisionName = Precision.float32
@@ -61,26 +62,26 @@ def predict(
         list[str],
         typer.Argument(
             metavar="WHAT...",
-            help="Pictures, videos, folders (with their subfolders), or quoted patterns such as "
+            help="Pictures, videos, folders (with their subfolders), or patterns in quotes such as "
             "`'photos/**/*.jpg'`.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that the predictions go to.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the predictions.")],
     run: PredictionOptions,
     as_json: AsJson = False,
 ) -> None:
     """Predict the panoptic maps of your own pictures and videos.
 
-    Pictures of any size and kind are read as viewers show them: turned by their EXIF data, transparent pixels
-    on white, 16 bits as 8, the first frame of animated ones. Videos keep their size and times, without sound.
-    Each is shrunk to fit the network's input where it is larger, as where the published numbers were
-    measured; predictions have its own size.
+    Pictures are read as viewers show them: turned as their EXIF data say, transparent pixels on white, 16
+    bits as 8, and of an animation the first frame. Videos keep their size and timing, but not their sound.
+    What is larger than the network's input is shrunk to fit it, as for the published numbers; predictions
+    are scaled back to the size of the picture.
 
-    The same command again resumes: what is written is not made again. A folder holds the predictions of one
-    network with one choice of options.
+    After an interruption, run the same command again: what is written is kept. A folder holds predictions of
+    one network with one set of options; give another --out for others.
 
-    Exit code: 0 all is written, or all that could be used with --keep-going (the last line counts what was
-    left out), 2 usage, 3 something could not be used or written, 130 interrupted.
+    Exit code: 0 everything is written (with --keep-going, everything that could be used: the last line
+    counts what was left out), 2 wrong usage, 3 something could not be read or written, 130 interrupted.
 
     Examples: `zoo predict cityscapes/resnet50_os32 photo.jpg --out seen`,
     `zoo predict coco/resnet50_os32 holiday/ clip.mp4 --out seen --write overlay,coco,table --keep-going`

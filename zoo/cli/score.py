@@ -51,14 +51,14 @@ class ReadingOptions:
     ] = None
     data_cache: DataCache = None
     form: Annotated[
-        Form | None, typer.Option(help="Read this form alone; by default all that are there.")
+        Form | None, typer.Option(help="Read only this form; by default, every form that is found.")
     ] = None
     divisor: Annotated[
-        int | None, typer.Option(min=2, help="Of maps that hold class * divisor + instance.")
+        int | None, typer.Option(min=2, help="The divisor of maps that hold class * divisor + instance.")
     ] = None
     ids: Annotated[
         Ids | None,
-        typer.Option(help="What classes are called; by default original ids, and train ids with --divisor."),
+        typer.Option(help="What stands for classes; by default train ids with --divisor, else original ids."),
     ] = None
 
 
@@ -68,20 +68,23 @@ class ScoringOptions:
 
     out: RunsFolder = None
     name: Annotated[
-        str | None, typer.Option(help="What to call the predictions; by default as their folder or file.")
+        str | None,
+        typer.Option(help="Name of the predictions in reports; by default, that of their folder or file."),
     ] = None
     claim: Annotated[
         list[str] | None,
         typer.Option(
             metavar="METRIC=VALUE",
-            help="A number to compare with, as pq=58.1 or internal.miou=70.25; judged to its decimals.",
+            help="A number to compare with, as pq=58.1 or internal.miou=70.25: equal if it rounds to it.",
         ),
     ] = None
     claims: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Such numbers in YAML or JSON, as a registry's `published:`."),
+        typer.Option(metavar="FILE", help="A YAML or JSON file of such numbers, as `official: {pq: 58.1}`."),
     ] = None
-    evaluator: Annotated[Evaluator, typer.Option(help="Whose numbers to measure.")] = Evaluator.both
+    evaluator: Annotated[
+        Evaluator, typer.Option(help="Measure by the official scripts, the internal metrics, or both.")
+    ] = Evaluator.both
     metrics: Annotated[
         list[Further] | None, typer.Option(help="Measure boundary PQ and boundary IoU too.")
     ] = None
@@ -97,16 +100,19 @@ def score(
         Path,
         typer.Argument(
             metavar="PREDICTIONS",
-            help="A folder, the folder of a run, a .zip, or a JSON file beside its folder.",
+            help="A folder of predictions or of a run, a .zip, or a panoptic JSON file beside its PNG files.",
         ),
     ],
     reading: ReadingOptions,
     scoring: ScoringOptions,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the predictions; exit code 3 with findings.")
+        bool, typer.Option("--check", help="Only check the predictions; exit code 3 if anything is wrong.")
     ] = False,
     fix: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Only write a corrected copy of the predictions.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Only write a copy of the predictions with what can be mended mended."
+        ),
     ] = None,
     strict: Strict = False,
     as_json: AsJson = False,
@@ -115,12 +121,12 @@ def score(
 
     Reads COCO panoptic (JSON with PNG files), Cityscapes panoptic, label ids, instance files with masks, COCO
     results, and maps of class * divisor + instance; a folder may hold several of them. PQ needs panoptic
-    maps, mIoU semantic or panoptic ones, AP scores or masks. First everything is checked: with any finding
-    nothing is scored. Then the official scripts and the internal metrics run, as for `zoo reproduce`, and
-    every report takes the run.
+    maps, mIoU semantic or panoptic maps, AP panoptic maps with scores or masks with scores. Everything is
+    checked first; if anything is wrong, a line for each says what, and nothing is scored. Then the official
+    scripts and the internal metrics run, as for `zoo reproduce`; `zoo report` and `zoo explain` take the run.
 
-    Exit code: 0 every claim that was judged holds, 1 a claim was missed, 2 usage, 3 findings, or could not
-    run, 4 with --strict: not judged.
+    Exit code: 0 no claim was missed, 1 a claim was missed, 2 wrong usage, 3 something is wrong with the
+    predictions, or it could not run, 4 with --strict: a claim was not judged.
 
     Examples: `zoo score out/panoptic --dataset coco --data ~/coco --claim pq=58.1`,
     `zoo score out --dataset cityscapes --data ~/cityscapes --check`
