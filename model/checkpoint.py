@@ -52,12 +52,12 @@ def variables(network: Any) -> dict[str, keras.Variable]:
 
 
 def _key(layer: keras.layers.Layer, variable_name: str) -> str:
-    # All attributes on the way to a variable are private, but for positions in a list and this one.
-    root, *parts = layer.name.split(".")
-    attributes = (p if p.isdigit() or p == "convolution" else f"_{p}" for p in parts)
     if isinstance(layer, keras.layers.DepthwiseConv2D) and variable_name == "kernel":
         variable_name = "depthwise_kernel"
-    return "/".join((root, *attributes, variable_name))
+    # All attributes on the way to a variable are private, but for positions in a list and this one.
+    root, *parts, leaf = f"{layer.name}.{variable_name}".split(".")
+    attributes = (p if p.isdigit() or p == "convolution" else f"_{p}" for p in parts)
+    return "/".join((root, *attributes, leaf))
 
 
 class ShapeDifference(NamedTuple):
@@ -127,7 +127,7 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
       network: of `zoo.model.build`, not folded.
       prefix: path of the checkpoint without `.index`.
       part: what the keys of the variables to restore start with, for instance `encoder/`; others stay.
-      may_lack: keys that the checkpoint may lack, either all of them or none.
+      may_lack: keys that the checkpoint may lack, or hold in other shapes; either all of them or none.
 
     Returns:
       The receipt of a complete restore.
@@ -139,9 +139,11 @@ def restore(network: keras.Model, prefix: str, *, part: str = "", may_lack: Coll
     reader = _open(prefix)
     ours = {key: variable for key, variable in variables(network).items() if key.startswith(part)}
     receipt, stored_names = _compare(ours, reader, prefix)
-    if may_lack and set(may_lack) <= set(receipt.missing):
+    if may_lack and set(may_lack).isdisjoint(receipt.restored):
         missing = tuple(key for key in receipt.missing if key not in may_lack)
-        receipt = dataclasses.replace(receipt, missing=missing, initial=tuple(sorted(may_lack)))
+        different = tuple(each for each in receipt.different_shape if each.key not in may_lack)
+        initial = tuple(sorted(may_lack))
+        receipt = dataclasses.replace(receipt, missing=missing, different_shape=different, initial=initial)
     if not receipt.ok:
         raise CheckpointError(_refusal(receipt, reader))
     digests = {}

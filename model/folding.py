@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo.model.backbones.stacked_decoder import Unread
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.backend import SharedZeros, give_up_values, take_values, values_of, zeros_apart
 from zoo.model.layers import Conv2D, DepthwiseConv2D
@@ -76,12 +77,13 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
         return type(layer).from_config(config)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        if layer.name in folds:
+        if layer.name in folds or isinstance(layer, Unread):
             return args[0]
         return layer(*args, **kwargs)
 
     result = keras.models.clone_model(network, clone_function=fold, call_function=call)
-    for each in folds.values():
+    kept = {layer.name for layer in result.layers}
+    for each in (each for each in folds.values() if each.convolution.name in kept):
         folded = result.get_layer(each.convolution.name)
         take_values(folded.kernel, each.kernel(), copy=False)
         if consume:

@@ -28,8 +28,8 @@ def at_size(network: keras.Model, input_size: tuple[int, int], aspp_window: tupl
 
 
 def aspp_window(network: keras.Model) -> tuple[int, int]:
-    """Returns the (height, width) of a network's pooling window in px of the last level."""
-    return next(layer.window for layer in network.layers if isinstance(layer, WindowAverage))
+    """Returns the (height, width) of a network's pooling window in px of the last level, (1, 1) for none."""
+    return next((layer.window for layer in network.layers if isinstance(layer, WindowAverage)), (1, 1))
 
 
 def compile_inference(network: keras.Model, *, fold: bool = True) -> Callable[[Any], dict[str, Any]]:

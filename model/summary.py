@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 import keras
 
+from zoo.model.backbones.axial_attention import AxialAttention
+from zoo.model.backbones.stacked_decoder import Unread
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.build import build_encoder, build_network
 from zoo.registry.network_options import EncoderOptions, NetworkOptions
+
+_UNREAD = "unread"
 
 # After the encoder: the first part of a layer's name, or the first two for ASPP -> stage.
 _STAGES = {
@@ -32,11 +36,13 @@ _STAGES = {
 class Stage:
     """A part of a network."""
 
-    name: str  # `res1` to `res5` for what leads to that end point of the encoder, else the decoder or head
+    # `res1` to `res5` for what leads to that end point of the encoder, else the decoder or head; `unread` for
+    # what no output depends on.
+    name: str
     output_size: tuple[int, int]  # (height, width), in px of that map
     output_channels: int
     parameters: int  # values in its variables
-    multiply_adds: int  # of its convolutions, for one image; see `multiply_adds`
+    multiply_adds: int  # of its convolutions and attention, for one image; see `multiply_adds`
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Summary:
 
     @property
     def multiply_adds(self) -> int:
-        """Of all convolutions, for one image."""
+        """Of all convolutions and attention, for one image."""
         return sum(stage.multiply_adds for stage in self.stages)
 
 
@@ -72,12 +78,14 @@ def summarize_encoder(options: EncoderOptions, input_size: tuple[int, int]) -> S
 
 
 def multiply_adds(layer: keras.layers.Layer) -> int:
-    """Returns how often a convolution multiplies and adds for one image; 0 for any other layer.
+    """Returns how often a convolution or attention multiplies and adds for an image; else 0.
 
     Each element of the kernel once for each position of the output, where it meets padding too. A switchable
-    convolution computes both of its atrous rates. Normalisation, activations and resizing are not counted:
-    they are not part of a convolution, or are folded into one.
+    convolution computes both of its atrous rates. For attention see `AxialAttention.multiply_adds`. Not
+    counted are normalisation, activations and resizing: they are not part of these, or are folded into one.
     """
+    if isinstance(layer, AxialAttention):
+        return layer.multiply_adds(layer.output.shape[1:3])
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
         return 0
@@ -104,16 +112,20 @@ def _summarize(
 
 
 def _encoder_stages(encoder: keras.Model) -> dict[str, str]:
-    """Returns for each layer of an encoder the first end point that depends on it."""
+    """Returns for each layer of an encoder the first end point that depends on it, or `_UNREAD`."""
     place: dict[str, str] = {}
-    for endpoint in sorted(encoder.output):
-        waiting = [encoder.output[endpoint]]
+    unread: list[keras.KerasTensor] = []
+    starts = [(endpoint, [encoder.output[endpoint]]) for endpoint in sorted(encoder.output)]
+    for endpoint, waiting in (*starts, (_UNREAD, unread)):
         while waiting:
             layer = waiting.pop()._keras_history.operation
             if layer.name not in place:
                 place[layer.name] = endpoint
                 for node in layer._inbound_nodes:
-                    waiting.extend(node.input_tensors)
+                    inputs = list(node.input_tensors)
+                    if isinstance(layer, Unread):
+                        unread.append(inputs.pop())
+                    waiting.extend(inputs)
     return place
 
 
@@ -134,6 +146,6 @@ def _stages(placed: Iterable[tuple[str, keras.layers.Layer]]) -> tuple[Stage, ..
             # Layers come in the order of computation, so the last one's output is the stage's.
             _, height, width, channels = members[name][-1].output.shape
             parameters = sum(layer.count_params() for layer in members[name])
-            operations = sum(map(multiply_adds, members[name]))
+            operations = 0 if name == _UNREAD else sum(map(multiply_adds, members[name]))
             stages.append(Stage(name, (height, width), channels, parameters, operations))
     return tuple(stages)

@@ -68,6 +68,8 @@ def _aspp(features: Features, options: DecoderOptions, window: Size, style: Styl
     def convolve(source: Features, kernel: Kernel, place: str) -> Features:
         return conv_bn(source, options.aspp_channels, kernel, style, f"{name}.{place}conv_bn_act", "relu")
 
+    if not options.atrous_rates:
+        return convolve(features, Kernel(1), "proj_")
     branches = [convolve(features, Kernel(1), "")]
     for number, rate in enumerate(options.atrous_rates, start=1):
         branches.append(convolve(features, Kernel(3, atrous_rate=rate), f"aspp_conv{number}."))

@@ -13,7 +13,13 @@ from zoo.registry.schema import PublishedTable
 from zoo.reports.lint.links import Finding, backbone_cell, config_link, folder_of_links
 from zoo.reports.lint.table import BACKBONE, check_table
 from zoo.reports.tables.markdown_table import Table, read_tables
-from zoo.reports.tables.published import ENTRY_COLUMNS, NUMBER_COLUMNS, places_in, tables_of
+from zoo.reports.tables.published import (
+    ENTRY_COLUMNS,
+    NUMBER_COLUMNS,
+    headings_of,
+    places_in,
+    tables_of,
+)
 
 _FAMILY = frozenset(column.title for column in (*ENTRY_COLUMNS, *NUMBER_COLUMNS))
 # A table with so many of the family's columns is one of the family.
@@ -48,43 +54,53 @@ class LintReport:
         }
 
 
-def lint_file(path: Path, registry: Registry, dataset: str | None = None) -> LintReport:
-    """Compares a Markdown file's tables, or that of one data set, with the registry; follows no link.
+def lint_file(
+    path: Path, registry: Registry, dataset: str | None = None, project: str | None = None
+) -> LintReport:
+    """Compares a Markdown file's tables, or those of one data set or project, with the registry.
+
+    Follows no link. Without a `project`, those of which the file has a table are meant.
 
     Raises:
-      UsageError: `dataset` has no published table.
+      UsageError: `dataset` or `project` has no published table.
       DataError: the file cannot be read, or has no such table.
     """
-    known = tables_of(registry, dataset)
+    known = tables_of(registry, dataset, project)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; expected a Markdown file") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected UTF-8 text, found {error.reason} at byte {error.start}") from None
-    tables = [(table, _dataset_of(table, registry, known)) for table in read_tables(text)]
-    if not any(name is not None for _, name in tables):
-        headings = " or ".join(repr(table.heading) for _, table in known)
+    tables = [(table, _rules_of(table, registry, known)) for table in read_tables(text)]
+    projects = {rules.project for _, rules in tables if rules is not None}
+    if not projects:
+        headings = " or ".join(map(repr, headings_of(known)))
         raise DataError(
             f"{path}: expected a table like those of {headings}, with a column {BACKBONE}, found none"
         )
-    findings = list(_findings(tables, registry, known, is_one=dataset is not None))
+    known = [pair for pair in known if pair[1].project in projects]
+    findings = list(_findings(tables, registry, known, is_one=dataset is not None or project is not None))
     return LintReport(str(path), tuple(sorted(findings, key=lambda finding: finding.line)))
 
 
 def _findings(
-    tables: Sequence[tuple[Table, str | None]], registry: Registry, known: _Known, *, is_one: bool
+    tables: Sequence[tuple[Table, PublishedTable | None]],
+    registry: Registry,
+    known: _Known,
+    *,
+    is_one: bool,
 ) -> Iterator[Finding]:
-    for dataset, table in known:
-        own = [found for found, name in tables if name == dataset.name]
+    for heading, (dataset, table) in zip(headings_of(known), known, strict=True):
+        own = [found for found, rules in tables if rules is table]
         if not own:
-            yield Finding(1, f"table {table.heading!r}", "one", "none")
+            yield Finding(1, f"table {heading!r}", "one", "none")
         for found in own[:1]:
             yield from check_table(found, places_in(registry, dataset, table), table)
         for found in own[1:]:
-            yield Finding(found.line, f"table {table.heading!r}", "one", "a second")
-    for found, name in tables:
-        if name is None and not is_one and _is_of_the_family(found):
+            yield Finding(found.line, f"table {heading!r}", "one", "a second")
+    for found, rules in tables:
+        if rules is None and not is_one and _is_of_the_family(found):
             names = " or ".join(dataset.name for dataset, _ in known)
             yield Finding(found.line, "table", f"one of {names}", f"one of neither, below {found.heading!r}")
 
@@ -93,20 +109,22 @@ def _is_of_the_family(table: Table) -> bool:
     return len(_FAMILY.intersection(table.header.cells)) >= _ENOUGH_COLUMNS
 
 
-def _dataset_of(table: Table, registry: Registry, known: _Known) -> str | None:
-    """Returns the data set that most rows link to; where none does, the one that the heading names."""
+def _rules_of(table: Table, registry: Registry, known: _Known) -> PublishedTable | None:
+    """Returns the published table that most rows link to; where none does, the one that the heading names."""
     cells = [backbone_cell(text) for row in table.rows for text in row.cells]
-    votes = {}
+    votes = []
     for dataset, rules in known:
         entries = [entry for _, entry in places_in(registry, dataset, rules)]
         checkpoints = {entry.checkpoint.url for entry in entries}
         configs = {config_link(entry) for entry in entries}
         folder = folder_of_links("config", rules)
-        votes[dataset.name] = sum(
-            cell.config.startswith(folder) or cell.config in configs or cell.checkpoint in checkpoints
-            for cell in cells
+        votes.append(
+            sum(
+                cell.config.startswith(folder) or cell.config in configs or cell.checkpoint in checkpoints
+                for cell in cells
+            )
         )
-    if any(votes.values()):
-        return max(votes, key=lambda name: votes[name])
-    names = {rules.heading: dataset.name for dataset, rules in known}
-    return names.get(table.heading) if _is_of_the_family(table) else None
+    if any(votes):
+        return known[votes.index(max(votes))][1]
+    named = [rules for _, rules in known if rules.heading == table.heading]
+    return named[0] if named and _is_of_the_family(table) else None

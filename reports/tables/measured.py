@@ -26,6 +26,7 @@ from zoo.reports.tables.published import (
     claim_in,
     entries_in,
     entry_cells,
+    headings_of,
     layout,
     number_columns,
     tables_of,
@@ -109,16 +110,20 @@ def measured_tables(registry: Registry, runs: Iterable[Run], *, latex: bool = Fa
             )
         by_name[name] = run
 
+    tables = tables_of(registry)
+    published = {entry.name for known in tables for entry in entries_in(registry, *known)}
+    projects = {entry.project for entry in entries.values()} or {tables[0][1].project}
+    tables = [known for known in tables if known[1].project in projects]
     sections: list[tuple[str, list[Entry], PublishedTable | None]] = [
-        (table.heading, entries_in(registry, dataset, table), table) for dataset, table in tables_of(registry)
+        (heading, entries_in(registry, dataset, table), table)
+        for heading, (dataset, table) in zip(headings_of(tables), tables, strict=True)
     ]
-    shown = {entry.name for _, entries, _ in sections for entry in entries}
-    rest = [entry for entry in registry.entries if entry.name not in shown]
+    rest = [entry for entry in registry.entries if entry.name not in published]
     bundled = [entry for entry in rest if entry.checkpoint.url.startswith("package://")]
     others = [entry for entry in rest if entry.name in by_name and entry not in bundled]
     sections += [("Bundled entries", bundled, None), ("Other entries", others, None)]
-    tables = [_section(*section, by_name, latex) for section in sections if section[1]]
-    return "\n".join([*tables, *([side_by_side_text(scored, latex=latex)] if scored else [])])
+    texts = [_section(*section, by_name, latex) for section in sections if section[1]]
+    return "\n".join([*texts, *([side_by_side_text(scored, latex=latex)] if scored else [])])
 
 
 def _section(

@@ -66,21 +66,41 @@ def source_line_of(entry: Entry) -> SourceLine | None:
 
 
 def tables_of(
-    registry: Registry, dataset: str | None = None
+    registry: Registry, dataset: str | None = None, project: str | None = None
 ) -> list[tuple[DatasetDeclaration, PublishedTable]]:
-    """Returns the data sets that have a published table, or the one that is asked for.
+    """Returns the published tables with their data sets, project by project, or those that are asked for.
 
     Raises:
-      UsageError: `dataset` has no published table.
+      UsageError: there is no published table of `dataset`, or of `project`.
     """
-    tables = [(known, known.table) for known in registry.datasets if known.table is not None]
-    if dataset is None:
-        return tables
-    chosen = [(known, table) for known, table in tables if known.name == dataset]
+    tables = [(known, table) for known in registry.datasets for table in known.tables]
+    projects = list(dict.fromkeys(table.project for _, table in tables))
+    tables.sort(key=lambda pair: projects.index(pair[1].project))
+    for option, value, known in (
+        ("--dataset", dataset, list(dict.fromkeys(known.name for known, _ in tables))),
+        ("--project", project, projects),
+    ):
+        if value is not None and value not in known:
+            raise UsageError(f"{option} {value}: expected one with a published table: {' or '.join(known)}")
+    chosen = [
+        (known, table)
+        for known, table in tables
+        if dataset in (None, known.name) and project in (None, table.project)
+    ]
     if not chosen:
-        names = " or ".join(known.name for known, _ in tables)
-        raise UsageError(f"--dataset {dataset}: expected one with a published table: {names}")
+        raise UsageError(f"--dataset {dataset} --project {project}: expected both of one table; drop one")
     return chosen
+
+
+def headings_of(tables: Sequence[tuple[DatasetDeclaration, PublishedTable]]) -> list[str]:
+    """Returns a heading for each table: upstream's, with the file where an earlier table has the same."""
+    seen: set[str] = set()
+    headings = []
+    for _, table in tables:
+        is_new = table.heading not in seen
+        headings.append(table.heading if is_new else f"{table.heading} ({table.source})")
+        seen.add(table.heading)
+    return headings
 
 
 def places_in(
@@ -167,13 +187,14 @@ def published_table(registry: Registry, dataset: DatasetDeclaration, table: Publ
     return table_text(layout(numbers, table), rows)
 
 
-def published_tables(registry: Registry, dataset: str | None = None) -> str:
+def published_tables(registry: Registry, dataset: str | None = None, project: str | None = None) -> str:
     """Returns the published tables, each under its heading.
 
     Raises:
-      UsageError: `dataset` has no published table.
+      UsageError: there is no published table of `dataset`, or of `project`.
     """
+    tables = tables_of(registry, dataset, project)
     return "\n".join(
-        f"### {table.heading}\n\n{published_table(registry, known, table)}"
-        for known, table in tables_of(registry, dataset)
+        f"### {heading}\n\n{published_table(registry, known, table)}"
+        for heading, (known, table) in zip(headings_of(tables), tables, strict=True)
     )

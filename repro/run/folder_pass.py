@@ -57,7 +57,7 @@ class FolderPass(ImagePass):
         self._tolerates = tolerates
         self.findings: list[Finding] = []
 
-    def predicted_map(self, image_id: str) -> np.ndarray:  # type: ignore[override]
+    def predicted_map(self, image_id: str) -> np.ndarray:
         """Returns the panoptic map of an image, or its semantic map as labels; [H, W] int32."""
         predicted, _ = self._predictions.read(image_id)
         if predicted.panoptic is not None:

@@ -12,9 +12,10 @@ from zoo.network.stream import StageTimes
 from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.claim_words import metric_title
+from zoo.repro.run.pictures import read_panoptic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
 
     import numpy as np
 
@@ -32,11 +33,8 @@ class ImagePass(ABC):
 
     Attributes:
       scores: the sum of all images evaluated, and of those that were done before.
-      predicted_map: returns the predicted panoptic map of an image, [H, W] int32; None for the written ones.
       qualities: of each image evaluated, in the order of the images; see `InternalScores.quality`.
     """
-
-    predicted_map: Callable[[str], np.ndarray] | None = None
 
     def __init__(
         self, dataset: Dataset, folder: RunFolder, scores: InternalScores, *, writes: bool = True
@@ -48,6 +46,10 @@ class ImagePass(ABC):
         self.scores = scores
         self.qualities: dict[str, float] = {}
         self._times = StageTimes()
+
+    def predicted_map(self, image_id: str) -> np.ndarray:
+        """Returns the panoptic map that was predicted for an image, [H, W] int32."""
+        return read_panoptic(self._folder.predictions, image_id, self._dataset.info)
 
     @property
     def timings(self) -> dict[str, float]:

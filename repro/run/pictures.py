@@ -65,7 +65,7 @@ def write_pictures(
     dataset: Dataset,
     qualities: Mapping[str, float],
     folder: RunFolder,
-    predicted_map: Callable[[str], np.ndarray] | None = None,
+    predicted_map: Callable[[str], np.ndarray],
     *,
     has_segments: bool = True,
 ) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def write_pictures(
     Args:
       dataset, folder: the ground truth of the images, and the run's folder.
       qualities: PQ of each image of the run, in percent, or what else ranks them.
-      predicted_map: returns the predicted panoptic map of an image, [H, W] int32; None for the written ones.
+      predicted_map: returns the predicted panoptic map of an image, [H, W] int32.
       has_segments: False where the maps hold classes alone.
 
     Returns:
@@ -99,10 +99,7 @@ def write_pictures(
         sample = dataset.load_for_display(position[image_id])
         if not has_segments:
             sample = _without_instances(sample, dataset.info)
-        if predicted_map is not None:
-            predicted = predicted_map(image_id)
-        else:
-            predicted = read_panoptic(folder.predictions, image_id, dataset.info)
+        predicted = predicted_map(image_id)
         if predicted.shape != sample.panoptic.shape:
             raise EvaluationError(
                 f"{folder.predictions}: the prediction for {image_id} has another size than the image; "

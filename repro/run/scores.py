@@ -69,6 +69,7 @@ class InternalScores:
         self._boundary = boundary and bool({"panoptic", "semantic"} & set(holds))
         self._holds = frozenset(holds)
         self._metrics: dict[str, Any] = self._fresh()
+        self._things: dict[int, MaskAP] = {}  # by position of the image
         self._official_miou = MeanIoU(info.num_classes, info.ignore_label)
 
     def _fresh(self) -> dict[str, Any]:
@@ -167,11 +168,16 @@ class InternalScores:
         parts[OFFICIAL_MIOU] = miou.to_arrays()
         return parts
 
-    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Adds what `measure` returned for one image."""
+    def add(self, arrays: Mapping[str, np.ndarray], position: int | None = None) -> None:
+        """Adds what `measure` returned for the image at a position, by default the next one.
+
+        In whatever order images come, detections of equal score count in the order of their positions.
+        """
         for name, metric in {**self._metrics, OFFICIAL_MIOU: self._official_miou}.items():
             part = part_of(arrays, name)
-            if part or name != OFFICIAL_MIOU:
+            if name == "ap":
+                self._things[len(self._things) if position is None else position] = metric.from_arrays(part)
+            elif part or name != OFFICIAL_MIOU:
                 metric.merge(metric.from_arrays(part))
 
     def quality(self, arrays: Mapping[str, np.ndarray]) -> float:
@@ -193,7 +199,10 @@ class InternalScores:
 
         quality = self._metrics["pq"].compute(thing_class_ids=self._info.thing_class_ids)
         iou = self._metrics["miou"].compute()
-        ap = self._metrics["ap"].compute()
+        things = self._fresh()["ap"]
+        for position in sorted(self._things):
+            things.merge(self._things[position])
+        ap = things.compute()
         official_iou = self._official_miou.compute().iou_per_class.copy()
         if self._info.ignore_label < self._info.num_classes:
             official_iou[self._info.ignore_label] = np.nan

@@ -1,4 +1,4 @@
-"""Every published residual network equals the reference implementation: names, maps and end points.
+"""Every published residual network, axial ones too, equals the reference: names, maps and end points.
 
 Each is loaded, by the same code as a download, from an archive of the published form with the golden values.
 """
@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from zoo.model.backbones.stacked_decoder import Unread
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.backend import SharedZeros
 from zoo.model.checkpoint import Receipt, variables
@@ -27,6 +28,7 @@ from zoo.model.inference import at_size
 from zoo.model.layers import Conv2D, NormalizeImage, ResizeLike
 
 DATA = Path(__file__).parents[1] / "data" / "networks"
+SMALL = "65x129"
 MAPS = ("semantic_logits", "center_heatmap", "offset_map")
 TOLERANCE = 1e-4  # Of each output's standard deviation; rounding gives about 1e-5.
 # Where float32 itself gives more, in the reference implementation as well: there our network in float64 must
@@ -37,12 +39,17 @@ SAME_IN_FLOAT64 = 1e-11  # Measured: 1.4e-13.
 
 # The largest first: name of the entry, prefix of its checkpoint, and whether that holds an optimizer's slots.
 NETWORKS = [
+    ("cityscapes/axial_swidernet_1_1_4.5_os16", "ckpt-60000", False),
     ("cityscapes/swidernet_sac_1_1_4.5_os16", "ckpt-60000", False),
     ("cityscapes/swidernet_sac_1_1_3_os16", "ckpt-60000", False),
+    ("cityscapes/axial_swidernet_1_1_3_os16", "ckpt-60000", False),
     ("cityscapes/resnet50_os32", "ckpt-60000", True),
     ("cityscapes/resnet50_beta_os32", "ckpt-60000", False),
     ("cityscapes/wide_resnet41_os16", "ckpt", True),
     ("cityscapes/swidernet_sac_1_1_1_os16", "model.ckpt-50000", True),
+    ("cityscapes/axial_swidernet_1_1_1_os16", "ckpt-60000", False),
+    ("cityscapes/max_deeplab_l_backbone_os16", "ckpt-60000", True),
+    ("cityscapes/max_deeplab_s_backbone_os16", "ckpt-60000", True),
     ("coco/resnet50_os16", "ckpt-200000", False),
     ("coco/resnet50_os32", "ckpt-200000", True),
     ("coco/resnet50_beta_os16", "ckpt-200000", False),
@@ -79,6 +86,12 @@ def golden(name: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def sizes_of(name: str) -> list[str]:
+    """The sizes, smallest first, for which there are maps of an entry."""
+    paths = DATA.glob(f"{name.replace('/', '_')}_[0-9]*x*.npz")
+    return sorted((path.stem.rpartition("_")[2] for path in paths), reverse=True)
+
+
 def expected_shapes(name: str) -> dict[str, tuple[int, ...]]:
     with gzip.open(DATA / "variables" / f"{name.replace('/', '_')}.tsv.gz", "rt") as lines:
         pairs = (line.rstrip("\n").split("\t") for line in lines)
@@ -92,9 +105,11 @@ def with_end_points(network: keras.Model) -> keras.Model:
         place = layer.name.split(".")
         if place[:2] == ["encoder", "stem"] and place[-1] == "relu":
             outputs["res1"] = layer.output
-        elif place[0] == "encoder" and len(place) == 4 and place[3] in ("add", "relu"):
+        elif place[0] == "encoder" and place[1].startswith("stage") and place[3:] in (["add"], ["relu"]):
             kind = "stage" if place[3] == "add" else "res"
             outputs[place[1].replace("stage", kind)] = layer.output  # The stage's last block stays.
+        elif isinstance(layer, Unread):
+            outputs["backbone_output"] = keras.layers.ReLU()(layer.input[1])
     return keras.Model(network.input, outputs)
 
 
@@ -188,12 +203,12 @@ def in_float64(network: keras.Model) -> keras.Model:
 def run_network(network: keras.Model, stride: int, size: str) -> dict[str, np.ndarray]:
     image = golden(f"image_{size}")["image"]
     step, call = 1, network
-    if size == "289x577":
+    if size != SMALL:
         step = 4
+        height, width = image.shape[:2]
+        window = ((height - 1) // stride + 1, (width - 1) // stride + 1)
         # As a graph: outside of one, what each layer gives stays in memory until the last has run.
-        call = tf.function(
-            at_size(network, (289, 577), (288 // stride + 1, 576 // stride + 1)), autograph=False
-        )
+        call = tf.function(at_size(network, (height, width), window), autograph=False)
     outputs = {}
     for name, values in call(tf.constant(image[None], tf.float32)).items():
         outputs[name] = np.asarray(values)[0]
@@ -224,18 +239,19 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         patch.setenv("ZOO_CACHE", str(folder / "cache"))
         patch.setenv("ZOO_LOCK", str(folder / "zoo.lock"))
         network = zoo.load(name, checkpoint=archive.as_uri(), input_size=(65, 129))
+    sizes = sizes_of(name)
     shutil.rmtree(folder)
     receipt, stride = network.receipt, network.entry.output_stride
     found_shapes = {key: tuple(variable.shape) for key, variable in variables(network).items()}
     network = with_end_points(network.keras_model)
-    outputs = {("plain", size): run_network(network, stride, size) for size in ("65x129", "289x577")}
-    for size in ("65x129", "289x577"):
+    outputs = {("plain", size): run_network(network, stride, size) for size in sizes}
+    for size in sizes:
         if f"{name} {size}" in ROUNDING:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(tf.nn, "conv2d", conv2d_in_float64)
                 outputs["float64", size] = run_network(in_float64(network), stride, size)
     network = fold_batch_norm(network, consume=True)
-    outputs |= {("folded", size): run_network(network, stride, size) for size in ("65x129", "289x577")}
+    outputs |= {("folded", size): run_network(network, stride, size) for size in sizes}
     layers_left = [layer.name for layer in network.layers]
     del network
     gc.collect()
@@ -261,18 +277,18 @@ def test_archive_is_restored_completely(run: Run) -> None:
     assert receipt.counters == (("global_step", "save_counter") if run.optimizer else ("save_counter",))
 
 
-@pytest.mark.parametrize("size", ["65x129", "289x577"])
 @pytest.mark.parametrize("form", ["plain", "folded"])
-def test_maps(run: Run, form: str, size: str) -> None:
-    expected = golden(f"{run.name.replace('/', '_')}_{size}")
-    found = dict(run.outputs[form, size])
-    if run.name.startswith("coco/"):
-        found["semantic_logits"] = found["semantic_logits"][..., ::4]
+def test_maps(run: Run, form: str) -> None:
+    for size in sizes_of(run.name):
+        expected = golden(f"{run.name.replace('/', '_')}_{size}")
+        found = dict(run.outputs[form, size])
+        if run.name.startswith("coco/"):
+            found["semantic_logits"] = found["semantic_logits"][..., ::4]
 
-    tolerance = ROUNDING.get(f"{run.name} {size}", TOLERANCE)
+        tolerance = ROUNDING.get(f"{run.name} {size}", TOLERANCE)
 
-    assert all(found[name].dtype == np.float32 for name in MAPS)
-    assert_close({name: found[name] for name in MAPS}, expected, tolerance)
+        assert all(found[name].dtype == np.float32 for name in MAPS)
+        assert_close({name: found[name] for name in MAPS}, expected, tolerance)
 
 
 def test_maps_in_float64_where_float32_rounds_too_much(run: Run) -> None:
@@ -298,21 +314,21 @@ def assert_close(
     assert not too_far, f"largest differences in standard deviations, and where: {too_far}"
 
 
-@pytest.mark.parametrize("size", ["65x129", "289x577"])
 @pytest.mark.parametrize("form", ["plain", "folded"])
-def test_end_points(run: Run, form: str, size: str) -> None:
-    expected = golden(f"{run.name.replace('/', '_')}_{size}")
-    names = {name.removeprefix("feature_stats/") for name in expected if name not in MAPS}
-    found = run.outputs[form, size]
-    # Networks without a stage at stride 2 activate the stem's last convolution as they compute it.
-    names -= {"stage1"} - set(found)
+def test_end_points(run: Run, form: str) -> None:
+    for size in sizes_of(run.name):
+        expected = golden(f"{run.name.replace('/', '_')}_{size}")
+        names = {name.removeprefix("feature_stats/") for name in expected if name not in MAPS}
+        found = run.outputs[form, size]
+        # Networks without a stage at stride 2 activate the stem's last convolution as they compute it.
+        names -= {"stage1"} - set(found)
 
-    assert names == set(found) - set(MAPS)
-    for name in names:
-        *shape, mean, deviation = expected[f"feature_stats/{name}"]
-        assert list(found[name][:3]) == shape, name
-        assert abs(found[name][3] - mean) < TOLERANCE * deviation, name
-        assert abs(found[name][4] - deviation) < TOLERANCE * deviation, name
+        assert names == set(found) - set(MAPS)
+        for name in names:
+            *shape, mean, deviation = expected[f"feature_stats/{name}"]
+            assert list(found[name][:3]) == shape, name
+            assert abs(found[name][3] - mean) < TOLERANCE * deviation, name
+            assert abs(found[name][4] - deviation) < TOLERANCE * deviation, name
 
 
 def test_nothing_of_batch_normalisation_is_left(run: Run) -> None:

@@ -37,10 +37,11 @@ NETWORKS = {
     "mobilenet": lambda: options("minicity/mobilenet_v3_small_os16"),
     "bottlenecks": lambda: options("cityscapes/resnet50_beta_os32", **NARROW),
     "switchable": lambda: options("cityscapes/swidernet_sac_1_1_1_os16", **NARROW),
+    "axial": lambda: options("minicity/axial_swidernet_os16"),
 }
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", ["mobilenet", "bottlenecks", "switchable"])
 def test_multiply_adds_are_half_of_the_operations_that_tensorflow_counts(kind: str) -> None:
     settings = NETWORKS[kind]()
     network = build_network(settings, SIZE, random_values=False)
@@ -78,6 +79,18 @@ def test_stages_are_the_end_points_then_decoders_and_heads(kind: str) -> None:
     assert sizes["regression_head"] == (at_stride_4, 2)
     assert sizes["semantic_decoder.aspp"][0] == sizes["res5"][0]
     assert all(stage.parameters > 0 and stage.multiply_adds > 0 for stage in summary.stages)
+
+
+def test_what_no_output_depends_on_is_not_computed() -> None:
+    with_decoder, without = (
+        summarize_network(options(f"cityscapes/{name}_os16", **NARROW), SIZE)
+        for name in ("max_deeplab_l_backbone", "axial_swidernet_1_1_1")
+    )
+
+    (unread,) = (stage for stage in with_decoder.stages if stage.name == "unread")
+    assert unread.multiply_adds == 0
+    assert unread.parameters == with_decoder.parameters - without.parameters > 0
+    assert [stage for stage in with_decoder.stages if stage != unread] == list(without.stages)
 
 
 def test_a_summary_leaves_no_trace() -> None:

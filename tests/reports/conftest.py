@@ -35,6 +35,11 @@ def coco_table() -> str:
     return (DATA / "published_coco.md").read_bytes().decode()
 
 
+@pytest.fixture(scope="session")
+def axial_table() -> str:
+    return (DATA / "published_axial.md").read_bytes().decode()
+
+
 WriteRecord = Callable[..., Path]
 
 

@@ -16,7 +16,7 @@ from zoo.repro.datasets.predictions import write_predictions
 from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.records.statistics import image_quality
-from zoo.repro.run.pictures import write_pictures
+from zoo.repro.run.pictures import read_panoptic, write_pictures
 from zoo.repro.run.scores import InternalScores
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
@@ -103,7 +103,9 @@ def make_run(
             "official": {**{k: result.per_class[k] for k in ("pq", "iou")}, "ap": things},
             "internal": result.per_class,
         },
-        "pictures": write_pictures(dataset, qualities, folder),
+        "pictures": write_pictures(
+            dataset, qualities, folder, lambda each: read_panoptic(folder.predictions, each, CITYSCAPES)
+        ),
         "post_processing": {"thing_class_ids": list(CITYSCAPES.thing_class_ids)},
         "device": {"kind": "cpu"},
         "checkpoint": {"sha256": "c" * 64},

@@ -45,6 +45,9 @@ def list_entries(
         str | None,
         typer.Option(help="Only entries with this backbone: a name, a title, a part of one, or a glob."),
     ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="Only entries of this project of upstream's, e.g. axial_deeplab.")
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -72,12 +75,12 @@ def list_entries(
     form = ListForm.json if as_json else form
     registry = chosen_registry()
     if backbones:
-        if dataset or backbone or sort:
-            raise UsageError("--backbones: expected no --dataset, --backbone or --sort with it")
+        if dataset or backbone or project or sort:
+            raise UsageError("--backbones: expected no --dataset, --backbone, --project or --sort with it")
         networks = registry.select_backbones(pattern or [])
         _print_list(form, networks, backbones_columns(networks))
         return
-    entries = registry.select(pattern or [], dataset=dataset, backbone=backbone)
+    entries = registry.select(pattern or [], dataset=dataset, backbone=backbone, project=project)
     if sort is not None:
         entries = sort_entries(entries, sort)
     _print_list(form, entries, entries_columns(entries))

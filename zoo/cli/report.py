@@ -22,7 +22,11 @@ DiffForm = Enum(
 ExplainForm = Enum("ExplainForm", {"terminal": "terminal", "markdown": "markdown", "json": "json"}, type=str)
 MeasuredForm = Enum("MeasuredForm", {"markdown": "markdown", "csv": "csv", "latex": "latex"}, type=str)
 OneTable = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only the table of this data set: cityscapes or coco.")
+    str | None, typer.Option(metavar="NAME", help="Only the tables of this data set: cityscapes or coco.")
+]
+OneProject = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Only the tables of this project: panoptic_deeplab or axial_deeplab."),
 ]
 
 
@@ -49,14 +53,14 @@ def report_diff(
 
 @report_app.command("published")
 @reads_registry
-def report_published(dataset: OneTable = None) -> None:
+def report_published(dataset: OneTable = None, project: OneProject = None) -> None:
     """Print the published tables again from the registry, byte for byte.
 
-    Example: `zoo report published --dataset cityscapes`
+    Examples: `zoo report published --dataset cityscapes`, `zoo report published --project axial_deeplab`
     """
     from zoo.reports.tables.published import published_tables
 
-    sys.stdout.write(published_tables(chosen_registry(), dataset))
+    sys.stdout.write(published_tables(chosen_registry(), dataset, project))
 
 
 @report_app.command("measured")
@@ -119,6 +123,7 @@ def report_lint(
         Path, typer.Argument(metavar="FILE", help="Markdown with tables like the published ones.")
     ],
     dataset: OneTable = None,
+    project: OneProject = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the tables of a Markdown file with the registry: numbers, links, rows and columns.
@@ -131,7 +136,7 @@ def report_lint(
     """
     from zoo.reports.lint.markdown_file import lint_file
 
-    report = lint_file(file, chosen_registry(), dataset)
+    report = lint_file(file, chosen_registry(), dataset, project)
     if as_json:
         print_json(report.to_json())
     elif report.findings:

@@ -32,7 +32,8 @@ def write_atomically(
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
-        path = path.resolve()
+        if path.is_symlink():
+            path = path.resolve()
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
         try:
             with temporary.open("xb") as stream:
@@ -41,8 +42,9 @@ def write_atomically(
                     stream.flush()
                     os.fsync(stream.fileno())
             temporary.replace(path)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

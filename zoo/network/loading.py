@@ -55,10 +55,10 @@ class CheckpointFile(NamedTuple):
         Raises:
           CheckpointError: the checkpoint does not restore all of that, or is corrupt.
         """
-        from zoo.model.backbones.residual import switches_of_strided_blocks
+        from zoo.model.backbones.residual import variables_of_the_output_stride
         from zoo.model.checkpoint import restore, variables
 
-        may_lack = switches_of_strided_blocks(variables(model)) if part else ()
+        may_lack = variables_of_the_output_stride(variables(model)) if part else ()
         try:
             receipt = restore(model, str(self.prefix), part=part, may_lack=may_lack)
         except CheckpointError as error:

@@ -73,7 +73,7 @@ _FOREIGN = {
 _BACKBONES = get_args(BackboneOptions.model_fields["name"].annotation)
 
 # Networks are built for the default of these alone.
-_FIXED = {"aspp_use_only_1x1_proj_conv", "max_value_after_activation", "min_value_after_activation", "enable"}
+_FIXED = {"max_value_after_activation", "min_value_after_activation", "enable"}
 
 # Where a setting stands in a configuration; what is below it has the same names there.
 _PLACES = {
@@ -130,6 +130,12 @@ class _Reader:
             found["network"]["backbone"]["low_level_endpoints"] = low_level_endpoints
         for bound in ("min_resize_value", "max_resize_value"):
             found["evaluation"][bound] = found["evaluation"][bound] or [0]
+        for name in ("semantic_decoder", "instance_decoder"):
+            # Without any rate, ASPP has to be said to be its last convolution alone.
+            if self._value(self._place(f"network.{name}.aspp_use_only_1x1_proj_conv")):
+                found["network"][name]["atrous_rates"] = []
+            elif not found["network"][name].get("atrous_rates"):
+                found["network"][name].pop("atrous_rates", None)
         for name, model in _MODELS.items():
             try:
                 found[name] = model.model_validate(found[name]).model_dump(mode="json")

@@ -87,16 +87,21 @@ class Registry:
         )
 
     def select(
-        self, patterns: Iterable[str] = (), dataset: str | None = None, backbone: str | None = None
+        self,
+        patterns: Iterable[str] = (),
+        dataset: str | None = None,
+        backbone: str | None = None,
+        project: str | None = None,
     ) -> list[Entry]:
         """Returns the entries that match any of the patterns, in the registry's order.
 
-        Patterns are as in `resolve_all`, none standing for all entries; a `dataset`, or a `backbone` as in
-        `zoo.registry.names.with_backbone`, leaves only the entries measured on it, or that have it.
+        Patterns are as in `resolve_all`, none standing for all entries; a `dataset`, a `backbone` as in
+        `zoo.registry.names.with_backbone`, or a `project` of upstream's ("axial_deeplab"), leaves only the
+        entries measured on it, that have it, or that belong to it.
 
         Raises:
-            UnknownNameError: A name, a pattern, a data set or a backbone that matches nothing, or no entry
-                that all of them match.
+            UnknownNameError: A name, a pattern, a data set, a backbone or a project that matches nothing, or
+                no entry that all of them match.
         """
         patterns = list(patterns)
         found: Sequence[Entry] = self.resolve_all(patterns) if patterns else self.entries
@@ -105,9 +110,17 @@ class Registry:
         if backbone is not None:
             known = with_backbone(self.entries, backbone)
             found = [entry for entry in found if entry in known]
-        found = [entry for entry in self.entries if entry in found and dataset in (None, entry.dataset)]
+        projects = dict.fromkeys(entry.project for entry in self.entries)
+        if project is not None and project not in projects:
+            hint = did_you_mean(project, projects)
+            raise UnknownNameError(f"no project {project!r}{hint}; expected one of {', '.join(projects)}")
+        found = [
+            entry
+            for entry in self.entries
+            if entry in found and dataset in (None, entry.dataset) and project in (None, entry.project)
+        ]
         if not found:
-            filters = {"--dataset": dataset, "--backbone": backbone}
+            filters = {"--dataset": dataset, "--backbone": backbone, "--project": project}
             asked = [*patterns, *(f"{option} {value}" for option, value in filters.items() if value)]
             raise UnknownNameError(f"no entry matches all of: {', '.join(asked)}; leave one of them out")
         return found
@@ -187,7 +200,8 @@ def list_entries(
     *patterns: str,
     dataset: str | None = None,
     backbone: str | None = None,
+    project: str | None = None,
     files: RegistryLike = (),
 ) -> list[Entry]:
     """Returns entries of the registry, with `ZOO_REGISTRY` and `files`; see `Registry.select`."""
-    return load_registry(files).select(patterns, dataset=dataset, backbone=backbone)
+    return load_registry(files).select(patterns, dataset=dataset, backbone=backbone, project=project)

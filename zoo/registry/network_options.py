@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
@@ -30,7 +30,7 @@ class Declared(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def wrong_key(key: str, expected: str, found: str) -> PydanticCustomError:
+def wrong_key(key: str | int, expected: str, found: str) -> PydanticCustomError:
     """Returns the error for a key with a value that it must not have."""
     return PydanticCustomError("wrong_key", "{expected}", {"key": key, "expected": expected, "found": found})
 
@@ -39,7 +39,15 @@ class BackboneArchitecture(Declared):
     """What decides a backbone's variables."""
 
     name: Literal[
-        "mobilenet_v3_small", "mobilenet_v3_large", "resnet50", "resnet50_beta", "wide_resnet41", "swidernet"
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "resnet50",
+        "resnet50_beta",
+        "wide_resnet41",
+        "swidernet",
+        "axial_swidernet",
+        "max_deeplab_s_backbone",
+        "max_deeplab_l_backbone",
     ]
     use_squeeze_and_excite: Flag
     stem_width_multiplier: Factor
@@ -76,13 +84,24 @@ class LowLevelFeature(Declared):
     channels_project: Positive
 
 
+def _three_or_none(rates: tuple[int, ...]) -> tuple[int, ...]:
+    if len(rates) in (0, 3):
+        return rates
+    if len(rates) < 3:
+        raise wrong_key(len(rates), "a value", "none")
+    raise PydanticCustomError("too_long", "", {"max_length": 3})
+
+
 class DecoderOptions(Declared):
-    """ASPP on `feature_key`, then one stage per low-level feature."""
+    """ASPP on `feature_key`, then one stage per low-level feature.
+
+    Without `atrous_rates` ASPP is its last 1 x 1 convolution (upstream's `aspp_use_only_1x1_proj_conv`).
+    """
 
     feature_key: FeatureKey
     decoder_channels: Positive
     aspp_channels: Positive
-    atrous_rates: tuple[Positive, Positive, Positive]
+    atrous_rates: Annotated[tuple[Positive, ...], AfterValidator(_three_or_none)]
     decoder_conv_type: ConvolutionType
     low_level: tuple[LowLevelFeature, ...]
 

@@ -187,6 +187,11 @@ class PublishedTable(Declared):
     checkpoint_pattern: Annotated[str, Field(pattern=r"\{model\}")]
     quirks: tuple[ColumnQuirk, ...] = ()
 
+    @property
+    def project(self) -> str:
+        """Name of the project in whose file the table stands, for example "panoptic_deeplab"."""
+        return self.source.rpartition("/")[2].partition(".")[0]
+
 
 class Named(Declared):
     """What has a full name, such as `cityscapes/resnet50_os32`."""
@@ -205,8 +210,8 @@ class Named(Declared):
         import hashlib
         import json
 
-        # Quirks of upstream's print change nothing that is measured.
-        declared = self.model_dump(mode="json", exclude={"quirks"})
+        # Upstream's projects, and quirks of its print, change nothing that is measured.
+        declared = self.model_dump(mode="json", exclude={"quirks", "project"})
         canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -215,13 +220,14 @@ class EntrySettings(Named):
     """What a row of the registry and the entry made from it have in common; see `Entry`."""
 
     kind: Literal["panoptic"] = "panoptic"
+    project: Text = "panoptic_deeplab"  # upstream's, as its page and its folders of configurations are called
     dataset: Text
     config: Text | None = None  # the published one's path, in the repository of the reference implementation
     saved_model: RemoteFile | None = None  # published for the same row
     # Values in the checkpoint's variables: trainable ones, and the moving means and variances of batch
     # normalisation; no optimizer slots and no counters.
     parameters: Positive | None = None
-    multiply_adds: Positive | None = None  # of all convolutions for one image of the published crop
+    multiply_adds: Positive | None = None  # for one image of the published crop
     network: NetworkOptions
     evaluation: EvaluationOptions
     training: TrainingOptions | None = None
@@ -306,7 +312,13 @@ class DatasetDeclaration(Declared):
     archive: RemoteFile | None = None  # where it may be downloaded without an account
     homepage: Text | None = None  # where to get it otherwise
     table: PublishedTable | None = None  # where upstream published numbers measured on it
+    further_tables: tuple[PublishedTable, ...] = ()  # those of other projects
     _own_place: str = PrivateAttr("")
+
+    @property
+    def tables(self) -> tuple[PublishedTable, ...]:
+        """All tables in which upstream published numbers measured on it."""
+        return (*((self.table,) if self.table else ()), *self.further_tables)
 
     @property
     def own_place(self) -> str:

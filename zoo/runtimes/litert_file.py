@@ -11,7 +11,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from zoo.files.processes import available_cores
 from zoo.files.tensorflow import held_back_stderr, import_tensorflow
-from zoo.model.postprocess.result import Maps
 from zoo.runtimes.model_file import ABOUT, Session
 
 _ABOUT_FILE = f"{ABOUT}.json"
@@ -39,7 +38,7 @@ def load(path: Path, precision: str) -> Session:
         signature = Interpreter(str(path), num_threads=available_cores()).get_signature_runner()
     (argument,) = signature.get_input_details()
 
-    def run(image: np.ndarray) -> Maps:
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
         return signature(**{argument: image})
 
     return run

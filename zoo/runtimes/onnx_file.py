@@ -10,7 +10,6 @@ import onnxruntime
 
 from zoo.errors import UsageError
 from zoo.files.processes import available_cores
-from zoo.model.postprocess.result import Maps
 from zoo.runtimes.model_file import ABOUT, Session
 
 PRECISIONS = ("float32", "float16")
@@ -43,7 +42,7 @@ def load(path: Path, precision: str) -> Session:
     names = [each.name for each in session.get_outputs()]
     (argument,) = (each.name for each in session.get_inputs())
 
-    def run(image: np.ndarray) -> Maps:
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(names, {argument: image}), strict=True))
 
     return run

@@ -9,7 +9,6 @@ import numpy as np
 import openvino
 
 from zoo.files.processes import available_cores
-from zoo.model.postprocess.result import Maps
 from zoo.runtimes.model_file import ABOUT, Session
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -38,7 +37,7 @@ def load(path: Path, precision: str) -> Session:
     request = openvino.compile_model(model, "CPU", settings).create_infer_request()
     names = [each.any_name for each in model.outputs]
 
-    def run(image: np.ndarray) -> Maps:
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
         request.infer([image], share_inputs=True)
         # Copies: the next call writes over them, while this image is still being finished.
         return {name: request.get_tensor(name).data.copy() for name in names}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from zoo.files.tensorflow import import_tensorflow
-from zoo.model.postprocess.result import Maps
 from zoo.runtimes.model_file import ABOUT, Session
 
 _ABOUT_FILE = Path("assets.extra", f"{ABOUT}.json")
@@ -37,7 +36,7 @@ def load(path: Path, precision: str) -> Session:
     function = loaded.signatures["serving_default"]
     (argument,) = function.structured_input_signature[1]
 
-    def run(image: np.ndarray) -> Maps:
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
         assert loaded is not None
         found = function(**{argument: tf.constant(image)})
         return {name: values.numpy() for name, values in found.items()}

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from zoo.errors import UsageError
-from zoo.model.backbones.residual import switches_of_strided_blocks
+from zoo.model.backbones.residual import variables_of_the_output_stride
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D, switchable_conv_bn
 from zoo.model.backend import SharedZeros
 from zoo.model.blocks import Kernel, Style
@@ -76,7 +76,17 @@ def convolutions(network: keras.Model) -> dict[str, tuple[int, int]]:
 
 
 class TestStrides:
-    @pytest.mark.parametrize("name", ["resnet50", "resnet50_beta", "wide_resnet41", "swidernet"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "resnet50",
+            "resnet50_beta",
+            "wide_resnet41",
+            "swidernet",
+            "axial_swidernet",
+            "max_deeplab_l_backbone",
+        ],
+    )
     @pytest.mark.parametrize("output_stride", [8, 16, 32])
     def test_end_points(self, name: str, output_stride: int) -> None:
         endpoints = encoder_of(name=name, output_stride=output_stride).output
@@ -219,8 +229,8 @@ class TestSwitchableConvolution:
 
         for stride in (8, 16):
             assert keys[stride] > keys[32]
-            assert keys[stride] - keys[32] == switches_of_strided_blocks(keys[stride])
-        assert switches_of_strided_blocks(keys[32]) == set()
+            assert keys[stride] - keys[32] == variables_of_the_output_stride(keys[stride])
+        assert variables_of_the_output_stride(keys[32]) == set()
 
     def test_squeeze_and_excite_is_refused(self) -> None:
         with pytest.raises(UsageError, match="resnet50: use_squeeze_and_excite: expected false"):

@@ -40,6 +40,7 @@ NETWORKS = [
     "coco/resnet50_beta_os16",
     "cityscapes/wide_resnet41_os16",
     "cityscapes/swidernet_sac_1_1_1_os16",
+    "cityscapes/max_deeplab_s_backbone_os16",
 ]
 
 # Of how PyTorch hands its tensors to NumPy.

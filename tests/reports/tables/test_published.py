@@ -28,25 +28,32 @@ Call = Callable[..., Any]
 
 
 def test_the_published_tables_byte_for_byte(
-    registry: Registry, cityscapes_table: str, coco_table: str
+    registry: Registry, cityscapes_table: str, coco_table: str, axial_table: str
 ) -> None:
-    cityscapes, coco = (published_table(registry, *found) for found in tables_of(registry))
-    assert cityscapes.encode() == cityscapes_table.encode()
-    assert coco.encode() == coco_table.encode()
+    tables = [published_table(registry, *found) for found in tables_of(registry)]
+    assert [table.encode() for table in tables] == [
+        table.encode() for table in (cityscapes_table, coco_table, axial_table)
+    ]
 
 
-def test_the_command_prints_both_under_their_headings(
-    zoo_call: Call, cityscapes_table: str, coco_table: str
+def test_the_command_prints_all_under_their_headings(
+    zoo_call: Call, cityscapes_table: str, coco_table: str, axial_table: str
 ) -> None:
     done = zoo_call("report", "published")
     assert (done.returncode, done.stderr) == (0, "")
-    sections = {
-        "cityscapes": f"### Cityscapes Panoptic Segmentation\n\n{cityscapes_table}",
-        "coco": f"### COCO Panoptic Segmentation\n\n{coco_table}",
-    }
-    assert done.stdout == "\n".join(sections.values())
-    for name, section in sections.items():
-        assert zoo_call("report", "published", "--dataset", name).stdout == section
+    heading = "### Cityscapes Panoptic Segmentation"
+    cityscapes = f"{heading}\n\n{cityscapes_table}"
+    coco = f"### COCO Panoptic Segmentation\n\n{coco_table}"
+    below = f"{heading} (axial_deeplab.md)\n\n{axial_table}"
+    assert done.stdout == "\n".join((cityscapes, coco, below))
+    for options, sections in (
+        (("--dataset", "cityscapes"), (cityscapes, below)),
+        (("--dataset", "coco"), (coco,)),
+        (("--project", "panoptic_deeplab"), (cityscapes, coco)),
+        (("--project", "axial_deeplab"), (f"{heading}\n\n{axial_table}",)),
+        (("--dataset", "cityscapes", "--project", "panoptic_deeplab"), (cityscapes,)),
+    ):
+        assert zoo_call("report", "published", *options).stdout == "\n".join(sections)
 
 
 @pytest.mark.parametrize("name", ["minicity", "mars"])
@@ -55,9 +62,16 @@ def test_a_data_set_without_a_published_table(zoo_call: Call, one_line: Call, na
     assert "cityscapes or coco" in message
 
 
+def test_a_project_without_a_published_table(zoo_call: Call, one_line: Call) -> None:
+    message = one_line(zoo_call("report", "published", "--project", "vip_deeplab"), 2)
+    assert "expected one with a published table: panoptic_deeplab or axial_deeplab" in message
+    message = one_line(zoo_call("report", "published", "--project", "axial_deeplab", "--dataset", "coco"), 2)
+    assert "expected both of one table" in message
+
+
 def test_rows_of_later_editions_and_bundled_entries_are_none(registry: Registry) -> None:
     names = [entry.name for found in tables_of(registry) for entry in entries_in(registry, *found)]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 17
     assert "cityscapes/mobilenet_v3_small_os32" in names
     assert "cityscapes/mobilenet_v3_small_os16" not in names
     assert not any(name.startswith("mini") for name in names)
@@ -115,7 +129,8 @@ def test_without_quirks_the_tables_are_regular(registry: Registry, cityscapes_ta
 
 @pytest.mark.parametrize("entry", load_registry().entries, ids=lambda entry: entry.name)
 def test_files_are_named_by_the_rule_but_for_recorded_quirks(registry: Registry, entry: Entry) -> None:
-    table = registry.dataset(entry.dataset).table
+    tables = registry.dataset(entry.dataset).tables
+    table = next((table for table in tables if table.project == entry.project), None)
     if table is None:
         assert entry.config is None
         assert entry.quirks == ()

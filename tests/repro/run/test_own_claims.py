@@ -57,7 +57,8 @@ def test_files_have_the_form_of_a_registry(tmp_path: Path, name: str, text: str)
         ("official: {pq: 58.1}\nofficial: {pq: 1}", "appears twice"),
         ("pq: 58.1", "pq"),
         ("official: {}", "expected numbers under official or internal, found none"),
-        ("[1]", "expected a mapping"),
+        ("[1]", "expected a mapping with official or internal, found [1]"),
+        ("", "expected a mapping with official or internal, found nothing"),
     ],
 )
 def test_a_fault_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:

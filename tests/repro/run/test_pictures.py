@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,11 +120,18 @@ def qualities_of(run: RunFolder, dataset: CityscapesDataset) -> dict[str, float]
     return {image_id: image_quality(run.find_statistics(image_id) or {}) for image_id in dataset.image_ids}
 
 
+def drawn(run: RunFolder, dataset: CityscapesDataset) -> list[dict[str, Any]]:
+    def predicted_map(image_id: str) -> np.ndarray:
+        return read_panoptic(run.predictions, image_id, dataset.info)
+
+    return write_pictures(dataset, qualities_of(run, dataset), run, predicted_map)
+
+
 def test_pictures_of_a_run(run: RunFolder, tiny: CityscapesDataset) -> None:
     (run.root / "pictures").mkdir()
     (run.root / "pictures" / "median_input.jpg").write_bytes(b"of an earlier run")
     qualities = qualities_of(run, tiny)
-    found = write_pictures(tiny, qualities, run)
+    found = drawn(run, tiny)
     assert [picture["rank"] for picture in found] == ["best", "worst"]
     assert found[0]["pq"] == max(qualities.values()) > found[1]["pq"] == min(qualities.values()) > 0
     written = {str(path.relative_to(run.root)) for path in (run.root / "pictures").iterdir()}
@@ -155,7 +163,7 @@ def test_pictures_of_a_run(run: RunFolder, tiny: CityscapesDataset) -> None:
 def test_a_matched_prediction_has_the_shade_of_its_ground_truth(
     run: RunFolder, tiny: CityscapesDataset
 ) -> None:
-    for picture in write_pictures(tiny, qualities_of(run, tiny), run):
+    for picture in drawn(run, tiny):
         sample = tiny.load(tiny.image_ids.index(picture["image_id"]))
         predicted = read_panoptic(run.predictions, picture["image_id"], tiny.info)
         truth_shown, prediction_shown = (
@@ -178,7 +186,7 @@ def test_wide_images_are_scaled_down(
     run: RunFolder, tiny: CityscapesDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures_module, "_MAX_WIDTH_PX", 200)
-    picture = write_pictures(tiny, qualities_of(run, tiny), run)[0]
+    picture = drawn(run, tiny)[0]
     for name in picture["files"].values():
         assert opened(run.root / name).size == (200, 100)
 
@@ -189,11 +197,11 @@ def test_a_prediction_of_another_size_is_told(run: RunFolder, tiny: CityscapesDa
         Image.new("RGB", (8, 8)).save(buffer, "PNG")
         (run.predictions / "panoptic" / f"{image_id}.png").write_bytes(buffer.getvalue())
     with pytest.raises(EvaluationError, match="has another size than the image"):
-        write_pictures(tiny, qualities_of(run, tiny), run)
+        drawn(run, tiny)
 
 
 def test_the_runs_own_files_include_the_pictures(run: RunFolder, tiny: CityscapesDataset) -> None:
-    write_pictures(tiny, qualities_of(run, tiny), run)
+    drawn(run, tiny)
     run.clear()
     assert not (run.root / "pictures").exists()
 

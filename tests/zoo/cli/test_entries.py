@@ -86,7 +86,7 @@ def test_list_shows_sizes_and_what_is_on_disk(zoo_call: Call) -> None:
     assert header.split()[4:8] == ["Parameters", "Mult-adds", "On", "disk"]
     (row,) = (row for row in rows if row.startswith(NAME))
     assert row.split()[2:11] == ["16", "257", "x", "513", "2.6", "M", "1.4", "G", "bundled"]
-    (largest,) = (row for row in rows if "1_1_4.5" in row)
+    (largest,) = (row for row in rows if "/swidernet_sac_1_1_4.5" in row)
     assert "536.2 M" in largest
     assert "10,300.0 G" in largest
     assert "bundled" not in largest

@@ -64,7 +64,9 @@ def test_list_filters(zoo_call: Call, filters: list[str], keeps: Callable[[str],
 
 
 def test_list_as_csv_has_unrounded_sizes_and_numbers_as_printed(zoo_call: Call) -> None:
-    done = zoo_call("list", "cityscapes/*", "--sort", "pq", "--format", "csv")
+    done = zoo_call(
+        "list", "--project", "panoptic_deeplab", "--dataset", "cityscapes", "--sort", "pq", "--format", "csv"
+    )
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     best = load_registry().resolve("cityscapes/swidernet_sac_1_1_4.5_os16")
     assert (rows[0]["name"], rows[0]["multiply_adds"]) == (best.name, str(best.multiply_adds))

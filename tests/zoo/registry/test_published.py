@@ -22,7 +22,13 @@ COLUMNS = {
     "AP<sup>Mask</sup> [**]": ("internal", "ap"),
 }
 
+AXIAL = [
+    *(f"axial_swidernet_1_1_{layers}" for layers in ("1", "3", "4.5")),
+    *(f"max_deeplab_{size}_backbone" for size in "sl"),
+]
+
 SAVED_MODELS = {
+    *(f"cityscapes/{name}_os16" for name in AXIAL),
     "cityscapes/resnet50_beta_os32",
     "cityscapes/wide_resnet41_os16",
     "cityscapes/swidernet_sac_1_1_1_os16",
@@ -115,7 +121,7 @@ def test_every_table_row_is_an_entry_and_every_entry_is_a_table_row(published_en
         for entry in published_entries
     ]
     published = _published_rows()
-    assert len(published) == 14
+    assert len(published) == 19
     by_source = {row.source: row for row in published}
     assert {row.source: row for row in declared} == by_source
     assert len(declared) == len(by_source)
@@ -179,8 +185,9 @@ def test_saved_models(registry: Registry) -> None:
     found = {entry.name: entry.saved_model.url for entry in registry.entries if entry.saved_model is not None}
     expected = {}
     for name in SAVED_MODELS:
+        project = registry.resolve(name).project
         stem = name.partition("/")[2]
-        file_name = f"{stem}_panoptic_deeplab_cityscapes_trainfine_saved_model.tar.gz"
+        file_name = f"{stem}_{project}_cityscapes_trainfine_saved_model.tar.gz"
         expected[name] = f"{STORAGE}/saved_model/{file_name}"
     assert found == expected
 
@@ -201,7 +208,12 @@ def test_backbones(registry: Registry) -> None:
         backbone.name: (backbone.checkpoint.file_name, backbone.strategy, backbone.data)
         for backbone in registry.backbones
     }
-    strong = ["resnet50_beta", "wide_resnet41", *(f"swidernet_sac_1_1_{x}" for x in ("1", "3", "4.5"))]
+    strong = [
+        "resnet50_beta",
+        "wide_resnet41",
+        *(f"swidernet_sac_1_1_{x}" for x in ("1", "3", "4.5")),
+        *AXIAL,
+    ]
     simple = ["resnet50", "mobilenet_v3_small", "mobilenet_v3_large"]
     expected = {f"imagenet/{name}": (f"{name}_imagenet1k.tar.gz", "simple", "ImageNet-1K") for name in simple}
     for name in ("resnet50", *strong):
@@ -233,11 +245,21 @@ def test_datasets(registry: Registry) -> None:
     assert declared["minicoco"] == ("coco", "val2017", 30)
 
 
-@pytest.mark.parametrize("data", ["minicity", "minicoco"])
-def test_bundled_entries_equal_what_the_reference_measured(registry: Registry, data: str) -> None:
-    entry = registry.resolve(f"{data}/mobilenet_v3_small_os16")
-    options = json.loads((DATA / data / "model.json").read_text())
-    measured = json.loads((DATA / data / "published.json").read_text())
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("minicity/mobilenet_v3_small_os16", ""),
+        ("minicoco/mobilenet_v3_small_os16", ""),
+        ("minicity/axial_swidernet_os16", "_axial"),
+    ],
+)
+def test_bundled_entries_equal_what_the_reference_measured(
+    registry: Registry, name: str, suffix: str
+) -> None:
+    entry = registry.resolve(name)
+    options = json.loads((DATA / entry.dataset / f"model{suffix}.json").read_text())
+    measured = json.loads((DATA / entry.dataset / f"published{suffix}.json").read_text())
+    assert entry.published[0].source == f"tests/data/{entry.dataset}/published{suffix}.json"
     assert _options(entry) == options[entry.name]
     assert entry.name == measured["entry"]
     assert [(c.evaluator, c.metric, c.decimals, float(c.value)) for c in entry.published] == [
@@ -258,7 +280,7 @@ def test_bundled_files_are_the_declared_ones(registry: Registry) -> None:
     bundled = [entry.checkpoint for entry in registry.entries]
     bundled += [dataset.archive for dataset in registry.datasets if dataset.archive is not None]
     bundled = [file for file in bundled if file.url.startswith("package://")]
-    assert len(bundled) == 4
+    assert len(bundled) == 5
     for file in bundled:
         package, _, path = file.url.removeprefix("package://").partition("/")
         content = resources.files(package).joinpath(path).read_bytes()
@@ -271,8 +293,11 @@ def test_every_claim_has_a_tolerance(registry: Registry) -> None:
             assert 0 < claim.tolerance <= Decimal("0.2"), (entry.name, claim)
 
 
-@pytest.mark.parametrize("data", ["minicity", "minicoco"])
-def test_parameters_of_the_bundled_checkpoints(registry: Registry, tmp_path: Path, data: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["minicity/mobilenet_v3_small_os16", "minicoco/mobilenet_v3_small_os16", "minicity/axial_swidernet_os16"],
+)
+def test_parameters_of_the_bundled_checkpoints(registry: Registry, tmp_path: Path, name: str) -> None:
     import io
     import math
     import tarfile
@@ -280,7 +305,7 @@ def test_parameters_of_the_bundled_checkpoints(registry: Registry, tmp_path: Pat
 
     import tensorflow as tf
 
-    entry = registry.resolve(f"{data}/mobilenet_v3_small_os16")
+    entry = registry.resolve(name)
     content = resources.files("zoo.assets").joinpath(entry.checkpoint.file_name).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         for member in archive:
