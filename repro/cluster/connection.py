@@ -8,13 +8,13 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import EvaluationError, UsageError
-from zoo.files.processes import available_cores
+from zoo.files.processes import available_cores, environment
 from zoo.files.words import counted
 from zoo.repro.cluster.workers import AUTO, LOCAL, Share, Workers
 
@@ -42,7 +42,9 @@ _LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 def import_ray() -> Any:
     """Imports Ray; raises a UsageError where it is not installed."""
     if find_spec("ray") is None:
-        raise UsageError("--ray: Ray is not installed; `pip install 'panoptic-zoo[ray]'` adds it")
+        raise UsageError(
+            "--ray: expected Ray, which is not installed; `pip install 'panoptic-zoo[ray]'` brings it"
+        )
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
@@ -69,7 +71,7 @@ def connected(workers: Workers) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if workers.address == LOCAL:
         with _temporary_folder() as folder:
-            yield from _until_shut_down(ray, workers, **quiet, **_local_options(folder))
+            yield from _until_shut_down(ray, workers, folder, **quiet, **_local_options(folder))
     else:
         yield from _until_shut_down(ray, workers, **quiet)
 
@@ -83,14 +85,18 @@ def _local_options(folder: Path) -> dict[str, Any]:
     }
 
 
-def _until_shut_down(ray: Any, workers: Workers, **options: Any) -> Iterator[None]:
+def _until_shut_down(
+    ray: Any, workers: Workers, folder: Path | None = None, **options: Any
+) -> Iterator[None]:
     address, where = workers.address, f"--ray {workers.address}"
     if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
         address, where = named, f"{where} (RAY_ADDRESS is {named})"
     try:
         if address not in (LOCAL, AUTO):
             _require_listener(ray, address)
-        ray.init(address=address, **options)
+        # What is started there removes its temporary files with the folder.
+        with environment(TMPDIR=str(folder)) if folder else nullcontext():
+            ray.init(address=address, **options)
     except Exception as error:
         raise EvaluationError(f"{where}: {_why_not(error)}") from None
     try:
@@ -176,8 +182,7 @@ def describe_room(share: Share) -> str:
     """Returns what the cluster holds and what of it is free, and how many workers that makes."""
     import ray
 
-    nodes, free = _nodes(), ray.available_resources()
-    held = capacity(nodes, share.cpus, share.gpus)
+    nodes, free, held = _nodes(), ray.available_resources(), room_for(share)
     parts = [
         f"{sum(node.get(kind, 0) for node in nodes):g} {kind} ({free.get(kind, 0):g} free)"
         for kind in ("CPU", "GPU")
@@ -186,12 +191,9 @@ def describe_room(share: Share) -> str:
     return f"{counted(len(nodes), 'node')} with {', '.join(parts)}, room for {counted(held, 'such worker')}"
 
 
-def require_room(share: Share, workers: Workers) -> bool:
-    """Returns whether all workers fit; raises an EvaluationError where they never will, on this machine."""
-    fits = capacity(_nodes(), share.cpus, share.gpus) >= share.actors
-    if not fits and workers.address == LOCAL:
-        raise EvaluationError(no_room(share))
-    return fits
+def room_for(share: Share) -> int:
+    """Returns how many such workers the cluster can hold now, where nobody else uses it."""
+    return capacity(_nodes(), share.cpus, share.gpus)
 
 
 def no_room(share: Share) -> str:

@@ -12,14 +12,14 @@ from typing import Any, Generic, TypeVar
 from zoo.errors import EvaluationError, ZooError
 from zoo.files.progress import say
 from zoo.repro.cluster.actor import Started, Worker, software
-from zoo.repro.cluster.connection import choose_share, connected, describe_room, no_room, require_room
-from zoo.repro.cluster.workers import Workers
+from zoo.repro.cluster.connection import choose_share, connected, describe_room, no_room, room_for
+from zoo.repro.cluster.workers import LOCAL, Workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _LOOK_EVERY_S = 2.0
-_SAY_EVERY_S = 15.0
+_SAY_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,14 @@ class Crew(Generic[Item, Result]):
         self._failed_starts = 0
         self._nodes: set[str] = set()
         self._stack = ExitStack()
-        self._idle_since = self._said = time.monotonic()
+        self._has_begun = False
+        self._lacking_since = self._said = time.monotonic()
         try:
             self._stack.enter_context(connected(workers))
             import ray
 
             self._ray = ray
             self.share = choose_share(workers, most)
-            if not require_room(self.share, workers):
-                self._say_waiting()
             self._software = software()
             self._remote = ray.remote(Worker).options(
                 num_cpus=self.share.cpus,
@@ -109,7 +108,8 @@ class Crew(Generic[Item, Result]):
             )
             for _ in range(self.share.actors):
                 self._start_one()
-            while not self._ready:
+            # One that waits for its place is what makes a cluster grow that can.
+            while not self._ready or room_for(self.share) < self.share.actors:
                 self._await_one()
         except BaseException:
             self.close()
@@ -123,9 +123,10 @@ class Crew(Generic[Item, Result]):
 
     def close(self) -> None:
         """Ends the workers, and the Ray that was started here."""
-        for handle in (*self._starting.values(), *(actor.handle for actor in self._ready)):
-            with suppress(Exception):
-                self._ray.kill(handle)
+        for actor in self._ready:
+            self._end(actor.handle, gently=not actor.items)
+        for handle in self._starting.values():
+            self._end(handle)
         self._starting, self._running, self._ready = {}, {}, []
         self._stack.close()
 
@@ -134,17 +135,20 @@ class Crew(Generic[Item, Result]):
         return {**asdict(self.share), "threads": self.share.threads, "nodes": len(self._nodes)}
 
     def deal(self, items: Sequence[Item]) -> Iterator[Dealt[Item, Result]]:
-        """Yields each item with its result or failure, in the order in which they are done.
+        """Yields each item with its result or failure, as they are done; to be called once.
 
-        Few results are held here at a time: a worker gets its next item when its last result was taken.
+        Few results are held here at a time: a worker gets its next item when its last result was taken. It
+        ends when nothing is left for it.
 
         Raises:
           EvaluationError: no worker is left.
           Exception: what a worker raised that is no ZooError.
         """
         waiting = deque(items)
+        self._has_begun = True
         while True:
             self._feed(waiting)
+            self._release(len(waiting))
             if not (waiting or self._again or self._running):
                 return
             done = self._await_one()
@@ -195,7 +199,6 @@ class Crew(Generic[Item, Result]):
             return None
         actor, tried = self._running.pop(ref)
         actor.items -= 1
-        self._idle_since = time.monotonic()
         errors = self._ray.exceptions
         try:
             return Dealt(tried.item, self._ray.get(ref))
@@ -222,14 +225,31 @@ class Crew(Generic[Item, Result]):
 
     # ---- workers come and go ----
 
+    def _end(self, handle: Any, *, gently: bool = False) -> None:
+        """Ends a worker; gently so that it removes its temporary files."""
+        with suppress(Exception):
+            if gently:
+                handle.__ray_terminate__.remote()
+            else:
+                self._ray.kill(handle)
+
+    def _release(self, waiting: int) -> None:
+        """Ends workers for which nothing is left, so that others have their place."""
+        if waiting or self._again:
+            return
+        for actor in [actor for actor in self._ready if not actor.items]:
+            self._ready.remove(actor)
+            self._end(actor.handle, gently=True)
+        for ref in list(self._starting):
+            self._end(self._starting.pop(ref))
+
     def _start_one(self) -> None:
         handle = self._remote.remote(self.share.threads, self.share.gpus)
         self._starting[handle.start.remote(self._software, self._make_worker)] = handle
 
     def _replace(self, actor: _Actor) -> None:
         if actor in self._ready:
-            with suppress(Exception):
-                self._ray.kill(actor.handle)
+            self._end(actor.handle)
             say(f"a worker on {actor.node} died; another one takes its place")
             self._ready.remove(actor)
             self._start_one()
@@ -240,12 +260,9 @@ class Crew(Generic[Item, Result]):
         try:
             started: Started = self._ray.get(ref)
         except errors.RayTaskError as error:
-            cause = error.cause
-            failure = (
-                cause
-                if isinstance(cause, ZooError)
-                else EvaluationError(f"a worker failed to start: {cause!r}")
-            )
+            failure = error.cause
+            if not isinstance(failure, ZooError):
+                failure = EvaluationError(f"a worker failed to start: {failure!r}")
         except errors.RayError as error:
             reason = " ".join(str(error).split())
             failure = EvaluationError(f"a worker died while it started: {reason[-300:]}")
@@ -255,10 +272,8 @@ class Crew(Generic[Item, Result]):
             self._failed_starts = 0
             self._nodes.add(started.node_id)
             self._ready.append(_Actor(handle, started.node))
-            self._idle_since = time.monotonic()
             return
-        with suppress(Exception):
-            self._ray.kill(handle)
+        self._end(handle)
         self._failed_starts += 1
         if self._failed_starts >= self._workers.attempts:
             raise failure
@@ -266,18 +281,21 @@ class Crew(Generic[Item, Result]):
         self._start_one()
 
     def _check_patience(self) -> None:
-        """Says now and then what is awaited; raises an EvaluationError where nobody has worked for long."""
-        if self._ready:
-            return
-        if time.monotonic() - self._idle_since > self._workers.patience_s:
-            raise EvaluationError(no_room(self.share))
-        if time.monotonic() - self._said > _SAY_EVERY_S:
-            self._say_waiting()
+        """Says now and then what is awaited.
 
-    def _say_waiting(self) -> None:
-        self._said = time.monotonic()
-        left = self._workers.patience_s - (self._said - self._idle_since)
-        say(f"--ray: wanted {self.share}, found {describe_room(self.share)}; waiting {left:.0f} s for more")
+        Raises:
+          EvaluationError: the cluster has no room for long; where others use it, it is waited for.
+        """
+        now, room = time.monotonic(), room_for(self.share)
+        if room >= self.share.actors or (self._has_begun and (room or self._ready)):
+            self._lacking_since = now
+        patience = 0.0 if self._workers.address == LOCAL else self._workers.patience_s
+        if (waited := now - self._lacking_since) > patience:
+            raise EvaluationError(no_room(self.share))
+        if now - self._said > _SAY_EVERY_S and (waited or not self._ready):
+            self._said = now
+            until = f", for {patience - waited:.0f} s at most" if waited else ""
+            say(f"--ray: wanted {self.share}, found {describe_room(self.share)}; waiting{until}")
 
 
 def deal(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def open_dataset(
     declared: DatasetDeclaration,
     data: Path | None,
-    fetcher: Fetcher,
+    fetcher: Fetcher | None = None,
     *,
     keep_going: bool = False,
     needed_by: str = "",
@@ -32,13 +32,16 @@ def open_dataset(
     Args:
       declared: its declaration.
       data: its folder, or None for the declared one, or to unpack the archive that it is bundled in.
-      fetcher: fetches that archive, and knows the cache.
+      fetcher: fetches that archive, and knows the cache; None for the default one.
       keep_going: leave out images that cannot be used, instead of an error.
       needed_by: who needs it, for the error message.
 
     Raises:
       DataError: it is not there, or not complete; the line says what is missing.
     """
+    from zoo.fetch.fetcher import Fetcher
+
+    fetcher = fetcher or Fetcher()
     data = data or _declared_folder(declared)
     if data is None:
         if declared.archive is None:

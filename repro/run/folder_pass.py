@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.files.processes import available_cores
+from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.run.image_pass import ImagePass, Measured
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class FolderPass(ImagePass):
         under_way: deque[Future[tuple[list[Finding], Measured | None]]] = deque()
         with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
             try:
-                for index in indices:
+                for index in reading_ahead(self._dataset, indices):
                     under_way.append(pool.submit(self._evaluate, index))
                     if len(under_way) >= threads * _AHEAD:
                         yield from self._result(under_way.popleft())

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from contextlib import closing
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.errors import DataError
+from zoo.errors import DataError, EvaluationError
+from zoo.files.atomic import write_atomically
 from zoo.files.progress import Progress
 from zoo.network.stream import StageTimes
-from zoo.repro.datasets.dataset import reading_ahead
-from zoo.repro.datasets.predictions import write_predictions
+from zoo.repro.datasets.predicted_instances import mask_folder
+from zoo.repro.datasets.predictions import INSTANCE, prediction_files, write_predictions
 from zoo.repro.records.claim_words import metric_title
+from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.pictures import read_panoptic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
     import numpy as np
 
+    from zoo.repro.cluster.crew import Crew
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.predictions.predictions import PredictedImage
-    from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.scores import InternalScores
 
 Measured = tuple[str, "dict[str, np.ndarray]"]
@@ -33,8 +40,17 @@ class ImagePass(ABC):
 
     Attributes:
       scores: the sum of all images evaluated, and of those that were done before.
-      qualities: of each image evaluated, in the order of the images; see `InternalScores.quality`.
+      qualities: of each image evaluated; see `InternalScores.quality`.
+      in_order: whether images are added to `scores` in their order.
+      about: what the record says of what made the predictions.
+      workers: what the record says of the processes that did; None for this one.
+      given_up: why images could not be evaluated, by name.
     """
+
+    in_order: bool = True
+    about: Mapping[str, Any] = MappingProxyType({})
+    workers: Mapping[str, Any] | None = None
+    given_up: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, dataset: Dataset, folder: RunFolder, scores: InternalScores, *, writes: bool = True
@@ -58,14 +74,11 @@ class ImagePass(ABC):
 
     def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
         """Evaluates those of `image_ids` not in `done`; then all statistics and predictions are on disk."""
-        index = {image_id: i for i, image_id in enumerate(self._dataset.image_ids)}
         for image_id in done:
             arrays = self._folder.find_statistics(image_id)
             if arrays is not None:
                 self.scores.add(arrays)
-        waiting = reading_ahead(
-            self._dataset, (index[image_id] for image_id in image_ids if image_id not in done)
-        )
+        waiting = (self.positions[image_id] for image_id in image_ids if image_id not in done)
         measured = self._measure(waiting)
         progress = Progress("images", len(image_ids), done=len(done), note=self._so_far)
         # Closed however it ends: no thread writes afterwards.
@@ -75,9 +88,25 @@ class ImagePass(ABC):
                 self.qualities[image_id] = self.scores.quality(arrays)
                 progress.advance()
 
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Frees what is held for the pass."""
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """The position of each image of the data set, by name."""
+        return {image_id: position for position, image_id in enumerate(self._dataset.image_ids)}
+
+    def evaluate(self, index: int) -> Measured:
+        """Evaluates one image; may be called from several threads."""
+        raise NotImplementedError
+
+    def take_times(self) -> dict[str, float]:
+        """Returns the seconds of each stage since the last call."""
+        return self._times.take()
+
     @abstractmethod
     def _measure(self, indices: Iterator[int]) -> Generator[Measured, None, None]:
-        """Yields each image, in the order given, once its statistics are on disk."""
+        """Yields each image once its statistics are on disk."""
 
     def _so_far(self) -> str:
         values = self.scores.so_far().items()
@@ -107,3 +136,83 @@ class ImagePass(ABC):
                 )
             self._folder.write_statistics(sample.image_id, arrays)
         return sample.image_id, arrays
+
+
+class Evaluated(NamedTuple):
+    """An image that was evaluated elsewhere."""
+
+    files: dict[str, bytes]  # by name in the run's folder: predictions, and the statistics last
+    seconds: dict[str, float]  # spent in each stage
+
+
+class WorkerPass:
+    """A pass on a worker of a `Crew`: evaluates single images, and hands over their files.
+
+    Attributes:
+      about: that of the pass.
+    """
+
+    def __init__(self, start: Callable[[RunFolder], ImagePass]) -> None:
+        """Starts the pass with a folder of its own for the files of the images under way."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="zoo-worker-")
+        self._folder = RunFolder(Path(self._scratch.name))
+        self._pass = start(self._folder)
+        self.about = self._pass.about
+
+    def __call__(self, image_id: str) -> Evaluated:
+        """Evaluates an image."""
+        folder = self._folder
+        self._pass.evaluate(self._pass.positions[image_id])
+        paths = [*prediction_files(folder.predictions, image_id), folder.statistics_path(image_id)]
+        files = {path.relative_to(folder.root).as_posix(): path.read_bytes() for path in paths}
+        for path in paths:
+            path.unlink()
+        shutil.rmtree(folder.predictions / INSTANCE / mask_folder(image_id)[0], ignore_errors=True)
+        return Evaluated(files, self._pass.take_times())
+
+
+class CrewPass(ImagePass):
+    """Evaluates images on the workers of a crew, each a `WorkerPass`; all files are written here."""
+
+    in_order = False
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: RunFolder,
+        scores: InternalScores,
+        crew: Crew[str, Evaluated],
+        *,
+        keep_going: bool,
+    ) -> None:
+        """Takes what is evaluated, by whom, and whether images that cannot be evaluated are left out."""
+        super().__init__(dataset, folder, scores)
+        self._crew = crew
+        self._keep_going = keep_going
+        self.about = crew.about
+        self.given_up: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._crew.close()
+
+    def _measure(self, indices: Iterator[int]) -> Generator[Measured, None, None]:
+        with self._crew:
+            for dealt in self._crew.deal([self._dataset.image_ids[i] for i in indices]):
+                if dealt.result is not None:
+                    yield self._taken(dealt.item, dealt.result)
+                elif self._keep_going:
+                    self.given_up[dealt.item] = str(dealt.failure)
+                else:
+                    raise EvaluationError(f"{dealt.failure}; --keep-going leaves such images out")
+            self.workers = self._crew.recorded()
+
+    def _taken(self, image_id: str, evaluated: Evaluated) -> Measured:
+        """Writes the files of an image, the statistics last."""
+        with self._times.of("write_s"):
+            for name, content in evaluated.files.items():
+                write_atomically(self._folder.root / name, content, durable=False)
+        self._times.add(evaluated.seconds)
+        arrays = self._folder.find_statistics(image_id)
+        assert arrays is not None, image_id
+        return image_id, arrays

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING
 
-from zoo.network.loading import load_entry
+from zoo.errors import DataError, VerificationError
+from zoo.fetch.fetcher import Fetcher
+from zoo.files.keras_backend import BACKENDS, choose_backend
+from zoo.network.loading import load_entry, model_file_of
 from zoo.network.stream import stream
+from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.predictions.predictions import PredictedImage, ScoredSegments
-from zoo.repro.run.image_pass import ImagePass, Measured
+from zoo.repro.run.image_pass import ImagePass, Measured, WorkerPass
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from zoo.model.postprocess.result import Maps
     from zoo.network.loading import Weights
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.settings import RunSettings
+    from zoo.runtimes.model_file import ModelFile
 
 
 class Pipeline(ImagePass):
@@ -44,14 +52,25 @@ class Pipeline(ImagePass):
             runtime=settings.runtime,
             model=settings.model,
         )
-        self.options: dict[str, Any] = asdict(self._network.options)
         assert self._network.receipt is not None
-        self.receipt: dict[str, Any] = self._network.receipt.to_json()
-        self.device: dict[str, Any] = self._network.device
+        self.about = {
+            "post_processing": asdict(self._network.options),
+            "device": self._network.device,
+            "receipt": self._network.receipt.to_json(),
+        }
+        self._computing, self._finishing = Lock(), Lock()
 
     def _measure(self, indices: Iterator[int]) -> Generator[Measured, None, None]:
-        samples = map(self._read, indices)
+        samples = map(self._read, reading_ahead(self._dataset, indices))
         return stream(samples, self._maps, self._finish, batch=self._network.replicas)
+
+    def evaluate(self, index: int) -> Measured:
+        """Evaluates one image; of several threads one reads, one computes, and one finishes at a time."""
+        sample = self._read(index)
+        with self._computing:
+            (maps,) = self._maps([sample])
+        with self._finishing:
+            return self._finish(sample, maps)
 
     def _maps(self, samples: Sequence[Sample]) -> list[Maps]:
         # The first call traces the network.
@@ -65,3 +84,57 @@ class Pipeline(ImagePass):
             scored = ScoredSegments(found.instances.labels, found.instances.score)
         predicted = PredictedImage(sample.image_id, found.panoptic, found.semantic, scored, None)
         return self._keep(sample, predicted)
+
+
+def find_weights(entry: Entry, settings: RunSettings, fetcher: Fetcher) -> tuple[Weights, ModelFile | None]:
+    """Returns what a run's network is restored from, and the model file that holds it, if it is one."""
+    model = model_file_of(entry, settings.runtime, settings.model)
+    if model is None:
+        return fetcher.checkpoint(entry), None
+    model.require_size(entry.evaluation.crop_size)
+    return model.about.checkpoint, model
+
+
+@dataclass(frozen=True)
+class MakePipeline:
+    """Makes the worker of a `Crew` that evaluates images of a run; it finds data and checkpoint there.
+
+    Attributes:
+      entry, settings: as for `Pipeline`.
+      open_dataset: opens the data set of the run.
+      images: a digest of the names of its images.
+      checkpoint_sha256: of what the run's network is restored from.
+    """
+
+    entry: Entry
+    settings: RunSettings
+    open_dataset: Callable[[], Dataset]
+    images: str
+    checkpoint_sha256: str | None
+
+    def __call__(self) -> WorkerPass:
+        """Restores the network.
+
+        Raises:
+          ZooError: data or checkpoint are not here, or are not the same.
+        """
+        if self.settings.runtime in BACKENDS:
+            choose_backend(self.settings.runtime)
+        dataset = self.open_dataset()
+        if digest_of_names(dataset) != self.images:
+            raise DataError(
+                f"{getattr(dataset, 'root', self.entry.dataset)}: expected the images that are there where "
+                f"`zoo` was called, found {len(dataset):,} images, and not the same; copy the data set again"
+            )
+        weights, _ = find_weights(self.entry, self.settings, Fetcher())
+        if weights.sha256 != self.checkpoint_sha256:
+            raise VerificationError(
+                f"{self.entry.name}: expected a checkpoint with sha256 {self.checkpoint_sha256}, "
+                f"found {weights.sha256}; fetch it again"
+            )
+        return WorkerPass(partial(Pipeline, self.entry, dataset, weights, self.settings))
+
+
+def digest_of_names(dataset: Dataset) -> str:
+    """Returns a SHA-256 over the names of a data set's images."""
+    return hashlib.sha256("\n".join(dataset.image_ids).encode()).hexdigest()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.files.keras_backend import BACKENDS, choose_backend, import_backend
+from zoo.files.processes import environment
 from zoo.files.signatures import showing_options_of
-from zoo.network.loading import kind_of_device_for, model_file_of, weights_of
+from zoo.network.loading import kind_of_device_for
 from zoo.network.network import require_outputs
 from zoo.remote.path import path_at
+from zoo.repro.cluster.connection import choose_share, connected
+from zoo.repro.cluster.crew import Crew
 from zoo.repro.datasets.opening import open_dataset
+from zoo.repro.run.image_pass import CrewPass
 from zoo.repro.run.images import choose_images
+from zoo.repro.run.pipeline import MakePipeline, Pipeline, digest_of_names, find_weights
 from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import RunSettings
 from zoo.runtimes.choice import version_of
@@ -24,9 +32,9 @@ if TYPE_CHECKING:
     from zoo.network.loading import Weights
     from zoo.registry import Claim, Entry, Registry
     from zoo.registry.lookup import RegistryLike
+    from zoo.repro.datasets.dataset import Dataset
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
-    from zoo.repro.run.pipeline import Pipeline
     from zoo.repro.run.settings import RunKeywords
     from zoo.runtimes.model_file import ModelFile
 
@@ -95,16 +103,30 @@ def reproduce_entry(
     declared = registry.dataset(entry.dataset)
     dataset = open_dataset(declared, data, fetcher, keep_going=settings.keep_going, needed_by=entry.name)
     require_outputs(entry, dataset.info)
-    model = model_file_of(entry, settings.runtime, settings.model)
-    if model:
-        model.require_size(entry.evaluation.crop_size)
-    checkpoint = model.about.checkpoint if model else weights_of(entry, settings.model, fetcher)
-    import_backend()
-    images = choose_images(entry.name, dataset, limit=settings.limit, keep_going=settings.keep_going)
-    run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
-    run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
-    run.model = model
-    return run.make(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
+    checkpoint, model = find_weights(entry, settings, fetcher)
+    with _connected(settings) as device:
+        images = choose_images(entry.name, dataset, limit=settings.limit, keep_going=settings.keep_going)
+        run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
+        run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
+        run.model, run.device = model, device
+        run.open_elsewhere = partial(open_dataset, declared, data, keep_going=settings.keep_going)
+        return run.make(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
+
+
+@contextmanager
+def _connected(settings: RunSettings) -> Iterator[str]:
+    """Connects to the cluster whose workers evaluate the images, if any do; yields the kind of their device.
+
+    Without workers, this process finds its device.
+    """
+    if settings.workers is None:
+        import_backend()
+        yield kind_of_device_for(settings.runtime, settings.device)
+        return
+    # This process leaves the memory of all GPUs to the workers.
+    with connected(settings.workers), environment(CUDA_VISIBLE_DEVICES="-1"):
+        import_backend()
+        yield "gpu" if choose_share(settings.workers).gpus else "cpu"
 
 
 class _Reproduction(Run):
@@ -114,6 +136,8 @@ class _Reproduction(Run):
     checkpoint: Weights
     settings: RunSettings
     model: ModelFile | None
+    device: str  # what the network runs on: `cpu`, `gpu` or `tpu`
+    open_elsewhere: Callable[[], Dataset]  # opens the data set in another process
 
     def own_identity(self, fingerprint: str) -> dict[str, Any]:
         recorded = self.settings.recorded()
@@ -123,29 +147,35 @@ class _Reproduction(Run):
             "checkpoint_sha256": self.checkpoint.sha256,
             "dataset_fingerprint": fingerprint,
             "settings": {key: recorded[key] for key in ("precision", "scales", "flip")},
-            "device": kind_of_device_for(self.settings.runtime, self.settings.device),
+            "device": self.device,
             "runtime": self._runtime,
         }
 
-    def start(self, folder: RunFolder) -> Pipeline:
-        from zoo.repro.run.pipeline import Pipeline
-
-        return Pipeline(self.entry, self.dataset, self.checkpoint, self.settings, folder)
+    def start(self, folder: RunFolder) -> ImagePass:
+        if self.settings.workers is None:
+            return Pipeline(self.entry, self.dataset, self.checkpoint, self.settings, folder)
+        make_worker = MakePipeline(
+            self.entry,
+            replace(self.settings, workers=None, device=self.device),
+            self.open_elsewhere,
+            digest_of_names(self.dataset),
+            self.checkpoint.sha256,
+        )
+        crew = Crew(make_worker, self.settings.workers, at_once=3, most=len(self.images.ids))
+        return CrewPass(self.dataset, folder, self.new_scores(), crew, keep_going=self.settings.keep_going)
 
     def own_record(self, image_pass: ImagePass) -> dict[str, Any]:
-        from zoo.repro.run.pipeline import Pipeline
-
-        assert isinstance(image_pass, Pipeline)
+        about = image_pass.about
         return {
-            "post_processing": image_pass.options,
-            "device": image_pass.device,
+            "post_processing": about["post_processing"],
+            "device": about["device"],
             "runtime": self._runtime,
             "entry_digest": self.entry.digest(),
             "checkpoint": {
                 "url": self.checkpoint.url,
                 "sha256": self.checkpoint.sha256,
                 "bytes": self.checkpoint.bytes,
-                "receipt": image_pass.receipt,
+                "receipt": about["receipt"],
             },
         }
 

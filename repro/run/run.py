@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from zoo.files.progress import say
 from zoo.files.words import counted, utc_now
 from zoo.reports.tables.claim_table import markdown
 from zoo.repro.datasets.predictions import EVERYTHING, missing_predictions
-from zoo.repro.official.scripts import OfficialScores, start_official
+from zoo.repro.official.scripts import OfficialRun, OfficialScores, start_official
 from zoo.repro.records.claims import judge_claims
 from zoo.repro.records.record import SCHEMA_VERSION, finite
 from zoo.repro.records.run_destination import RunDestination
@@ -132,14 +133,16 @@ class Run(ABC):
             # Before the folder is opened: without a device or a network there is nothing to begin.
             image_pass = self.start(destination.unfinished)
             self.clock.lap("load_s")
-            folder = destination.open(identity, restart=self.restart)
-            official, computed = self._evaluate(image_pass, folder)
+            with closing(image_pass):
+                folder = destination.open(identity, restart=self.restart)
+                official, computed = self._evaluate(image_pass, folder)
             record = self._record(identity, self._score(folder, official, image_pass, computed), image_pass)
             record["timings"] |= {"images_computed": computed, **image_pass.timings, **official.timings}
             record["timings"]["total_s"] = self.clock.total()
-            record["efficiency"] = efficiency(
-                self.entry, record["timings"], replicas=record.get("device", {}).get("replicas", 1)
+            replicas = record.get("device", {}).get("replicas", 1) * record.get("workers", {}).get(
+                "actors", 1
             )
+            record["efficiency"] = efficiency(self.entry, record["timings"], replicas=replicas)
             write_atomically(folder.root / "table.md", markdown([record]))
             write_json(folder.root / "record.json", record)
             if "failed" in official.provenance:
@@ -167,20 +170,22 @@ class Run(ABC):
         The second value is how many images were evaluated now.
         """
         ids = self.images.ids
-        skipped = None if "official" in self.evaluators else "the official scripts were not asked for"
         done = folder.done(ids)
-        if skipped is None:
+        if "official" in self.evaluators:
             done -= set(missing_predictions(folder.predictions, done, self.holds))
         if done:
             say(f"resuming a run with {counted(len(done), 'image')} done in {folder.root}")
-        with start_official(
-            self.dataset, ids, folder.predictions, folder.official, holds=self.holds, skipped=skipped
-        ) as official:
+        with ExitStack() as stack:
+            official = stack.enter_context(self._start_official(folder))
             try:
                 image_pass.run(ids, done)
                 self.accept(image_pass)
                 self.clock.lap("images_s")
-                if skipped is None:
+                if image_pass.given_up:
+                    self.images = self.images.without(self.name, image_pass.given_up)
+                    official.close()
+                    official = stack.enter_context(self._start_official(folder))
+                if "official" in self.evaluators:
                     say("running the official scripts")
                 scores = official.finish()
             except KeyboardInterrupt:
@@ -188,7 +193,17 @@ class Run(ABC):
             if scores.metrics:
                 scores.provenance["processes"] = official.processes
         self.clock.lap("official_s")
-        return scores, len(ids) - len(done)
+        return scores, len(ids) - len(done) - len(image_pass.given_up)
+
+    def _start_official(self, folder: RunFolder) -> OfficialRun:
+        return start_official(
+            self.dataset,
+            self.images.ids,
+            folder.predictions,
+            folder.official,
+            holds=self.holds,
+            skipped=None if "official" in self.evaluators else "the official scripts were not asked for",
+        )
 
     def _interrupted(self, folder: RunFolder) -> InterruptedRunError:
         ids = self.images.ids
@@ -209,7 +224,7 @@ class Run(ABC):
     ) -> dict[str, Any]:
         """Returns the record's part that holds the numbers of both evaluators; draws some images."""
         scores, qualities, ids = image_pass.scores, image_pass.qualities, self.images.ids
-        if computed < len(ids):
+        if computed < len(ids) or not image_pass.in_order:
             # Detections of equal score count in the order of the images, whatever was done before.
             scores, qualities = self.new_scores(), {}
             for image_id, arrays in zip(ids, folder.read_statistics(ids), strict=True):
@@ -266,6 +281,7 @@ class Run(ABC):
             "claims": claims,
             **measured,
             **self.own_record(image_pass),
+            **({"workers": image_pass.workers} if image_pass.workers else {}),
             "dataset": {"name": self.dataset_name, "fingerprint": identity["dataset_fingerprint"]},
             "settings": self.recorded_settings(),
             "versions": identity["versions"],

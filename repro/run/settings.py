@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from zoo.errors import UsageError
 from zoo.files.keras_backend import chosen_backend
+from zoo.repro.cluster.workers import Workers
 from zoo.repro.records.claim_words import EVALUATORS
-from zoo.runtimes.choice import DEFAULT, check_runtime
+from zoo.runtimes.choice import DEFAULT, FILE_RUNTIMES, check_runtime
 
 FURTHER_METRICS = ("boundary",)
 """What `--metrics` adds to the internal metrics."""
@@ -32,16 +33,33 @@ class RunSettings:
     restart: bool = False  # discard an unfinished run instead of resuming it
     runtime: str = ""  # what runs the network, of `RUNTIMES`; empty for what `KERAS_BACKEND` names
     model: Path | None = None  # the file of `zoo export` or `zoo convert` that it loads
+    workers: Workers | None = None  # the processes of Ray that evaluate the images; None for this one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "runtime", self.runtime or chosen_backend())
         check_runtime(self.runtime, self.model)
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"--precision {self.precision}: expected float32 or bfloat16")
+        if self.workers is not None:
+            object.__setattr__(self, "workers", self._with_devices(self.workers))
+
+    def _with_devices(self, workers: Workers) -> Workers:
+        """Returns the workers with or without GPUs, as the device says."""
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise UsageError(
+                f"--device {self.device}: expected auto, cpu or gpu with --ray: each worker gets its own"
+            )
+        if self.device == "cpu" or self.runtime in FILE_RUNTIMES:
+            return replace(workers, gpus_per_actor=0.0)
+        return (
+            replace(workers, gpus_per_actor=workers.gpus_per_actor or 1.0)
+            if self.device == "gpu"
+            else workers
+        )
 
     def recorded(self) -> dict[str, Any]:
         """Returns the settings that the run record holds, as JSON values."""
-        unrecorded = ("keep_going", "restart", "runtime", "model")
+        unrecorded = ("keep_going", "restart", "runtime", "model", "workers")
         settings = {key: value for key, value in asdict(self).items() if key not in unrecorded}
         return {**settings, "scales": list(self.scales)}
 
@@ -81,6 +99,7 @@ class RunKeywords(TypedDict, total=False):
     restart: bool
     runtime: str
     model: Path | None
+    workers: Workers | None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from zoo.cli.reproduce import reproduce
 from zoo.cli.score import score
 from zoo.errors import InterruptedRunError, RegistryError, UsageError, ZooError
 from zoo.files.progress import say
+from zoo.repro.cluster.workers import AUTO, is_address
 from zoo.repro.nights.exit_file import write_exit_file
 
 # What the parser raises on a wrong call; its module differs between versions of Typer.
@@ -49,6 +50,7 @@ class _Commands(TyperGroup):
         with _errors_of_one_line():
             if not options.get("resilient_parsing"):
                 _refuse_empty(args)
+                args = _with_ray_address(args)
             return super().make_context(info_name, args, *more, **options)
 
     def invoke(self, ctx: Any) -> Any:
@@ -63,6 +65,14 @@ def _refuse_empty(words: list[str]) -> None:
         if not word or (equals and not value and option.startswith("--")):
             name = option or (before if before.startswith("-") else "an argument")
             raise UsageError(f"{name}: expected a value, found an empty one; is a variable not set?")
+
+
+def _with_ray_address(words: list[str]) -> list[str]:
+    """Returns the words with `auto` after a `--ray` that is followed by no address."""
+    completed: list[str] = []
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        completed += [word, AUTO] if word == "--ray" and not is_address(after) else [word]
+    return completed
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from zoo.runtimes.choice import RUNTIMES, check_runtime
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
+    from zoo.repro.cluster.workers import Workers
 
 registry_files: list[Path] = []
 """What `--registry` named in the call that is running."""
@@ -111,6 +112,44 @@ AsJson = Annotated[
         help="Print JSON alone on stdout: one object, or a list from `list` and for several names.",
     ),
 ]
+
+
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Deal the images to workers of a Ray cluster: local starts one on this machine; HOST:PORT or "
+        "ray://HOST:PORT names one; auto, or nothing, takes RAY_ADDRESS or the one that runs here.",
+    ),
+]
+Actors = Annotated[int | None, typer.Option("--actors", help="How many workers; by default, what fits.")]
+CpusPerActor = Annotated[
+    float | None, typer.Option("--cpus-per-actor", help="CPUs of each worker, and threads of its network.")
+]
+GpusPerActor = Annotated[
+    float | None,
+    typer.Option("--gpus-per-actor", help="GPUs of each worker; by default 1 where there are any."),
+]
+
+
+def chosen_workers(
+    address: str | None, actors: int | None, cpus: float | None, gpus: float | None
+) -> Workers | None:
+    """Returns what `--ray` and the options beside it stand for; None without it.
+
+    Raises:
+      UsageError: they make no sense, or there are others without `--ray`.
+    """
+    from zoo.repro.cluster.workers import Workers
+
+    if address is not None:
+        return Workers(address, actors, cpus, gpus)
+    given = {"--actors": actors, "--cpus-per-actor": cpus, "--gpus-per-actor": gpus}
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"{name} {value:g}: expected --ray too, e.g. --ray local")
+    return None
 
 
 def reads_registry(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +12,20 @@ import typer
 
 from zoo.cli.options import (
     DEFAULT_RUNTIME,
+    Actors,
     AsJson,
+    CpusPerActor,
     DataCache,
     DeviceName,
     Flip,
+    GpusPerActor,
     KeepGoing,
     Limit,
     ModelPath,
     Names,
     Precision,
     PrecisionName,
+    RayAddress,
     Restart,
     RunsFolder,
     RuntimeName,
@@ -28,6 +33,7 @@ from zoo.cli.options import (
     Strict,
     chosen_model,
     chosen_registry,
+    chosen_workers,
     data_folders,
     parse_scales,
     reads_registry,
@@ -62,6 +68,10 @@ class RunOptions:
     flip: Flip = False
     runtime: RuntimeName = DEFAULT_RUNTIME
     model: ModelPath = None
+    ray: RayAddress = None
+    actors: Actors = None
+    cpus_per_actor: CpusPerActor = None
+    gpus_per_actor: GpusPerActor = None
     restart: Restart = False
     keep_going: KeepGoing = False
 
@@ -88,6 +98,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
     # Before TensorFlow is imported, which takes seconds.
     parse_device(run.device)
     scales, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
+    workers = chosen_workers(run.ray, run.actors, run.cpus_per_actor, run.gpus_per_actor)
     folders = _needed_folders(run, entries, registry)
 
     from zoo.reports.tables.claim_table import terminal
@@ -103,6 +114,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
         restart=run.restart,
         runtime=run.runtime,
         model=model,
+        workers=workers,
     )
     records = []
     for record in _run(entries, registry, folders, run.out, settings):
@@ -134,6 +146,7 @@ def _run(
 ) -> Iterator[dict[str, Any]]:
     """Reproduces entries one after the other, and yields their records."""
     from zoo.fetch.fetcher import Fetcher
+    from zoo.repro.cluster.connection import connected
     from zoo.repro.datasets.opening import open_dataset
     from zoo.repro.run.reproduce import reproduce_entry
 
@@ -143,8 +156,10 @@ def _run(
         for dataset, name in {entry.dataset: entry.name for entry in entries}.items():
             declared, folder = registry.dataset(dataset), folders.get(dataset)
             open_dataset(declared, folder, fetcher, keep_going=settings.keep_going, needed_by=name)
-    for entry in entries:
-        data = folders.get(entry.dataset)
-        yield reproduce_entry(
-            entry, registry=registry, data=data, out=out, settings=settings, fetcher=fetcher
-        )
+    # One connection for all of them.
+    with connected(settings.workers) if settings.workers else nullcontext():
+        for entry in entries:
+            data = folders.get(entry.dataset)
+            yield reproduce_entry(
+                entry, registry=registry, data=data, out=out, settings=settings, fetcher=fetcher
+            )

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -82,3 +83,17 @@ def memory_of(pid: int) -> int:
             with suppress(psutil.Error):
                 held_bytes += member.memory_info().rss
     return held_bytes
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Sets environment variables while the block runs, for libraries and processes that are started in it."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -84,6 +84,7 @@ class StageTimes:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._taken: dict[str, float] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -101,6 +102,19 @@ class StageTimes:
                 if first is not None:
                     self._seconds.setdefault(first, taken)
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + taken
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Adds what others have measured."""
+        with self._lock:
+            for stage, taken in seconds.items():
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + taken
+
+    def take(self) -> dict[str, float]:
+        """Returns the seconds of each stage since the last call, for `add` of others."""
+        with self._lock:
+            new = {stage: taken - self._taken.get(stage, 0.0) for stage, taken in self._seconds.items()}
+            self._taken = dict(self._seconds)
+            return new
 
     def to_json(self) -> dict[str, float]:
         """Returns the seconds of each stage so far."""
