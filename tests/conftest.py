@@ -135,9 +135,12 @@ _networks: dict[tuple[str, ...], Any] = {}
 
 
 def _load_once(entry: Any, checkpoint: Any, **options: Any) -> Any:
-    """Loads a network as `load_entry` does, but once: runs do not change it."""
+    """Loads a network as `load_entry` does, but one of a checkpoint once: runs do not change it."""
+    from zoo.fetch.fetcher import Fetched
     from zoo.network.loading import load_entry
 
+    if not isinstance(checkpoint, Fetched):
+        return load_entry(entry, checkpoint, **options)
     key = entry.model_dump_json(), str(checkpoint.path), checkpoint.sha256, repr(options)
     if key not in _networks:
         _networks[key] = load_entry(entry, checkpoint, **options)

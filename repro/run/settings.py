@@ -10,7 +10,7 @@ from zoo.errors import UsageError
 from zoo.files.keras_backend import chosen_backend
 from zoo.repro.cluster.workers import Workers
 from zoo.repro.records.claim_words import EVALUATORS
-from zoo.runtimes.choice import DEFAULT, FILE_RUNTIMES, check_runtime
+from zoo.runtimes.choice import DEFAULT, FILE_RUNTIMES, check_runtime, refuse_options
 
 FURTHER_METRICS = ("boundary",)
 """What `--metrics` adds to the internal metrics."""
@@ -40,6 +40,7 @@ class RunSettings:
         check_runtime(self.runtime, self.model)
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"--precision {self.precision}: expected float32 or bfloat16")
+        refuse_options(self.runtime, self.changes_numbers(), self.device)
         if self.workers is not None:
             object.__setattr__(self, "workers", self._with_devices(self.workers))
 

@@ -12,7 +12,7 @@ from zoo.errors import UsageError
 from zoo.files.keras_backend import choose_backend, chosen_backend, import_backend
 from zoo.registry.network_options import BackboneOptions, BatchNormOptions, EncoderOptions
 from zoo.registry.schema import Backbone, Entry
-from zoo.runtimes.choice import check_runtime
+from zoo.runtimes.choice import check_runtime, refuse_options
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BACKBONE_INPUT_SIZE = (225, 225)
 """(height, width) in px of a backbone's images where none is asked for: about ImageNet's, one past 7 * 32."""
 BACKBONE_OUTPUT_STRIDE = 32
+
+_OF_ANY_RUNTIME = ("input_size", "optimize", "device", "runtime", "model")
+"""The options of `LoadOptions` that a model file does not decide by itself; it is always folded."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class LoadOptions:
     model: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        check_runtime(self.runtime or chosen_backend(), self.model)
+        runtime = self.runtime or chosen_backend()
+        check_runtime(runtime, self.model)
+        refuse_options(runtime, [name for name in self.chosen() if name not in _OF_ANY_RUNTIME], self.device)
 
     def checked(self, entry: Entry | Backbone) -> LoadOptions:
         """Returns the options with the input size as two integers of at least 2, or raises a `UsageError`."""

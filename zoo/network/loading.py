@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +19,7 @@ from zoo.registry.dataset_info import DatasetInfo
 from zoo.registry.lookup import Registry, RegistryLike, load_registry
 from zoo.registry.network_options import BackboneArchitecture
 from zoo.registry.schema import Backbone, Entry, RemoteFile
-from zoo.runtimes.choice import FILE_RUNTIMES, check_runtime
+from zoo.runtimes.choice import FILE_RUNTIMES, check_runtime, refuse_options
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     # What a network's values come from: a checkpoint, what a model file says of the one that it holds, or a
     # file of `zoo convert`.
     Weights: TypeAlias = Fetched | CheckpointRecord | WeightsFile
-
-
-_OF_ANY_RUNTIME = ("input_size", "optimize", "device", "runtime", "model")
-"""The options of `load` that a model file leaves open: it is always folded."""
 
 
 class CheckpointFile(NamedTuple):
@@ -119,8 +114,9 @@ def load(
     entry = declared.find(name)
     chosen = LoadOptions(input_size, **options).checked(entry)
     if chosen.runtime in FILE_RUNTIMES:
-        given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file]
-        return _on_its_dataset(_load_model_file(entry, chosen, given), declared)
+        given = {"checkpoint": checkpoint, "weights": weights}
+        refuse_options(chosen.runtime, [name for name, file in given.items() if file is not None])
+        return _on_its_dataset(_load_model_file(entry, chosen), declared)
     if source == "saved_model":
         given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file]
         network = _load_saved_model(entry, [*given, *chosen.chosen()])
@@ -192,15 +188,10 @@ def kind_of_device_for(runtime: str, device: str) -> str:
       UsageError: there is no such device, or the runtime does not run on it.
       EvaluationError: it is not on this machine.
     """
-    from zoo.network.devices import kind_of_device, parse_device
+    from zoo.network.devices import kind_of_device
 
-    if runtime not in FILE_RUNTIMES:
-        return kind_of_device(device)
-    if parse_device(device) not in (("auto", ""), ("cpu", "")):
-        raise UsageError(
-            f"--device {device}: expected auto or cpu with --runtime {runtime}, which runs on the CPU"
-        )
-    return "cpu"
+    refuse_options(runtime, (), device)
+    return "cpu" if runtime in FILE_RUNTIMES else kind_of_device(device)
 
 
 def build(
@@ -310,7 +301,6 @@ def _load_saved_model(entry: Entry | Backbone, options: list[str]) -> Network:
 def _load_model_file(
     entry: Entry | Backbone,
     options: LoadOptions,
-    given: Sequence[str] = (),
     classes: DatasetInfo | None = None,
 ) -> Network:
     """Loads a file of `zoo export`, which knows its own size and precision."""
@@ -318,14 +308,7 @@ def _load_model_file(
         raise UsageError(
             f"{entry.name}: --runtime {options.runtime}: expected a panoptic network; backbones have no file"
         )
-    others = [name for name in options.chosen() if name not in _OF_ANY_RUNTIME]
-    if refused := [*given, *others]:
-        raise UsageError(
-            f"{entry.name}: {', '.join(refused)}: expected none of these with --runtime {options.runtime}, "
-            "whose model file is taken as it is; leave them out, or take --runtime tensorflow"
-        )
     assert options.runtime is not None
-    kind_of_device_for(options.runtime, options.device or "auto")
     file = model_file_of(entry, options.runtime, options.model)
     assert file is not None
     if options.input_size:

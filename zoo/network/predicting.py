@@ -18,6 +18,7 @@ from zoo.files.words import counted
 from zoo.inputs.finding import Input, find_inputs
 from zoo.inputs.picture import read_picture
 from zoo.inputs.video import Video, VideoWriter, import_av
+from zoo.network.building import LoadOptions
 from zoo.network.loading import load_entry, model_file_of, weights_of
 from zoo.network.network import classes_of
 from zoo.network.stream import StageTimes, stream
@@ -55,6 +56,8 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "runtime", self.runtime or chosen_backend())
+        # Refuses what does not go together before anything is read.
+        LoadOptions(**self.for_loading())
 
     def for_loading(self) -> dict[str, Any]:
         """Returns the options of `load_entry`, whose networks predict what `zoo reproduce` scores."""

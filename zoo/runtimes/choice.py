@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,6 +89,28 @@ def check_runtime(name: str, model: str | os.PathLike[str] | None = None) -> Non
     FILE_RUNTIMES[name].require(name)
     if not Path(model).exists():
         raise UsageError(f"--model {model}: no such file; `zoo export NAME --to {name}` writes one")
+
+
+def refuse_options(name: str, options: Sequence[str], device: str | None = None) -> None:
+    """Refuses what a model file cannot follow: it has its own precision, and one scale, and runs on the CPU.
+
+    Args:
+      name: of the runtime; those of Keras are not asked.
+      options: what was chosen, for the message.
+      device: as for `zoo.load`.
+
+    Raises:
+      UsageError: anything was chosen, or a device other than the CPU.
+    """
+    if name not in FILE_RUNTIMES:
+        return
+    if options:
+        raise UsageError(
+            f"{', '.join(options)}: expected none of these with --runtime {name}, whose model file is taken "
+            f"as it is; leave them out, or take --runtime {DEFAULT}"
+        )
+    if device not in (None, "auto", "cpu"):
+        raise UsageError(f"--device {device}: expected auto or cpu with --runtime {name}")
 
 
 def version_of(name: str) -> str:

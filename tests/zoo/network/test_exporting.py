@@ -89,8 +89,10 @@ def test_wrong_files_are_refused(file: Any, tmp_path: Path) -> None:
         UsageError, match="expected a file for images of 257 x 513 pixels, found one for 97 x 577"
     ):
         load(input_size=(257, 513))
-    with pytest.raises(UsageError, match="checkpoint, precision: expected none of these with --runtime"):
-        load(precision="bfloat16", checkpoint="x")
+    with pytest.raises(UsageError, match=r"^precision, flip: expected none of these with --runtime"):
+        load(precision="bfloat16", flip=True)
+    with pytest.raises(UsageError, match=r"^checkpoint: expected none of these with --runtime"):
+        load(checkpoint="x")
     with pytest.raises(UsageError, match="--device gpu: expected auto or cpu"):
         load(device="gpu")
     with pytest.raises(UsageError, match=r"nothing: no such file; `zoo export NAME --to"):
