@@ -32,11 +32,15 @@ def resize(features: Any, size: Any) -> Any:
 
     Computes in float32 at least. The same sums as TensorFlow's `ResizeBilinear`, in the same order.
     """
-    resized = ops.cast(features, keras.backend.result_type(features.dtype, "float32"))
+    dtype = keras.backend.result_type(features.dtype, "float32")
+    number = np.dtype(dtype).type
+    resized = ops.cast(features, dtype)
     for axis, length in ((2, int(size[1])), (1, int(size[0]))):
         old = resized.shape[axis]
-        scale = np.float32(old - 1) / np.float32(max(length - 1, 1))
-        positions = np.arange(length, dtype=np.float32) * scale
+        if length == old:
+            continue
+        scale = number(old - 1) / number(max(length - 1, 1))
+        positions = np.arange(length, dtype=dtype) * scale
         before = positions.astype(np.int32)
         after = np.minimum(before + 1, old - 1)
         weights = ops.convert_to_tensor((positions - before).reshape(-1, *[1] * (3 - axis)), resized.dtype)
@@ -78,6 +82,7 @@ def zeros_apart(shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(memory, np.float32, size).reshape(shape)
 
 
+@keras.saving.register_keras_serializable(package="zoo")
 class SharedZeros(keras.initializers.Zeros):
     """The first values of variables that are assigned before they are read."""
 

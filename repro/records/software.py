@@ -18,6 +18,7 @@ _MEASURING_PACKAGES = (
     "pycocotools",
     "cityscapesscripts",
     "pillow",
+    "simplejpeg",
 )
 
 # Subpackages whose code can change a number; the command line and the reports only show what was measured.
