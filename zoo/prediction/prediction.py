@@ -116,11 +116,13 @@ class Prediction:
           **options: those of `overlay`; and `suffix`, of the overlay or the table in a folder.
 
         Raises:
-          UsageError: the path does not say what to write, or the image has no name.
+          UsageError: the path does not say what to write, options that it does not have, or no name.
           ZooError: it cannot be written.
         """
         path, name = Path(path), name or self.name
         suffix = path.suffix.lower()
+        if form is None and options and (suffix in TABLES or "suffix" in options):
+            raise UsageError(f"{path}: expected no such options for this file, found {', '.join(options)}")
         if form is None and suffix in PICTURES:
             write_overlay(path, self, **options)
         elif form is None and suffix in TABLES:

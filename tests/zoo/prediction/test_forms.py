@@ -180,6 +180,8 @@ def test_what_cannot_be_written_is_said_in_one_line(
             "expected one of the forms overlay, coco, cityscapes, table, found 'voc'",
             lambda: city.save("out", "voc"),
         ),
+        ("for this file, found alpha", lambda: city.save("a.csv", alpha=0.3)),
+        ("for this file, found suffix", lambda: city.save("a.png", suffix=".jpg")),
         ("expected the name of the image", lambda: nameless.save("out", "coco")),
         (
             r"overlay: expected a suffix of .*, found '\.gif'",
