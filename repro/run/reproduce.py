@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from zoo.network.loading import Weights
     from zoo.registry import Claim, Entry, Registry
     from zoo.registry.lookup import RegistryLike
-    from zoo.repro.datasets.dataset import Dataset
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.settings import RunKeywords
@@ -108,7 +107,7 @@ def reproduce_entry(
         images = choose_images(entry.name, dataset, limit=settings.limit, keep_going=settings.keep_going)
         run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
         run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
-        run.model, run.device = model, device
+        run.model, run.device, run.workers = model, device, settings.workers
         run.open_elsewhere = partial(open_dataset, declared, data, keep_going=settings.keep_going)
         return run.make(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
 
@@ -137,7 +136,6 @@ class _Reproduction(Run):
     settings: RunSettings
     model: ModelFile | None
     device: str  # what the network runs on: `cpu`, `gpu` or `tpu`
-    open_elsewhere: Callable[[], Dataset]  # opens the data set in another process
 
     def own_identity(self, fingerprint: str) -> dict[str, Any]:
         recorded = self.settings.recorded()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from zoo.files.json_files import write_json
 from zoo.files.progress import say
 from zoo.files.words import counted, utc_now
 from zoo.reports.tables.claim_table import markdown
+from zoo.repro.cluster.official_parts import look_at_parts
 from zoo.repro.datasets.predictions import EVERYTHING, missing_predictions
 from zoo.repro.official.scripts import OfficialRun, OfficialScores, start_official
 from zoo.repro.records.claims import judge_claims
@@ -28,6 +29,7 @@ from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
     from zoo.registry import Claim, Entry
+    from zoo.repro.cluster.workers import Workers
     from zoo.repro.datasets.dataset import Dataset
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
@@ -63,6 +65,8 @@ class Run(ABC):
       evaluators: whose numbers are in the record.
       metrics: what the internal evaluator measures besides PQ, mIoU and AP.
       restart: whether an unfinished run is discarded instead of resumed.
+      workers: the processes of Ray that share the work; None for this process alone.
+      open_elsewhere: opens the data set in another process, if there are workers.
     """
 
     entry: Entry | None = None
@@ -70,6 +74,8 @@ class Run(ABC):
     evaluators: Collection[str] = ("official", "internal")
     metrics: Collection[str] = ()
     restart: bool = False
+    workers: Workers | None = None
+    open_elsewhere: Callable[[], Dataset]
 
     def __init__(
         self, name: str, dataset: Dataset, dataset_name: str, images: RunImages, clock: Clock
@@ -187,6 +193,7 @@ class Run(ABC):
                     official = stack.enter_context(self._start_official(folder))
                 if "official" in self.evaluators:
                     say("running the official scripts")
+                    self._share_official(official, folder)
                 scores = official.finish()
             except KeyboardInterrupt:
                 raise self._interrupted(folder) from None
@@ -204,6 +211,18 @@ class Run(ABC):
             holds=self.holds,
             skipped=None if "official" in self.evaluators else "the official scripts were not asked for",
         )
+
+    def _share_official(self, official: OfficialRun, folder: RunFolder) -> None:
+        """Lets workers, if there are any, do what the official scripts do image by image."""
+        if self.workers is not None and self.dataset.official_obstacle is None:
+            look_at_parts(
+                official,
+                self.images.ids,
+                folder.predictions,
+                open_dataset=self.open_elsewhere,
+                holds=self.holds,
+                workers=self.workers,
+            )
 
     def _interrupted(self, folder: RunFolder) -> InterruptedRunError:
         ids = self.images.ids

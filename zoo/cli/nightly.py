@@ -10,13 +10,18 @@ import typer
 
 from zoo.cli.options import (
     DEFAULT_RUNTIME,
+    Actors,
     AsJson,
+    CpusPerActor,
     DeviceName,
+    GpusPerActor,
     ModelPath,
+    RayAddress,
     RuntimeName,
     Strict,
     chosen_model,
     chosen_registry,
+    chosen_workers,
     data_folders,
     reads_registry,
     registry_files,
@@ -55,6 +60,10 @@ class NightOptions:
     device: DeviceName = "auto"
     runtime: RuntimeName = DEFAULT_RUNTIME
     model: ModelPath = None
+    ray: RayAddress = None
+    actors: Actors = None
+    cpus_per_actor: CpusPerActor = None
+    gpus_per_actor: GpusPerActor = None
     strict: Strict = False
     date: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
@@ -75,7 +84,8 @@ def nightly(
 
     An entry is at hand where its data are bundled or named, and its checkpoint is bundled, in the cache, or a
     local file. One that fails, crashes, or exceeds a limit does not stop the others. A night that was stopped
-    resumes when it is called again; a second one of the same date becomes `DATE.2`.
+    resumes when it is called again; a second one of the same date becomes `DATE.2`. With --ray the longest
+    entries go first, and two at a time share the workers; limits hold for what runs here.
 
     Exit code: 0 every claim that was judged holds and nothing fell, 1 a claim was missed or a metric fell,
     2 usage, 3 an entry could not run, 4 with --strict: not judged, 130 interrupted.
@@ -106,6 +116,7 @@ def nightly(
         threshold=options.threshold,
         strict=options.strict,
         date=options.date,
+        workers=chosen_workers(options.ray, options.actors, options.cpus_per_actor, options.gpus_per_actor),
         registry_files=tuple(path.absolute() for path in registry_files),
     )
     summary = run_night(registry, names or [], options.out.expanduser().absolute(), settings)
