@@ -1,0 +1,139 @@
+"""Measures the figures of bench/cluster_model.py: all that a run does besides its network.
+
+    python bench/cluster_figures.py
+
+Writes bench/cluster_figures.json. Draws scenes at the data sets' sizes, reproduces the bundled networks on
+them, and runs the official scripts on one core, on one image and on many. Needs an idle machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import reproduce
+import reproduce_coco
+from cluster_model import FIGURES
+from draw_coco import draw_coco
+from draw_scenes import draw_dataset
+
+from zoo.network.devices import describe_processor
+from zoo.registry import load_registry
+from zoo.repro.cluster.connection import connected
+from zoo.repro.cluster.crew import Crew
+from zoo.repro.cluster.workers import LOCAL, Workers
+from zoo.repro.datasets.opening import open_dataset
+from zoo.repro.datasets.predictions import prediction_files
+from zoo.repro.official.scripts import start_official
+from zoo.repro.run.pipeline import MakePipeline, digest_of_names, find_weights
+from zoo.repro.run.reproduce import reproduce_entry
+from zoo.repro.run.settings import RunSettings
+
+# Data set: entry, its registry, how it is drawn, how many images of how many.
+CASES: dict[str, tuple[str, str, Any, int, int]] = {
+    "cityscapes": (
+        "drawn/bundled",
+        reproduce.REGISTRY,
+        partial(draw_dataset, height=1024, width=2048),
+        8,
+        500,
+    ),
+    "coco": ("drawn/coco", reproduce_coco.REGISTRY, partial(draw_coco, height=480, width=640), 60, 5000),
+}
+WORK = ("read_s", "post_processing_s", "statistics_s", "write_s")
+# Ethernet at one gigabit; what a cluster has, not what was measured.
+LINK_BYTES_PER_S = 1.25e8
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Returns the figures of a data set."""
+    entry_name, declared, draw, count, images = CASES[name]
+    data, path = folder / name, folder / f"{name}.yaml"
+    draw(data, count=count, seed=1)
+    path.write_text(declared.format(count=count), encoding="utf-8")
+    registry = load_registry([path])
+    entry, settings = registry.resolve(entry_name), RunSettings()
+    record = reproduce_entry(entry, registry=registry, data=data, out=folder / "runs", settings=settings)
+    run, timings = folder / "runs" / settings.folder_name(entry.name), record["timings"]
+    dataset = open_dataset(registry.dataset("drawn"), data)
+    ids = dataset.image_ids
+    alone: dict[int, float] = {}
+    parts: list[dict[str, bytes]] = []
+    for few in (1, count):
+        official = start_official(dataset, ids[:few], run / "predictions", folder / f"{name}{few}", 1)
+        with official:
+            start = time.perf_counter()
+            parts.append(official.finish_part())
+            alone[few] = time.perf_counter() - start
+    with start_official(dataset, ids, run / "predictions", folder / f"{name}_joined", 1) as official:
+        official.take_part(0, parts[-1])
+        start = time.perf_counter()
+        official.finish()
+        joined_s = time.perf_counter() - start
+    # The scripts run beside each other, on as many cores as there are.
+    scripts = min(os.cpu_count() or 1, len(parts[-1]))
+    official_s = scripts * (alone[count] - alone[1]) / (count - 1)
+    files = [path for image_id in ids for path in prediction_files(run / "predictions", image_id)]
+    files += (run / "images").glob("*")
+    return {
+        "images": images,
+        "image_work_s": sum(timings[stage] for stage in WORK) / count,
+        "prepare_s": timings["prepare_s"] / count * images,
+        "official_s": official_s,
+        "official_start_s": scripts * alone[1] - official_s,
+        "merge_s": joined_s / count,
+        "tail_s": timings["pictures_s"] + timings["internal_s"] / count * images,
+        "bytes_in": sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) // count,
+        "bytes_out": sum(path.stat().st_size for path in files) // count,
+        "official_bytes": sum(map(len, parts[-1].values())) // count,
+    }
+
+
+def measure_start() -> tuple[float, float, float]:
+    """Returns seconds: until Ray has started, until a worker has, and of the driver for each image."""
+    registry = load_registry()
+    entry = registry.resolve("minicity/mobilenet_v3_small_os16")
+    open_bundled = partial(open_dataset, registry.dataset("minicity"), None)
+    dataset, settings = open_bundled(), RunSettings()
+    from zoo.fetch.fetcher import Fetcher
+
+    weights, _ = find_weights(entry, settings, Fetcher())
+    make = MakePipeline(entry, settings, open_bundled, digest_of_names(dataset), weights.sha256)
+    start = time.perf_counter()
+    with connected(Workers(LOCAL)):
+        ray_s = time.perf_counter() - start
+        start = time.perf_counter()
+        with Crew(make, Workers(LOCAL, actors=1)) as crew:
+            list(crew.deal(dataset.image_ids[:1]))
+            worker_s = time.perf_counter() - start
+            start, cpu = time.perf_counter(), time.process_time()
+            list(crew.deal(dataset.image_ids))
+            driver_s = (time.process_time() - cpu) / len(dataset.image_ids)
+    return ray_s, worker_s, driver_s
+
+
+def main() -> None:
+    ray_s, worker_s, driver_s = measure_start()
+    with tempfile.TemporaryDirectory(prefix="zoo-figures-") as name:
+        datasets = {case: measure(case, Path(name)) for case in CASES}
+    figures = {
+        "machine": f"{describe_processor()}, {os.cpu_count()} cores",
+        "cores_of_a_worker": os.cpu_count(),
+        "ray_start_s": ray_s,
+        "worker_start_s": worker_s,
+        "driver_s": driver_s,
+        "link_bytes_per_s": LINK_BYTES_PER_S,
+        "datasets": datasets,
+    }
+    rounded = json.loads(json.dumps(figures), parse_float=lambda text: float(f"{float(text):.3g}"))
+    FIGURES.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+    print(FIGURES.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
