@@ -4,9 +4,10 @@
 
 The tools are panopticapi's `pq_compute` (the same code in cityscapesscripts) in as many processes as zoo uses
 threads, and pycocotools' mask AP from run lengths that are ready. Both read the same files as zoo, which also
-checks them and measures mean IoU. Each is timed in a process of its own, imports apart, and zoo again after
-the tools: machines may be busy. What bounds the ratio is the time that Pillow takes to decode all PNG files,
-in as many processes, and nothing else. With `--work DIR` what is drawn stays there, and is drawn once.
+checks them and measures mean IoU. Each is timed in a process of its own, imports apart, and in turns, because
+machines may be busy: medians are compared, of seconds and of the processor's seconds, subprocesses included.
+What bounds the ratio is the time in which all PNG files are decoded, in as many processes. With `--work DIR`
+what is drawn stays there, and is drawn once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import platform
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,6 +36,14 @@ datasets:
 entries: {{}}
 """
 
+# Defines `cpu_seconds()`.
+CPU = """
+import resource
+def cpu_seconds():
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in found)
+"""
+
 TOOLS = """
 import contextlib, io, json, multiprocessing, sys, time
 from pathlib import Path
@@ -44,6 +55,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 multiprocessing.cpu_count = lambda: processes
 seconds = {}
+cpu = cpu_seconds()
 with contextlib.redirect_stdout(io.StringIO()):
     start = time.perf_counter()
     found = json.loads((predictions / "panoptic.json").read_text())["annotations"]
@@ -65,19 +77,18 @@ with contextlib.redirect_stdout(io.StringIO()):
     evaluation.accumulate()
     evaluation.summarize()
     seconds["ap"] = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "pq": 100 * pq["pq"], "ap": 100 * evaluation.stats[0]}))
+numbers = {"pq": 100 * pq["pq"], "ap": 100 * evaluation.stats[0]}
+print(json.dumps({"seconds": seconds, "cpu": cpu_seconds() - cpu, **numbers}))
 """
 
 DECODE = """
 import sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-import numpy as np
-from PIL import Image
+from zoo.repro.datasets.image_files import decode_plain_png
 
 def decode(path):
-    with Image.open(path) as image:
-        np.asarray(image)
+    assert decode_plain_png(path.read_bytes()) is not None
 
 files = sorted(Path(sys.argv[1]).glob("*.png")) + sorted(Path(sys.argv[2]).glob("*.png"))
 with ProcessPoolExecutor(int(sys.argv[3])) as processes:
@@ -93,11 +104,11 @@ from pathlib import Path
 from zoo.registry import load_registry
 from zoo.repro.run.score import score
 registry, data, predictions, out = (Path(word) for word in sys.argv[1:5])
-start = time.perf_counter()
+start, cpu = time.perf_counter(), cpu_seconds()
 record = score(predictions, dataset="drawn", data=data, out=out, evaluators=["internal"],
                registry=load_registry([registry]))
-seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "metrics": record["metrics"], "timings": record["timings"]}))
+found = {"seconds": time.perf_counter() - start, "cpu": cpu_seconds() - cpu}
+print(json.dumps({**found, "metrics": record["metrics"], "timings": record["timings"]}))
 """
 
 
@@ -165,6 +176,7 @@ def draw(work: Path, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--work", type=Path, default=None)
     options = parser.parse_args()
     processes = available_cores()
@@ -174,35 +186,36 @@ def main() -> None:
         for count, part in parts.items():
             draw(part, count)
 
-        def zoo(count: int, number: int) -> tuple[dict[str, object], float]:
-            part, out = parts[count], Path(name) / f"run{count}_{number}"
-            places = [part / "registry.yaml", part / "data", part / "predicted/folder", out]
-            output, _, peak = run([sys.executable, "-c", ZOO, *map(str, places)], Path(name))
+        def measure(script: str, *words: object) -> tuple[dict[str, Any], float]:
+            output, _, peak = run([sys.executable, "-c", CPU + script, *map(str, words)], Path(name))
             return json.loads(output.splitlines()[-1]), peak
+
+        def zoo(count: int, number: int) -> tuple[dict[str, Any], float]:
+            part, out = parts[count], Path(name) / f"run{count}_{number}"
+            return measure(ZOO, part / "registry.yaml", part / "data", part / "predicted/folder", out)
 
         few, many = parts
         zoo(few, 0)  # compiles the pixel loops
-        before, peak = zoo(many, 1)
         words = [str(parts[many] / "data"), str(parts[many] / "predicted/folder"), str(processes)]
-        output, _, peak_of_tools = run([sys.executable, "-c", TOOLS, *words], Path(name))
+        turns = [(measure(TOOLS, *words), zoo(many, number)) for number in range(options.turns)]
         folders = [str(parts[many] / "data/annotations/panoptic_val2017"), words[1] + "/panoptic"]
         decoded, _, _ = run([sys.executable, "-c", DECODE, *folders, str(processes)], Path(name))
-        after, _ = zoo(many, 2)
-        _, peak_of_few = zoo(few, 3)
-    tools = json.loads(output.splitlines()[-1])
-    seconds = (float(before["seconds"]) + float(after["seconds"])) / 2  # type: ignore[arg-type]
-    of_tools = sum(tools["seconds"].values())
+        _, peak_of_few = zoo(few, options.turns)
+    (tools, peak_of_tools), (scored, peak) = turns[-1]
+    of_tools = median(sum(each["seconds"].values()) for (each, _), _ in turns)
+    of_zoo = median(each["seconds"] for _, (each, _) in turns)
+    cpu_of_tools, cpu_of_zoo = (median(turn[i][0]["cpu"] for turn in turns) for i in (0, 1))
     print(f"{many} images of 480 x 640, {processes} processes or threads, {cpu_name()}")
-    print(f"  pq_compute {tools['seconds']['pq']:.2f} s, pycocotools {tools['seconds']['ap']:.2f} s")
-    print(f"  zoo score {before['seconds']:.2f} s, {after['seconds']:.2f} s; ratio {of_tools / seconds:.1f}")
+    parts_of_tools = [median(each["seconds"][part] for (each, _), _ in turns) for part in ("pq", "ap")]
+    print("  pq_compute {:.2f} s, pycocotools {:.2f} s".format(*parts_of_tools))
+    print(f"  zoo score {of_zoo:.2f} s; ratio {of_tools / of_zoo:.2f}")
+    print(f"  processor: tools {cpu_of_tools:.2f} s, zoo {cpu_of_zoo:.2f} s: {cpu_of_tools / cpu_of_zoo:.2f}")
     bound = float(decoded.splitlines()[-1])
     print(f"  decoding all PNG files alone {bound:.2f} s: the ratio is {of_tools / bound:.1f} at most")
-    print(f"  PQ and AP of the tools {tools['pq']:.4f}, {tools['ap']:.4f}; zoo: {before['metrics']}")
-    print(f"  timings of zoo: {before['timings']}")
-    print(
-        f"  peak memory: zoo {peak / 2**20:.0f} MiB ({few} images: {peak_of_few / 2**20:.0f} MiB), ", end=""
-    )
-    print(f"tools {peak_of_tools / 2**20:.0f} MiB")
+    print(f"  PQ and AP of the tools {tools['pq']:.4f}, {tools['ap']:.4f}; zoo: {scored['metrics']}")
+    print(f"  timings of zoo: {scored['timings']}")
+    of_few = f"({few} images: {peak_of_few / 2**20:.0f} MiB)"
+    print(f"  peak memory: zoo {peak / 2**20:.0f} MiB {of_few}, tools {peak_of_tools / 2**20:.0f} MiB")
 
 
 def cpu_name() -> str:
