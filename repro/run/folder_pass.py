@@ -29,7 +29,8 @@ _AHEAD = 3
 class FolderPass(ImagePass):
     """Evaluates predictions on disk, several images at a time.
 
-    Where something is wrong with the predictions of an image, that one and all after it are only checked.
+    Where something is wrong with the predictions of an image, that one and all after it are only checked;
+    where images may be left out, it is given up, and what blocks nothing is passed over.
 
     Attributes:
       findings: what is wrong, in the order of the images.
@@ -43,7 +44,7 @@ class FolderPass(ImagePass):
         predictions: Predictions,
         *,
         writes: bool,
-        tolerates: bool,
+        keep_going: bool,
     ) -> None:
         """Takes what is evaluated.
 
@@ -51,12 +52,13 @@ class FolderPass(ImagePass):
           dataset, folder, scores: as for `ImagePass`.
           predictions: what is read.
           writes: whether files are written for the official scripts.
-          tolerates: whether findings that block nothing are passed over.
+          keep_going: whether images that cannot be scored are left out.
         """
         super().__init__(dataset, folder, scores, writes=writes)
         self._predictions = predictions
-        self._tolerates = tolerates
+        self._keep_going = keep_going
         self.findings: list[Finding] = []
+        self.given_up: dict[str, str] = {}
 
     def predicted_map(self, image_id: str) -> np.ndarray:
         """Returns the panoptic map of an image, or its semantic map as labels; [H, W] int32."""
@@ -86,16 +88,21 @@ class FolderPass(ImagePass):
         self.findings += findings
         if measured is not None:
             yield measured
+        elif self._keep_going:
+            blocking = next(finding for finding in findings if finding.blocks)
+            self.given_up[blocking.image_id] = str(blocking)
 
     def _evaluate(self, index: int) -> tuple[list[Finding], Measured | None]:
         with self._times.of("check_s"):
             predicted, findings = self._predictions.read(self._dataset.image_ids[index])
-            if self._tolerates:
-                findings = [finding for finding in findings if finding.blocks]
-        if findings or self.findings:
+        if self._keep_going:
+            is_sound = not any(finding.blocks for finding in findings)
+        else:
+            is_sound = not (findings or self.findings)
+        if not is_sound:
             return findings, None
         sample = self._read(index, picture=False)
-        return [], self._keep(sample, self._complete(predicted))
+        return findings, self._keep(sample, self._complete(predicted))
 
     def _complete(self, predicted: PredictedImage) -> PredictedImage:
         """Returns a prediction with what the official scripts read in the place of what it does not hold.

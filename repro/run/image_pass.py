@@ -22,7 +22,7 @@ from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.pictures import read_panoptic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -41,13 +41,11 @@ class ImagePass(ABC):
     Attributes:
       scores: the sum of all images evaluated, and of those that were done before.
       qualities: of each image evaluated; see `InternalScores.quality`.
-      in_order: whether images are added to `scores` in their order.
       about: what the record says of what made the predictions.
       workers: what the record says of the processes that did; None for this one.
       given_up: why images could not be evaluated, by name.
     """
 
-    in_order: bool = True
     about: Mapping[str, Any] = MappingProxyType({})
     workers: Mapping[str, Any] | None = None
     given_up: Mapping[str, str] = MappingProxyType({})
@@ -72,21 +70,30 @@ class ImagePass(ABC):
         """Seconds spent in each stage, summed over images; stages overlap in time."""
         return self._times.to_json()
 
-    def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
-        """Evaluates those of `image_ids` not in `done`; then all statistics and predictions are on disk."""
-        for image_id in done:
+    def resume(self, image_ids: Iterable[str]) -> set[str]:
+        """Takes in the images whose statistics are there and intact, and returns them."""
+        done = set()
+        for image_id in image_ids:
             arrays = self._folder.find_statistics(image_id)
             if arrays is not None:
-                self.scores.add(arrays)
+                self._add(image_id, arrays)
+                done.add(image_id)
+        return done
+
+    def run(self, image_ids: Sequence[str], done: Collection[str] = ()) -> None:
+        """Evaluates those of `image_ids` not in `done`; then all statistics and predictions are on disk."""
         waiting = (self.positions[image_id] for image_id in image_ids if image_id not in done)
         measured = self._measure(waiting)
         progress = Progress("images", len(image_ids), done=len(done), note=self._so_far)
         # Closed however it ends: no thread writes afterwards.
         with progress, closing(measured):
             for image_id, arrays in measured:
-                self.scores.add(arrays)
-                self.qualities[image_id] = self.scores.quality(arrays)
+                self._add(image_id, arrays)
                 progress.advance()
+
+    def _add(self, image_id: str, arrays: dict[str, np.ndarray]) -> None:
+        self.scores.add(arrays, self.positions[image_id])
+        self.qualities[image_id] = self.scores.quality(arrays)
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Frees what is held for the pass."""
@@ -173,8 +180,6 @@ class WorkerPass:
 
 class CrewPass(ImagePass):
     """Evaluates images on the workers of a crew, each a `WorkerPass`; all files are written here."""
-
-    in_order = False
 
     def __init__(
         self,

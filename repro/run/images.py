@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from zoo.repro.datasets.dataset import Dataset
 
 
+class NoImageError(DataError):
+    """No image is left that can be used."""
+
+
 @dataclass(frozen=True)
 class RunImages:
     """The images that a run is over."""
@@ -41,13 +45,15 @@ class RunImages:
           unusable: the reason, by name of the image.
 
         Raises:
-          DataError: no image is left.
+          NoImageError: no image is left.
         """
         for reason in unusable.values():
             say(f"skipped: {reason}")
         ids = [image_id for image_id in self.ids if image_id not in unusable]
         if not ids:
-            raise DataError(f"{name}: none of {self.in_dataset} images can be used; the lines above say why")
+            raise NoImageError(
+                f"{name}: none of {self.in_dataset} images can be used; the lines above say why"
+            )
         skipped = {**self.skipped, **unusable}
         return RunImages(ids, self.in_dataset, skipped, self.left_out + len(unusable))
 

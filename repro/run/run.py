@@ -142,7 +142,7 @@ class Run(ABC):
             with closing(image_pass):
                 folder = destination.open(identity, restart=self.restart)
                 official, computed = self._evaluate(image_pass, folder)
-            record = self._record(identity, self._score(folder, official, image_pass, computed), image_pass)
+            record = self._record(identity, self._score(folder, official, image_pass), image_pass)
             record["timings"] |= {"images_computed": computed, **image_pass.timings, **official.timings}
             record["timings"]["total_s"] = self.clock.total()
             replicas = record.get("device", {}).get("replicas", 1) * record.get("workers", {}).get(
@@ -176,9 +176,11 @@ class Run(ABC):
         The second value is how many images were evaluated now.
         """
         ids = self.images.ids
-        done = folder.done(ids)
+        begun = [image_id for image_id in ids if folder.statistics_path(image_id).exists()]
         if "official" in self.evaluators:
-            done -= set(missing_predictions(folder.predictions, done, self.holds))
+            missing = set(missing_predictions(folder.predictions, begun, self.holds))
+            begun = [image_id for image_id in begun if image_id not in missing]
+        done = image_pass.resume(begun)
         if done:
             say(f"resuming a run with {counted(len(done), 'image')} done in {folder.root}")
         with ExitStack() as stack:
@@ -238,23 +240,14 @@ class Run(ABC):
             images=len(ids),
         )
 
-    def _score(
-        self, folder: RunFolder, official: OfficialScores, image_pass: ImagePass, computed: int
-    ) -> dict[str, Any]:
+    def _score(self, folder: RunFolder, official: OfficialScores, image_pass: ImagePass) -> dict[str, Any]:
         """Returns the record's part that holds the numbers of both evaluators; draws some images."""
-        scores, qualities, ids = image_pass.scores, image_pass.qualities, self.images.ids
-        if computed < len(ids) or not image_pass.in_order:
-            # Detections of equal score count in the order of the images, whatever was done before.
-            scores, qualities = self.new_scores(), {}
-            for image_id, arrays in zip(ids, folder.read_statistics(ids), strict=True):
-                scores.add(arrays)
-                qualities[image_id] = scores.quality(arrays)
-        internal = scores.compute()
+        internal = image_pass.scores.compute()
         official.take_semantic(internal.official_miou, internal.official_iou)
         self.clock.lap("internal_s")
         pictures = write_pictures(
             self.dataset,
-            qualities,
+            image_pass.qualities,
             folder,
             image_pass.predicted_map,
             has_segments="panoptic" in self.holds,
@@ -270,7 +263,9 @@ class Run(ABC):
         }
         if not self.images.are_all:
             intervals = intervals_for(
-                folder.read_statistics(ids), measured["metrics"], images_in_dataset=self.images.in_dataset
+                folder.read_statistics(self.images.ids),
+                measured["metrics"],
+                images_in_dataset=self.images.in_dataset,
             )
             measured |= {"intervals": intervals} if intervals else {}
         self.clock.lap("intervals_s")

@@ -19,7 +19,7 @@ from zoo.repro.predictions.finding import FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
 from zoo.repro.records.run_destination import RunDestination
 from zoo.repro.run.folder_pass import FolderPass
-from zoo.repro.run.images import choose_images
+from zoo.repro.run.images import NoImageError, choose_images
 from zoo.repro.run.own_claims import joined_claims, parse_claim
 from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import ScoreSettings
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from zoo.registry import Claim
     from zoo.registry.lookup import RegistryLike
-    from zoo.repro.predictions.finding import Finding
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.image_pass import ImagePass
     from zoo.repro.run.images import RunImages
@@ -95,7 +94,7 @@ def score(
     found = open_predictions(path, opened, form=settings.form, divisor=settings.divisor, ids=settings.ids)
     _say_what_is_measured(name, found)
     images = choose_images(name, opened, limit=settings.limit, keep_going=settings.keep_going)
-    run = _Scoring(name, opened, declared.name, _sound_images(name, found, images, settings), clock)
+    run = _Scoring(name, opened, declared.name, _without_known_problems(name, found, images, settings), clock)
     run.predictions, run.settings, run.judged = found, settings, judged
     run.restart, run.evaluators, run.metrics = settings.restart, settings.evaluators, settings.metrics
     run.holds = found.holds | ({"semantic"} if "panoptic" in found.holds else set())
@@ -124,30 +123,29 @@ def _say_what_is_measured(name: str, predictions: Predictions) -> None:
     say("; ".join([f"{name}: reading {predictions.form}", *(note for holds, note in notes if holds)]))
 
 
-def _sound_images(
+def _without_known_problems(
     name: str, predictions: Predictions, images: RunImages, settings: ScoreSettings
 ) -> RunImages:
-    """Returns the images that can be scored, as far as they are known before they are read.
+    """Returns the images that can be scored, as far as is known before they are read.
 
     Raises:
-      UnsoundPredictionsError: something is wrong as a whole, or with an image, and is not to be left out.
+      FindingError: something is wrong as a whole, so that no image can be scored.
+      UnsoundPredictionsError: something is wrong, and images are not to be left out.
     """
-    if settings.keep_going:
-        wrong: dict[str, Finding] = {}
-        for finding in (*predictions.problems, *all_findings(predictions, images.ids)):
-            if finding.blocks and not finding.image_id:
-                raise FindingError(finding)
-            if finding.blocks:
-                wrong.setdefault(finding.image_id, finding)
-            else:
-                say(f"passed over: {finding}")
-        asked = {image_id: str(wrong[image_id]) for image_id in images.ids if image_id in wrong}
-        return images.without(name, asked)
     evaluated = set(images.ids)
-    if any(finding.image_id in evaluated or not finding.image_id for finding in predictions.problems):
+    problems = [each for each in predictions.problems if each.image_id in evaluated or not each.image_id]
+    if problems and not settings.keep_going:
         findings = [*predictions.problems, *all_findings(predictions, images.ids)]
         raise UnsoundPredictionsError(name, summarize_findings(predictions, findings))
-    return images
+    wrong: dict[str, str] = {}
+    for finding in problems:
+        if not finding.blocks:
+            say(f"passed over: {finding}")
+        elif finding.image_id:
+            wrong.setdefault(finding.image_id, str(finding))
+        else:
+            raise FindingError(finding)
+    return images.without(name, {each: wrong[each] for each in images.ids if each in wrong})
 
 
 class _Scoring(Run):
@@ -173,14 +171,14 @@ class _Scoring(Run):
             self.new_scores(),
             self.predictions,
             writes="official" in self.evaluators,
-            tolerates=self.settings.keep_going,
+            keep_going=self.settings.keep_going,
         )
 
     def make(self, path: Path) -> dict[str, Any]:
-        """Makes the run; leaves nothing where something is wrong with the predictions."""
+        """Makes the run; leaves nothing where nothing could be scored."""
         try:
             return super().make(path)
-        except UnsoundPredictionsError:
+        except (UnsoundPredictionsError, NoImageError):
             unfinished = RunDestination(path).unfinished
             unfinished.clear()
             unfinished.root.rmdir()
@@ -188,10 +186,13 @@ class _Scoring(Run):
 
     def accept(self, image_pass: ImagePass) -> None:
         assert isinstance(image_pass, FolderPass)
-        if image_pass.findings:
+        if not self.settings.keep_going and image_pass.findings:
             raise UnsoundPredictionsError(
                 self.name, summarize_findings(self.predictions, image_pass.findings)
             )
+        for finding in image_pass.findings:
+            if not finding.blocks:
+                say(f"passed over: {finding}")
 
     def own_record(self, image_pass: ImagePass) -> dict[str, Any]:
         found = self.predictions

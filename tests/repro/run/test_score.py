@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo.errors import InterruptedRunError, UsageError
+from zoo.errors import DataError, InterruptedRunError, UsageError
 from zoo.reports.explain.steps import explain
 from zoo.reports.page.html import page
 from zoo.reports.runs import find_runs
 from zoo.repro.cityscapes.classes import CITYSCAPES
+from zoo.repro.predictions.predictions import Predictions
 from zoo.repro.run.folder_pass import FolderPass
 from zoo.repro.run.score import UnsoundPredictionsError
 
@@ -172,6 +173,32 @@ def test_broken_predictions_are_not_scored_or_left_out(part_of: Callable[..., Pa
     assert set(record["skipped"]) == {broken.stem, empty.stem}
     assert "2 of 30 images skipped" in record["claims"][0]["reason"]
     assert record["claims"][0]["verdict"] == "not judged"
+    for path in (folder / "semantic").iterdir():
+        path.write_bytes(broken.read_bytes())
+    with pytest.raises(DataError, match="none of 30 images can be used; the lines above say why"):
+        score(folder, tmp_path, **options, name="broken")
+    assert not list(tmp_path.glob("runs/score__broken*"))
+
+
+def test_each_prediction_is_read_once_where_broken_ones_are_left_out(
+    part_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = part_of("maps", "semantic")
+    broken = max((folder / "semantic").iterdir())
+    broken.write_bytes(broken.read_bytes()[:200])
+    read, seen = Predictions.read, []
+
+    def counted(self: Predictions, image_id: str) -> Any:
+        seen.append(image_id)
+        return read(self, image_id)
+
+    monkeypatch.setattr(Predictions, "read", counted)
+    record = score(folder, tmp_path, keep_going=True)
+    assert set(record["skipped"]) == {broken.stem}
+    # The official scripts, too, were asked for the others alone.
+    assert record["metrics"]["official"].keys() == {"miou", "iiou"}
+    shown = {picture["image_id"] for picture in record["pictures"]}
+    assert sorted(seen) == sorted([*(path.stem for path in (folder / "semantic").iterdir()), *shown])
 
 
 def test_findings_while_scoring_leave_no_number_and_no_folder(
