@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -162,12 +161,8 @@ class SavedModelRuntime:
 
 def _load(entry: Entry, folder: Path) -> Any:
     tf = import_tensorflow()
-    with warnings.catch_warnings():
-        # It asks for its version through a part of setuptools that says it is deprecated.
-        warnings.simplefilter("ignore")
-        from tensorflow_hub import load
     try:
-        return load(str(folder))
+        return tf.saved_model.load(str(folder))
     except (tf.errors.OpError, ValueError, KeyError, RuntimeError, OSError) as error:
         message = " ".join(str(error).split())
         unknown = re.search(r"Op type not registered '([^']+)'", message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,5 +115,7 @@ def refuse_options(name: str, options: Sequence[str], device: str | None = None)
 
 def version_of(name: str) -> str:
     """Returns the version of a runtime that is installed."""
+    from importlib import metadata
+
     runtime = FILE_RUNTIMES.get(name)
     return metadata.version(runtime.distribution if runtime else name)
