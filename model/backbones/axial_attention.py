@@ -155,12 +155,16 @@ class AxialAttention(keras.layers.Layer):
         to_values = ops.reshape(ops.sum(shifts["retrieved_output"], 0), (-1,))
         to_channels = ops.concatenate([ops.zeros(key_channels, self.compute_dtype), to_values])
         kernel = self.qkv_kernel * (factors["qkv"] * of_channels)
-        product = ops.matmul(
-            ops.cast(features, self.projection_dtype), ops.cast(kernel, self.projection_dtype)
-        )
-        projected = ops.cast(product, self.compute_dtype) + (shifts["qkv"] * of_channels + to_channels)
-        parts = ops.split(projected, [self.depths.key, key_channels], axis=-1)
-        return [ops.reshape(part, (-1, *part.shape[1:3], HEADS, part.shape[3] // HEADS)) for part in parts]
+        bias = shifts["qkv"] * of_channels + to_channels
+        # One product each for queries, keys and values: splitting a common one would copy it.
+        flat = ops.reshape(ops.cast(features, self.projection_dtype), (-1, features.shape[3]))
+        ends = [self.depths.key, key_channels, key_channels + self.depths.value]
+        parts = []
+        for first, end in zip([0, *ends], ends, strict=False):
+            product = ops.matmul(flat, ops.cast(kernel[:, first:end], self.projection_dtype))
+            projected = ops.cast(product, self.compute_dtype) + bias[first:end]
+            parts.append(ops.reshape(projected, (-1, *features.shape[1:3], HEADS, (end - first) // HEADS)))
+        return parts
 
     def _by_distance(self, name: str, length: int) -> Tensor:
         """Returns the rows of a table for each pair of positions, [own, other, depth]."""
