@@ -167,6 +167,14 @@ def export(
         str | None,
         typer.Option(metavar="HxW", help="The image that it takes; the published crop by default."),
     ] = None,
+    with_post_processing: Annotated[
+        bool,
+        typer.Option(
+            "--with-post-processing",
+            help="Write all that surrounds the network too (saved_model): it takes a picture of any size, "
+            "uint8, and gives its panoptic map, as the SavedModels published beside checkpoints do.",
+        ),
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option(
@@ -191,7 +199,7 @@ def export(
     chosen_size = _size_of(size)
     from zoo.network.exporting import ExportOptions, export_entry
 
-    options = ExportOptions(to, precision, chosen_size, verify)
+    options = ExportOptions(to, precision, chosen_size, with_post_processing, verify)
     report = export_entry(entry, registry, out.expanduser().absolute(), options)
     print_reports([report], as_json=as_json)
 

@@ -18,12 +18,12 @@ from zoo.files.cache import remove
 from zoo.files.tensorflow import import_tensorflow
 from zoo.files.words import readable_size
 from zoo.network.agreement import MapAgreement, bundled_image
-from zoo.network.loading import load_entry
+from zoo.network.loading import load_entry, runtime_of
 from zoo.network.network import classes_of
 from zoo.runtimes.choice import FILE_RUNTIMES
 
 if TYPE_CHECKING:
-    from zoo.network.network import Network
+    from zoo.network.network import Network, Runtime
     from zoo.registry import Entry, Registry
     from zoo.runtimes.model_file import ModelFile
 
@@ -39,15 +39,17 @@ class ExportOptions:
       to: a runtime of `FILE_RUNTIMES`.
       precision: see `PRECISIONS` of the runtime's module.
       size: (height, width) of the image that it takes; None for the entry's published crop.
+      with_post_processing: whether the file holds preparation and merging too; a SavedModel alone can.
       verify: whether to run the file, and compare its maps with the network's.
 
     Raises:
-      UsageError: there is no such runtime, or it is not installed.
+      UsageError: there is no such runtime, it is not installed, or it cannot hold post-processing.
     """
 
     to: str
     precision: str = "float32"
     size: tuple[int, int] | None = None
+    with_post_processing: bool = False
     verify: bool = True
 
     def __post_init__(self) -> None:
@@ -55,6 +57,11 @@ class ExportOptions:
             *others, last = FILE_RUNTIMES
             raise UsageError(f"--to {self.to}: expected {', '.join(others)} or {last}")
         FILE_RUNTIMES[self.to].require(self.to)
+        if self.with_post_processing and self.to != "saved_model":
+            raise UsageError(
+                f"--with-post-processing: expected --to saved_model, found {self.to}, which lacks "
+                "operations for it"
+            )
 
 
 @dataclass(frozen=True)
@@ -142,12 +149,19 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
         receipt=network.receipt.to_json(),
     )
     size = options.size or entry.evaluation.crop_size
-    about = describe(entry, classes, source, options.precision, size).model_dump_json()
+    whole = options.with_post_processing
+    about = describe(
+        entry, classes, source, options.precision, size, with_post_processing=whole
+    ).model_dump_json()
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
             temporary = Path(folder) / out.name
-            module.write(network.keras_model, size, about, temporary, options.precision)
+            if whole:
+                around = entry.evaluation, network.options
+                module.write_whole(network.keras_model, size, *around, about, temporary)
+            else:
+                module.write(network.keras_model, size, about, temporary, options.precision)
             images = _inputs(entry, registry, fetcher, size) if options.verify else {}
             maps = _compare(network, read_model_file(options.to, temporary, entry), images)
             _refuse_other_maps(entry, options, maps)
@@ -173,13 +187,14 @@ def _check_out(out: Path, to: str) -> None:
 def _inputs(
     entry: Entry, registry: Registry, fetcher: Fetcher, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """Returns what a file is tried on, by name, each [1, H, W, 3] float32: a picture, and noise."""
+    """Returns what a file is tried on, by name, [1, H, W, 3] float32, whole numbers: a picture, and noise."""
     from zoo.model.preprocess import entry_resized_size, network_input
 
     name, image = bundled_image(registry, fetcher)
     resized = entry_resized_size(image.shape[:2], entry.evaluation, size)
     noise = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(np.float32)
-    return {name: np.asarray(network_input(image, resized, size))[None], "noise": noise}
+    picture = np.rint(np.asarray(network_input(image, resized, size)))
+    return {name: picture[None], "noise": noise}
 
 
 def _compare(network: Network, file: ModelFile, images: dict[str, np.ndarray]) -> dict[str, MapAgreement]:
@@ -187,18 +202,18 @@ def _compare(network: Network, file: ModelFile, images: dict[str, np.ndarray]) -
     found: dict[str, MapAgreement] = {}
     if not images:
         return found
-    session = file.load()
-    for name, agreement in _differences(network, session, images):
+    runtime = runtime_of(network.entry, file)
+    for name, agreement in _differences(network, runtime, images):
         if name not in found or agreement.relative > found[name].relative:
             found[name] = agreement
     return found
 
 
 def _differences(
-    network: Network, session: Any, images: dict[str, np.ndarray]
+    network: Network, runtime: Runtime, images: dict[str, np.ndarray]
 ) -> Iterator[tuple[str, MapAgreement]]:
     for image in images.values():
-        maps = session(image)
+        maps = runtime(image)
         for name, expected in network(image).items():
             values = np.asarray(expected, np.float64)
             # NaN compares as no difference at all.

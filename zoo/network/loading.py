@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zoo.fetch.fetcher import Fetched, Fetcher
     from zoo.model.checkpoint import Receipt
     from zoo.network.building import LoadKeywords
+    from zoo.network.network import Runtime
     from zoo.runtimes.model_file import CheckpointRecord, ModelFile
 
     # What a network's values come from: a checkpoint, what a model file says of the one that it holds, or a
@@ -315,12 +316,26 @@ def _load_model_file(
         file.require_size(options.input_size)
     import_backend()
     from zoo.model.checkpoint import Receipt
+
+    receipt = Receipt.from_json(file.about.checkpoint.receipt, str(file.path))
+    return Network(entry, runtime_of(entry, file), receipt=receipt, own_classes=classes)
+
+
+def runtime_of(entry: Entry, file: ModelFile) -> Runtime:
+    """Returns what runs a file of `zoo export`.
+
+    Raises:
+      ArchiveError: the runtime refuses it.
+    """
     from zoo.network.devices import describe_processor
+
+    if file.about.with_post_processing:
+        from zoo.network.saved_model import SavedModelRuntime
+
+        return SavedModelRuntime(entry, file.path, file.about.input_size, describe_processor())
     from zoo.runtimes.exported import ExportedRuntime
 
-    runtime = ExportedRuntime(entry, file, describe_processor())
-    receipt = Receipt.from_json(file.about.checkpoint.receipt, str(file.path))
-    return Network(entry, runtime, receipt=receipt, own_classes=classes)
+    return ExportedRuntime(entry, file, describe_processor())
 
 
 def _restored(

@@ -45,16 +45,21 @@ class SavedModelRuntime:
     `input_shape`, `replicas` and `device` are those of `Network`, of the largest images not scaled down.
     """
 
-    def __init__(self, entry: Entry, folder: Path) -> None:
+    def __init__(
+        self, entry: Entry, folder: Path, input_size: tuple[int, int] | None = None, device: Any = None
+    ) -> None:
         """Loads an entry's SavedModel from the folder of its `saved_model.pb`.
+
+        `input_size` (height, width) is that of the network inside, None for the entry's crop.
 
         Raises:
           ArchiveError: it cannot be loaded, or is not of a Panoptic-DeepLab network.
         """
         self.folder = folder
-        self.input_shape = (None, *entry.evaluation.crop_size, 3)
+        self._crop_size = input_size or entry.evaluation.crop_size
+        self.input_shape = (None, *self._crop_size, 3)
         self.replicas = 1
-        self.device: dict[str, Any] = {}
+        self.device: dict[str, Any] = device or {}
         self._entry = entry
         # What was loaded owns the variables of its function.
         self._loaded = _load(entry, folder)
@@ -96,7 +101,7 @@ class SavedModelRuntime:
                 f"{self._entry.name}: expected RGB images [batch, height, width, 3], found "
                 f"{array.dtype.name} {list(array.shape)}; predict takes one image"
             )
-        crop = self._entry.evaluation.crop_size
+        crop = self._crop_size
         size: tuple[int, int] = array.shape[1:3]
         if size[0] > crop[0] or size[1] > crop[1]:
             raise UsageError(

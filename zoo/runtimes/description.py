@@ -20,6 +20,18 @@ _MAPS = {
     "offset_map": "(y, x) from a position to the center of its instance, in positions of this map",
 }
 
+_WHOLE_MAPS = {
+    "panoptic_pred": "class * `label_divisor` + number of the instance; at the picture's size",
+    "semantic_pred": "class of each pixel",
+    "instance_pred": "1 + number of the center of a pixel of a thing, 0 elsewhere",
+    "instance_scores": "value of that center",
+    "instance_center_pred": "values of the centers at their pixels, 0 elsewhere",
+    "semantic_probs": "probability of each class",
+    "center_heatmap": "1 at the center of an instance",
+    "offset_map": "(y, x) from a pixel to the center of its instance, in pixels of the network's input",
+    "semantic_logits": "scores of the classes before softmax, at the size of the network's input",
+}
+
 _PREPROCESSING = (
     "Decode the picture to RGB, 8 bits, 0 to 255.",
     "Resize it by one factor for both sides, bilinear with aligned corners, in float32: see `resize`. A "
@@ -47,6 +59,8 @@ def describe(
     checkpoint: CheckpointRecord,
     precision: Precision,
     input_size: tuple[int, int],
+    *,
+    with_post_processing: bool = False,
 ) -> About:
     """Returns what the file of an entry's network says of itself."""
     options = PostprocessOptions.from_entry(entry.evaluation, classes)
@@ -59,14 +73,16 @@ def describe(
         input_size=input_size,
         title=entry.title,
         licence=_licence(checkpoint.url),
+        with_post_processing=with_post_processing,
         input={
-            "name": "images",
-            "shape": [1, *input_size, 3],
-            "type": "float32",
+            "name": "input_tensor" if with_post_processing else "images",
+            "shape": [None, None, 3] if with_post_processing else [1, *input_size, 3],
+            "type": "uint8" if with_post_processing else "float32",
             "values": "RGB, 0 to 255, height before width",
         },
-        outputs=dict(_MAPS),
+        outputs=_WHOLE_MAPS if with_post_processing else _MAPS,
         preprocessing={
+            "done_inside": with_post_processing,
             "steps": _PREPROCESSING,
             "resize": {
                 "input_size": input_size,
@@ -84,7 +100,7 @@ def describe(
             }
             for class_id in range(classes.num_classes)
         ],
-        post_processing={"steps": _POST_PROCESSING, **asdict(options)},
+        post_processing={"done_inside": with_post_processing, "steps": _POST_PROCESSING, **asdict(options)},
         written_by={name: metadata.version(name) for name in ("panoptic-zoo", "tensorflow", "keras")},
     )
 

@@ -41,6 +41,7 @@ class About(BaseModel):
       entry, entry_digest: whose network it is, and the digest of that entry's declaration.
       precision: what the network computes in, or what its weights are stored in.
       input_size: (height, width) in px of the one image that it takes.
+      with_post_processing: whether it holds all of `zoo.runtimes.whole_pipeline`, and takes any size.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -50,6 +51,7 @@ class About(BaseModel):
     checkpoint: CheckpointRecord
     precision: Precision
     input_size: tuple[int, int]
+    with_post_processing: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.files.tensorflow import import_tensorflow
 from zoo.runtimes.model_file import ABOUT, Session
+
+if TYPE_CHECKING:
+    from zoo.model.postprocess.options import PostprocessOptions
+    from zoo.registry.schema import EvaluationOptions
 
 _ABOUT_FILE = Path("assets.extra", f"{ABOUT}.json")
 """Where a SavedModel holds what TensorFlow does not read."""
@@ -46,10 +50,29 @@ def load(path: Path, precision: str) -> Session:
 
 def write(network: Any, size: tuple[int, int], about: str, path: Path, precision: str) -> None:
     """Writes a Keras network."""
-    tf = import_tensorflow()
+    import_tensorflow()
     from zoo.runtimes.tensorflow_graph import OneImageGraph
 
-    graph = OneImageGraph.of_network(network, size)
+    _save(OneImageGraph.of_network(network, size), about, path)
+
+
+def write_whole(
+    network: Any,
+    size: tuple[int, int],
+    evaluation: EvaluationOptions,
+    options: PostprocessOptions,
+    about: str,
+    path: Path,
+) -> None:
+    """Writes a Keras network with all that surrounds it; see `zoo.runtimes.whole_pipeline`."""
+    import_tensorflow()
+    from zoo.runtimes.whole_pipeline import WholePipeline
+
+    _save(WholePipeline(network, size, evaluation, options), about, path)
+
+
+def _save(graph: Any, about: str, path: Path) -> None:
+    tf = import_tensorflow()
     tf.saved_model.save(graph, str(path), signatures={"serving_default": graph.function})
     note = path / _ABOUT_FILE
     note.parent.mkdir()

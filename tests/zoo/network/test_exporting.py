@@ -191,3 +191,27 @@ def test_export_and_load_check(
     assert "expected the one entry whose network it is" in one_line(
         zoo_call("nightly", "--out", tmp_path / "nights", *chosen), 2
     )
+
+
+def test_with_post_processing(tmp_path: Path) -> None:
+    entry = REGISTRY.resolve(OTHER)
+    options = ExportOptions("saved_model", with_post_processing=True)
+
+    report = export_entry(entry, REGISTRY, tmp_path / "whole", options)
+
+    assert max(each.relative for each in report.maps.values()) < 1e-4
+    network, whole = (
+        zoo.load(OTHER, optimize=True),
+        zoo.load(OTHER, runtime="saved_model", model=tmp_path / "whole"),
+    )
+    # Larger than the input, and smaller: COCO's pictures are resized, and predictions back.
+    for size in ((120, 333), (300, 200)):
+        picture = np.random.default_rng(1).integers(0, 256, (6, 5, 3)).repeat(60, 0).repeat(70, 1)
+        picture = picture[: size[0], : size[1]].astype(np.uint8)
+        expected, found = network.predict(picture), whole.predict(picture)
+        assert found.panoptic.shape == size
+        assert np.mean(found.semantic == expected.semantic) > 0.999
+        assert np.mean(found.panoptic == expected.panoptic) > 0.999
+        assert len(found.instances) == len(expected.instances)
+    with pytest.raises(UsageError, match=r"--with-post-processing: expected --to saved_model, found onnx"):
+        ExportOptions("onnx", with_post_processing=True)

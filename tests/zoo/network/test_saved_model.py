@@ -30,52 +30,11 @@ def network() -> Any:
 
 
 def export(network: Any, folder: Path) -> None:
-    """Writes a network with its post-processing as the reference's `export_model.py` does.
+    """Writes a network with its post-processing, as the published SavedModels hold it."""
+    from zoo.runtimes.saved_model_folder import write_whole
 
-    One uint8 image goes in; it is padded to the crop size. Everything comes out as a batch of one, cut to the
-    image, but the logits, which stay at crop size.
-    """
-    import tensorflow as tf
-
-    from zoo.model.postprocess.center_offset_graph import (
-        postprocess_graph_full_resolution,
-        upsample,
-        upsample_offsets,
-    )
-
-    crop, options = network.entry.evaluation.crop_size, network.options
-
-    class Exported(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network.keras_model
-
-        @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)], autograph=False)
-        def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-            height, width = tf.shape(input_tensor)[0], tf.shape(input_tensor)[1]
-            padding = [[0, crop[0] - height], [0, crop[1] - width], [0, 0]]
-            padded = tf.pad(tf.cast(input_tensor, tf.float32), padding, constant_values=127.5)
-            maps = self.network(tf.ensure_shape(padded, (*crop, 3))[None], training=False)
-            logits = upsample(maps["semantic_logits"], crop)
-            probabilities = tf.nn.softmax(logits)
-            heatmap = upsample(maps["center_heatmap"], crop)
-            offsets = upsample_offsets(maps["offset_map"], crop)
-            merged = postprocess_graph_full_resolution(probabilities, heatmap, offsets, options)
-            at_size_of_image = {
-                "panoptic_pred": merged["panoptic"],
-                "semantic_pred": merged["semantic"],
-                "instance_pred": merged["instance"],
-                "instance_center_pred": merged["instance_center"],
-                "instance_scores": merged["instance_score_map"],
-                "semantic_probs": probabilities,
-                "center_heatmap": heatmap[..., 0],
-                "offset_map": offsets,
-            }
-            cut = {name: values[:, :height, :width] for name, values in at_size_of_image.items()}
-            return {**cut, "semantic_logits": logits}
-
-    module = Exported()
-    tf.saved_model.save(module, str(folder), signatures=module.__call__.get_concrete_function())
+    evaluation = network.entry.evaluation
+    write_whole(network.keras_model, evaluation.crop_size, evaluation, network.options, "{}", folder)
 
 
 def packed(folder: Path) -> Path:
