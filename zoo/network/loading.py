@@ -6,7 +6,7 @@ import dataclasses
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zoo.errors import CheckpointError, UsageError
 from zoo.files.keras_backend import BACKENDS, import_backend
@@ -114,12 +114,11 @@ def load(
     declared = load_registry(registry)
     entry = declared.find(name)
     chosen = LoadOptions(input_size, **options).checked(entry)
+    given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file is not None]
     if chosen.runtime in FILE_RUNTIMES:
-        given = {"checkpoint": checkpoint, "weights": weights}
-        refuse_options(chosen.runtime, [name for name, file in given.items() if file is not None])
+        refuse_options(chosen.runtime, given)
         return _on_its_dataset(_load_model_file(entry, chosen), declared)
     if source == "saved_model":
-        given = [name for name, file in (("checkpoint", checkpoint), ("weights", weights)) if file]
         network = _load_saved_model(entry, [*given, *chosen.chosen()])
         return _on_its_dataset(network, declared)
     if source != "checkpoint":
@@ -149,9 +148,10 @@ def load_entry(
     if chosen.runtime in FILE_RUNTIMES:
         return _load_model_file(entry, chosen, classes=classes)
     chosen.choose_backend()
-    if not isinstance(checkpoint, WeightsFile):
-        checkpoint = CheckpointFile(entry.name, checkpoint.path, checkpoint.sha256)
-    return _restored(entry, checkpoint, chosen, classes)
+    if isinstance(checkpoint, WeightsFile):
+        return _restored(entry, checkpoint, chosen, classes)
+    fetched = cast("Fetched", checkpoint)
+    return _restored(entry, CheckpointFile(entry.name, fetched.path, fetched.sha256), chosen, classes)
 
 
 def weights_of(entry: Entry, weights: Path | None, fetcher: Fetcher) -> Fetched | WeightsFile:
