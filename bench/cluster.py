@@ -87,8 +87,7 @@ class Bench:
 
     def make_worker(self) -> MakeWaiting:
         """Returns what makes workers that wait."""
-        digest = pipeline.digest_of_names(self.dataset)
-        return MakeWaiting(self.entry, RunSettings(), self.open, digest, self.weights.sha256)
+        return MakeWaiting(self.entry, RunSettings(), self.open, self.weights.sha256)
 
     def workers(self, actors: int) -> Workers:
         """Returns as many workers as asked for, however few cores there are."""
@@ -171,8 +170,8 @@ def note(scores: InternalScores, timed: Timed) -> None:
     """Lets `timed` know of each image that is added to scores."""
     add = scores.add
 
-    def add_and_note(arrays: Any) -> None:
-        add(arrays)
+    def add_and_note(*measured: Any) -> None:
+        add(*measured)
         timed.note()
 
     scores.add = add_and_note  # type: ignore[method-assign]
@@ -190,7 +189,7 @@ class _Replayed:
             files = {
                 name.replace(self._image_id, item): content for name, content in self._evaluated.files.items()
             }
-            yield Dealt(item, Evaluated(files, self._evaluated.seconds))
+            yield Dealt(item, self._evaluated._replace(files=files))
 
     def recorded(self) -> dict[str, Any]:
         return {}

@@ -30,7 +30,7 @@ from zoo.repro.cluster.workers import LOCAL, Workers
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.datasets.predictions import prediction_files
 from zoo.repro.official.scripts import start_official
-from zoo.repro.run.pipeline import MakePipeline, digest_of_names, find_weights
+from zoo.repro.run.pipeline import MakePipeline, find_weights
 from zoo.repro.run.reproduce import reproduce_entry
 from zoo.repro.run.settings import RunSettings
 
@@ -103,7 +103,7 @@ def measure_start() -> tuple[float, float, float]:
     from zoo.fetch.fetcher import Fetcher
 
     weights, _ = find_weights(entry, settings, Fetcher())
-    make = MakePipeline(entry, settings, open_bundled, digest_of_names(dataset), weights.sha256)
+    make = MakePipeline(entry, settings, open_bundled, weights.sha256)
     start = time.perf_counter()
     with connected(Workers(LOCAL)):
         ray_s = time.perf_counter() - start

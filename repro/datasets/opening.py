@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +95,38 @@ def _declared_folder(declared: DatasetDeclaration) -> Path | None:
         where = f"of the data set {declared.name}, declared in {declared.own_place}"
         raise DataError(f"{path}: `path:` {where}, is not there; change it, or give --data DIR")
     return path
+
+
+@dataclass(frozen=True)
+class OpenElsewhere:
+    """Opens a data set on a worker, which must find the images that are there where the run is.
+
+    Attributes:
+      open_dataset: opens it; is pickled.
+      images: a SHA-256 over the names of its images.
+    """
+
+    open_dataset: Callable[[], Dataset]
+    images: str
+
+    @classmethod
+    def like(cls, dataset: Dataset, open_dataset: Callable[[], Dataset]) -> OpenElsewhere:
+        """Returns what opens a data set that must be like one."""
+        return cls(open_dataset, _digest_of_names(dataset))
+
+    def __call__(self) -> Dataset:
+        """Opens the data set; raises a DataError where its images are others."""
+        dataset = self.open_dataset()
+        if _digest_of_names(dataset) != self.images:
+            raise DataError(
+                f"{getattr(dataset, 'root', 'data set')}: expected the images that are there where "
+                f"`zoo` was called, found {len(dataset):,} images, and not the same; copy the data set again"
+            )
+        return dataset
+
+
+def _digest_of_names(dataset: Dataset) -> str:
+    return hashlib.sha256("\n".join(dataset.image_ids).encode()).hexdigest()
 
 
 def open_files(

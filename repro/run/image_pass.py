@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
     from zoo.repro.cluster.crew import Crew
     from zoo.repro.datasets.dataset import Dataset, Sample
+    from zoo.repro.predictions.finding import Finding
     from zoo.repro.predictions.predictions import PredictedImage
     from zoo.repro.run.scores import InternalScores
 
 Measured = tuple[str, "dict[str, np.ndarray]"]
 """An image and its statistics."""
+Result = tuple["list[Finding]", "Measured | None"]
+"""What is wrong with the prediction of an image; the image where it could be evaluated."""
 
 
 class ImagePass(ABC):
@@ -103,8 +106,8 @@ class ImagePass(ABC):
         """The position of each image of the data set, by name."""
         return {image_id: position for position, image_id in enumerate(self._dataset.image_ids)}
 
-    def evaluate(self, index: int) -> Measured:
-        """Evaluates one image; may be called from several threads."""
+    def evaluate(self, index: int) -> list[Finding]:
+        """Evaluates one image, and returns what is wrong with it; may be called from several threads."""
         raise NotImplementedError
 
     def take_times(self) -> dict[str, float]:
@@ -150,6 +153,7 @@ class Evaluated(NamedTuple):
 
     files: dict[str, bytes]  # by name in the run's folder: predictions, and the statistics last
     seconds: dict[str, float]  # spent in each stage
+    findings: list[Finding]  # what is wrong with its prediction
 
 
 class WorkerPass:
@@ -169,13 +173,15 @@ class WorkerPass:
     def __call__(self, image_id: str) -> Evaluated:
         """Evaluates an image."""
         folder = self._folder
-        self._pass.evaluate(self._pass.positions[image_id])
-        paths = [*prediction_files(folder.predictions, image_id), folder.statistics_path(image_id)]
+        findings = self._pass.evaluate(self._pass.positions[image_id])
+        paths = prediction_files(folder.predictions, image_id)
+        if (statistics := folder.statistics_path(image_id)).exists():
+            paths.append(statistics)
         files = {path.relative_to(folder.root).as_posix(): path.read_bytes() for path in paths}
         for path in paths:
             path.unlink()
         shutil.rmtree(folder.predictions / INSTANCE / mask_folder(image_id)[0], ignore_errors=True)
-        return Evaluated(files, self._pass.take_times())
+        return Evaluated(files, self._pass.take_times(), findings)
 
 
 class CrewPass(ImagePass):
@@ -202,10 +208,17 @@ class CrewPass(ImagePass):
         self._crew.close()
 
     def _measure(self, indices: Iterator[int]) -> Generator[Measured, None, None]:
+        for _, measured in self.results(indices):
+            if measured is not None:
+                yield measured
+
+    def results(self, indices: Iterator[int]) -> Generator[Result, None, None]:
+        """Yields of each image what is wrong with it, and its statistics where it was evaluated."""
         with self._crew:
             for dealt in self._crew.deal([self._dataset.image_ids[i] for i in indices]):
                 if dealt.result is not None:
-                    yield self._taken(dealt.item, dealt.result)
+                    measured = self._taken(dealt.item, dealt.result) if dealt.result.files else None
+                    yield dealt.result.findings, measured
                 elif self._keep_going:
                     self.given_up[dealt.item] = str(dealt.failure)
                 else:

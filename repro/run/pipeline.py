@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from zoo.errors import DataError, VerificationError
+from zoo.errors import VerificationError
 from zoo.fetch.fetcher import Fetcher
 from zoo.files.keras_backend import BACKENDS, choose_backend
 from zoo.network.loading import load_entry, model_file_of
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from zoo.network.loading import Weights
     from zoo.registry import Entry
     from zoo.repro.datasets.dataset import Dataset, Sample
+    from zoo.repro.predictions.finding import Finding
     from zoo.repro.records.run_folder import RunFolder
     from zoo.repro.run.settings import RunSettings
     from zoo.runtimes.model_file import ModelFile
@@ -64,13 +64,14 @@ class Pipeline(ImagePass):
         samples = map(self._read, reading_ahead(self._dataset, indices))
         return stream(samples, self._maps, self._finish, batch=self._network.replicas)
 
-    def evaluate(self, index: int) -> Measured:
+    def evaluate(self, index: int) -> list[Finding]:
         """Evaluates one image; of several threads one reads, one computes, and one finishes at a time."""
         sample = self._read(index)
         with self._computing:
             (maps,) = self._maps([sample])
         with self._finishing:
-            return self._finish(sample, maps)
+            self._finish(sample, maps)
+        return []
 
     def _maps(self, samples: Sequence[Sample]) -> list[Maps]:
         # The first call traces the network.
@@ -102,14 +103,12 @@ class MakePipeline:
     Attributes:
       entry, settings: as for `Pipeline`.
       open_dataset: opens the data set of the run.
-      images: a digest of the names of its images.
       checkpoint_sha256: of what the run's network is restored from.
     """
 
     entry: Entry
     settings: RunSettings
     open_dataset: Callable[[], Dataset]
-    images: str
     checkpoint_sha256: str | None
 
     def __call__(self) -> WorkerPass:
@@ -121,11 +120,6 @@ class MakePipeline:
         if self.settings.runtime in BACKENDS:
             choose_backend(self.settings.runtime)
         dataset = self.open_dataset()
-        if digest_of_names(dataset) != self.images:
-            raise DataError(
-                f"{getattr(dataset, 'root', self.entry.dataset)}: expected the images that are there where "
-                f"`zoo` was called, found {len(dataset):,} images, and not the same; copy the data set again"
-            )
         weights, _ = find_weights(self.entry, self.settings, Fetcher())
         if weights.sha256 != self.checkpoint_sha256:
             raise VerificationError(
@@ -133,8 +127,3 @@ class MakePipeline:
                 f"found {weights.sha256}; fetch it again"
             )
         return WorkerPass(partial(Pipeline, self.entry, dataset, weights, self.settings))
-
-
-def digest_of_names(dataset: Dataset) -> str:
-    """Returns a SHA-256 over the names of a data set's images."""
-    return hashlib.sha256("\n".join(dataset.image_ids).encode()).hexdigest()

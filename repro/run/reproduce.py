@@ -17,10 +17,10 @@ from zoo.network.network import require_outputs
 from zoo.remote.path import path_at
 from zoo.repro.cluster.connection import choose_share, connected
 from zoo.repro.cluster.crew import Crew
-from zoo.repro.datasets.opening import open_dataset
+from zoo.repro.datasets.opening import OpenElsewhere, open_dataset
 from zoo.repro.run.image_pass import CrewPass
 from zoo.repro.run.images import choose_images
-from zoo.repro.run.pipeline import MakePipeline, Pipeline, digest_of_names, find_weights
+from zoo.repro.run.pipeline import MakePipeline, Pipeline, find_weights
 from zoo.repro.run.run import Clock, Run
 from zoo.repro.run.settings import RunSettings
 from zoo.runtimes.choice import version_of
@@ -108,7 +108,8 @@ def reproduce_entry(
         run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
         run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
         run.model, run.device, run.workers = model, device, settings.workers
-        run.open_elsewhere = partial(open_dataset, declared, data, keep_going=settings.keep_going)
+        opens = partial(open_dataset, declared, data, keep_going=settings.keep_going)
+        run.open_elsewhere = OpenElsewhere.like(dataset, opens)
         return run.make(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
 
 
@@ -156,7 +157,6 @@ class _Reproduction(Run):
             self.entry,
             replace(self.settings, workers=None, device=self.device),
             self.open_elsewhere,
-            digest_of_names(self.dataset),
             self.checkpoint.sha256,
         )
         crew = Crew(make_worker, self.settings.workers, at_once=3, most=len(self.images.ids))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,15 @@ from zoo.files.progress import say
 from zoo.files.signatures import showing_options_of
 from zoo.files.words import counted
 from zoo.remote.path import path_at
-from zoo.repro.datasets.opening import open_dataset
+from zoo.repro.cluster.connection import connected
+from zoo.repro.cluster.crew import Crew
+from zoo.repro.datasets.opening import OpenElsewhere, open_dataset
 from zoo.repro.predictions.check import PredictionsCheck, all_findings, summarize_findings
 from zoo.repro.predictions.finding import FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
 from zoo.repro.records.run_destination import RunDestination
-from zoo.repro.run.folder_pass import FolderPass
+from zoo.repro.run.folder_pass import FolderPass, MakeFolderPass
+from zoo.repro.run.image_pass import CrewPass
 from zoo.repro.run.images import NoImageError, choose_images
 from zoo.repro.run.own_claims import joined_claims, parse_claim
 from zoo.repro.run.run import Clock, Run
@@ -98,7 +104,11 @@ def score(
     run.predictions, run.settings, run.judged = found, settings, judged
     run.restart, run.evaluators, run.metrics = settings.restart, settings.evaluators, settings.metrics
     run.holds = found.holds | ({"semantic"} if "panoptic" in found.holds else set())
-    return run.make(out / settings.folder_name(re.sub(r"[^\w.-]+", "_", name)))
+    run.workers = settings.workers
+    opens = partial(open_dataset, declared, folder, keep_going=settings.keep_going)
+    run.open_elsewhere = OpenElsewhere.like(opened, opens)
+    with connected(settings.workers) if settings.workers else nullcontext():
+        return run.make(out / settings.folder_name(re.sub(r"[^\w.-]+", "_", name)))
 
 
 def _require_apart(predictions: Path, out: Path) -> None:
@@ -165,13 +175,25 @@ class _Scoring(Run):
         }
 
     def start(self, folder: RunFolder) -> FolderPass:
+        scores, keep_going = self.new_scores(), self.settings.keep_going
+        shared = None
+        if self.workers is not None:
+            make_worker = MakeFolderPass(
+                self.predictions.path.resolve(),
+                replace(self.settings, workers=None),
+                self.open_elsewhere,
+                frozenset(self.holds),
+            )
+            crew = Crew(make_worker, self.workers, at_once=2, most=len(self.images.ids))
+            shared = CrewPass(self.dataset, folder, scores, crew, keep_going=keep_going)
         return FolderPass(
             self.dataset,
             folder,
-            self.new_scores(),
+            scores,
             self.predictions,
             writes="official" in self.evaluators,
-            keep_going=self.settings.keep_going,
+            keep_going=keep_going,
+            shared=shared,
         )
 
     def make(self, path: Path) -> dict[str, Any]:

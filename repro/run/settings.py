@@ -115,6 +115,7 @@ class ScoreSettings:
       limit: evaluate only the first images.
       keep_going: leave out images that cannot be used, with a message, instead of an error.
       restart: discard an unfinished run instead of resuming it.
+      workers: the processes of Ray that score the images; None for this one.
 
     Raises:
       UsageError: there is no such evaluator or metric.
@@ -129,8 +130,11 @@ class ScoreSettings:
     limit: int | None = None
     keep_going: bool = False
     restart: bool = False
+    workers: Workers | None = None
 
     def __post_init__(self) -> None:
+        if self.workers is not None:
+            object.__setattr__(self, "workers", replace(self.workers, gpus_per_actor=0.0))
         for given, known in ((self.evaluators, EVALUATORS), (self.metrics, FURTHER_METRICS)):
             for name in given:
                 if name not in known:
@@ -165,3 +169,4 @@ class ScoreKeywords(TypedDict, total=False):
     limit: int | None
     keep_going: bool
     restart: bool
+    workers: Workers | None

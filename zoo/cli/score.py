@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import (
+    Actors,
     AsJson,
+    CpusPerActor,
     DataCache,
     KeepGoing,
     Limit,
+    RayAddress,
     Restart,
     RunsFolder,
     Strict,
     chosen_registry,
+    chosen_workers,
     data_folders,
     reads_registry,
     takes_fields,
@@ -89,6 +93,9 @@ class ScoringOptions:
         list[Further] | None, typer.Option(help="Measure boundary PQ and boundary IoU too.")
     ] = None
     limit: Limit = None
+    ray: RayAddress = None
+    actors: Actors = None
+    cpus_per_actor: CpusPerActor = None
     restart: Restart = False
     keep_going: KeepGoing = False
 
@@ -180,6 +187,7 @@ def _scored(predictions: Path, scoring: ScoringOptions, reading: dict[str, Any])
             limit=scoring.limit,
             keep_going=scoring.keep_going,
             restart=scoring.restart,
+            workers=chosen_workers(scoring.ray, scoring.actors, scoring.cpus_per_actor, None),
         )
     except UnsoundPredictionsError as error:
         for line in str(error.check).splitlines():
