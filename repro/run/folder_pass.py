@@ -164,13 +164,15 @@ class MakeFolderPass:
     def __call__(self) -> WorkerPass:
         """Opens the predictions; raises a ZooError where data or predictions are not here."""
         dataset, settings = self.open_dataset(), self.settings
-        reading = {"form": settings.form, "divisor": settings.divisor, "ids": settings.ids}
+        found = open_predictions(
+            self.predictions, dataset, form=settings.form, divisor=settings.divisor, ids=settings.ids
+        )
         return WorkerPass(
             partial(
                 FolderPass,
                 dataset,
                 scores=InternalScores(dataset.info, self.holds, boundary="boundary" in settings.metrics),
-                predictions=open_predictions(self.predictions, dataset, **reading),
+                predictions=found,
                 writes="official" in settings.evaluators,
                 keep_going=settings.keep_going,
             )
