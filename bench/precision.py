@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 METRICS = ("pq", "miou", "ap")
-BUNDLED = ["minicity/mobilenet_v3_small_os16", "minicoco/mobilenet_v3_small_os16"]
+BUNDLED = [
+    "minicity/mobilenet_v3_small_os16",
+    "minicoco/mobilenet_v3_small_os16",
+    "minicity/axial_swidernet_os16",
+]
 INSTRUCTION_SETS: dict[str, dict[str, str]] = {
     "all": {},
     "AVX-512 core": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},

@@ -55,6 +55,14 @@ def test_the_published_tables_have_nothing_but_their_quirks(lint: Lint, text: st
     )
 
 
+def test_a_page_is_compared_with_the_tables_of_its_project(lint: Lint, axial_table: str) -> None:
+    page = f"#### Cityscapes Panoptic Segmentation\n\n{axial_table}"
+    assert lint(page).findings == ()
+    assert faults(lint(edited(page, "| 66.63 ", "| 66.36 "))) == [
+        (5, "PQ [**] of cityscapes/axial_swidernet_1_1_1_os16", "66.63", "66.36")
+    ]
+
+
 def test_what_is_generated_has_nothing_but_its_quirks(lint: Lint, registry: Registry) -> None:
     assert len(lint(published_tables(registry)).findings) == len(QUIRKS)
 

@@ -18,6 +18,7 @@ ARCHIVE = resources.files("zoo").joinpath("assets/minicity_mobilenet_v3_small_os
 
 Call = Callable[..., Any]
 CONFIG = Path(__file__).parents[2] / "data" / "registry" / "minicity.textproto"
+AXIAL = "minicity/axial_swidernet_os16"
 
 
 def _new(call: Call, *options: object, name: str = "own/net", archive: object = ARCHIVE) -> Any:
@@ -43,6 +44,17 @@ def test_the_file_declares_a_network_that_loads(extends: list[str], zoo_call: Ca
     again = _new(zoo_call, "--extends", NAME, "--out", out)
     assert again.returncode == 2
     assert "expected a new file" in again.stderr
+
+
+def test_a_published_axial_configuration_is_read(zoo_call: Call, tmp_path: Path) -> None:
+    out, config = tmp_path / "own.yaml", CONFIG.with_name("minicity_axial.textproto")
+    archive = resources.files("zoo").joinpath("assets/minicity_axial_swidernet_os16.tar.gz")
+    made = _new(zoo_call, "--config", config, "--dataset", "minicity", "--out", out, archive=archive)
+    assert made.returncode == 0, made.stderr
+    own = load_registry([out]).resolve("own/net")
+    declared = load_registry().resolve(AXIAL)
+    assert own.network == declared.network
+    assert (own.evaluation, own.training) == (declared.evaluation, declared.training)
 
 
 def test_it_is_printed_without_out(zoo_call: Call) -> None:

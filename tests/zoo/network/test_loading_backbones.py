@@ -246,6 +246,28 @@ def test_switches_that_an_output_stride_of_32_lacks(
         zoo.build(SAC, (65, 65), backbone_weights=write(tmp_path / "other", lacking))
 
 
+def test_a_stacked_decoder_of_another_output_stride(tmp_path: Path) -> None:
+    """The decoder of MaX-DeepLab-L has other stages at another stride; no end point depends on it."""
+    name = "imagenet/max_deeplab_l_backbone"
+    backbone = load_registry().find(name)
+    options = {"input_size": (65, 65), "output_stride": 16}
+    model = build_keras_model(backbone, LoadOptions(**options).checked(backbone), random_values=False)
+    zeros = {key: np.zeros(variable.shape, np.float32) for key, variable in variables(model).items()}
+    prefix = write(tmp_path / "ckpt", zeros)
+    decoder = tuple(sorted(key for key in zeros if key.startswith("encoder/_decoder_stage")))
+
+    same, other = (
+        zoo.load(name, checkpoint=prefix, input_size=(65, 65), output_stride=stride).receipt
+        for stride in (16, 32)
+    )
+
+    assert same.ok
+    assert (same.restored, same.initial) == (tuple(sorted(zeros)), ())
+    assert other.ok
+    assert other.restored == tuple(key for key in sorted(zeros) if key not in decoder)
+    assert all(key.startswith("encoder/_decoder_stage") for key in other.initial)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the system's own measure")
 def test_memory_holds_the_variables_once(
     checkpoints: Callable[[str], Path], sac_checkpoint: Path, tmp_path: Path
