@@ -9,7 +9,7 @@ from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.preprocess import MEAN_PIXEL
 from zoo.registry import Entry
 from zoo.registry.dataset_info import DatasetInfo
-from zoo.runtimes.model_file import About, CheckpointRecord, Precision
+from zoo.runtimes.model_file import About, CheckpointRecord
 
 _UPSTREAM = "google-research/deeplab2"
 _UPSTREAM_BUCKET = "/gresearch/tf-deeplab/"
@@ -57,7 +57,7 @@ def describe(
     entry: Entry,
     classes: DatasetInfo,
     checkpoint: CheckpointRecord,
-    precision: Precision,
+    precision: str,
     input_size: tuple[int, int],
     *,
     with_post_processing: bool = False,
@@ -65,43 +65,49 @@ def describe(
     """Returns what the file of an entry's network says of itself."""
     options = PostprocessOptions.from_entry(entry.evaluation, classes)
     evaluation = entry.evaluation
-    return About(
-        entry=entry.name,
-        entry_digest=entry.digest(),
-        checkpoint=checkpoint,
-        precision=precision,
-        input_size=input_size,
-        title=entry.title,
-        licence=_licence(checkpoint.url),
-        with_post_processing=with_post_processing,
-        input={
-            "name": "input_tensor" if with_post_processing else "images",
-            "shape": [None, None, 3] if with_post_processing else [1, *input_size, 3],
-            "type": "uint8" if with_post_processing else "float32",
-            "values": "RGB, 0 to 255, height before width",
-        },
-        outputs=_WHOLE_MAPS if with_post_processing else _MAPS,
-        preprocessing={
-            "done_inside": with_post_processing,
-            "steps": _PREPROCESSING,
-            "resize": {
-                "input_size": input_size,
-                "min_resize_value": evaluation.min_resize_value,
-                "max_resize_value": evaluation.max_resize_value,
+    return About.model_validate(
+        {
+            "entry": entry.name,
+            "entry_digest": entry.digest(),
+            "checkpoint": checkpoint,
+            "precision": precision,
+            "input_size": input_size,
+            "title": entry.title,
+            "licence": _licence(checkpoint.url),
+            "with_post_processing": with_post_processing,
+            "input": {
+                "name": "input_tensor" if with_post_processing else "images",
+                "shape": [None, None, 3] if with_post_processing else [1, *input_size, 3],
+                "type": "uint8" if with_post_processing else "float32",
+                "values": "RGB, 0 to 255, height before width",
             },
-            "padding_value": MEAN_PIXEL,
-        },
-        classes=[
-            {
-                "class": class_id,
-                "name": classes.class_names[class_id],
-                "original_id": classes.original_ids[class_id],
-                "is_thing": class_id in classes.thing_class_ids,
-            }
-            for class_id in range(classes.num_classes)
-        ],
-        post_processing={"done_inside": with_post_processing, "steps": _POST_PROCESSING, **asdict(options)},
-        written_by={name: metadata.version(name) for name in ("panoptic-zoo", "tensorflow", "keras")},
+            "outputs": _WHOLE_MAPS if with_post_processing else _MAPS,
+            "preprocessing": {
+                "done_inside": with_post_processing,
+                "steps": _PREPROCESSING,
+                "resize": {
+                    "input_size": input_size,
+                    "min_resize_value": evaluation.min_resize_value,
+                    "max_resize_value": evaluation.max_resize_value,
+                },
+                "padding_value": MEAN_PIXEL,
+            },
+            "classes": [
+                {
+                    "class": class_id,
+                    "name": classes.class_names[class_id],
+                    "original_id": classes.original_ids[class_id],
+                    "is_thing": class_id in classes.thing_class_ids,
+                }
+                for class_id in range(classes.num_classes)
+            ],
+            "post_processing": {
+                "done_inside": with_post_processing,
+                "steps": _POST_PROCESSING,
+                **asdict(options),
+            },
+            "written_by": {name: metadata.version(name) for name in ("panoptic-zoo", "tensorflow", "keras")},
+        }
     )
 
 
