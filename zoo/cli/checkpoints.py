@@ -112,7 +112,8 @@ def _verify_against_saved_model(names: list[str], image: Path | None, *, as_json
 def load_check(
     name: Name,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Another checkpoint: a prefix, a folder, or an archive.")
+        str | None,
+        typer.Option(metavar="PATH", help="Another checkpoint: a prefix, a folder, an archive, or its URL."),
     ] = None,
     runtime: RuntimeName = DEFAULT_RUNTIME,
     model: ModelPath = None,
@@ -209,7 +210,8 @@ def convert(
     name: Name,
     file: Annotated[Path, typer.Argument(help="What to write: NAME.safetensors or NAME.weights.h5.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Another checkpoint: a prefix, a folder, or an archive.")
+        str | None,
+        typer.Option(metavar="PATH", help="Another checkpoint: a prefix, a folder, an archive, or its URL."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

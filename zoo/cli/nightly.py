@@ -29,6 +29,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import console, print_json
 from zoo.errors import UsageError
+from zoo.remote.path import path_at
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def nightly(
         strict=options.strict,
         date=options.date,
         workers=chosen_workers(options.ray, options.actors, options.cpus_per_actor, options.gpus_per_actor),
-        registry_files=tuple(path.absolute() for path in registry_files),
+        registry_files=tuple(path_at(path).absolute() for path in registry_files),
     )
     summary = run_night(registry, names or [], options.out.expanduser().absolute(), settings)
     if as_json:

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from zoo.registry import Registry
     from zoo.repro.cluster.workers import Workers
 
-registry_files: list[Path] = []
+registry_files: list[str] = []
 """What `--registry` named in the call that is running."""
 
 RegistryFiles = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--registry",
         metavar="FILE",
-        help="A registry file of your own, beside the built-in one and the files of the environment variable "
-        "ZOO_REGISTRY. May be given more than once.",
+        help="A registry file of your own, or its URL, beside the built-in one and the files of the "
+        "environment variable ZOO_REGISTRY. May be given more than once.",
     ),
 ]
 
@@ -156,7 +156,7 @@ def reads_registry(command: Callable[..., None]) -> Callable[..., None]:
     """Makes a command take `--registry FILE` after its name too."""
 
     @wraps(command)
-    def with_files(*, own_files: list[Path] | None = None, **options: Any) -> None:
+    def with_files(*, own_files: list[str] | None = None, **options: Any) -> None:
         registry_files.extend(own_files or [])
         command(**options)
 

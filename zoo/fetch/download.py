@@ -17,11 +17,13 @@ from pathlib import Path
 from zoo.errors import DownloadError, VerificationError, cannot_write
 from zoo.fetch.locations import download_name
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
+from zoo.fetch.transports import Transport, transport_for
 from zoo.fetch.verify import Expectation, KnownFile, declared_difference, digest_file, read_known, recognise
 from zoo.files.cache import SET_CACHE, Cache, remove
 from zoo.files.progress import Progress
 from zoo.files.words import readable_size
-from zoo.remote.http import HttpLocation, HttpReply, HttpTransport, InterruptedTransferError, retry_after_s
+from zoo.remote.http import HttpLocation, InterruptedTransferError, retry_after_s
+from zoo.remote.stores import Reply
 
 log = logging.getLogger("zoo")
 
@@ -77,7 +79,7 @@ def download(
             return known
         try:
             target.parent.mkdir(exist_ok=True)
-            with HttpTransport() as http, Part(target, location.url) as part:
+            with transport_for(location) as http, Part(target, location.url) as part:
                 return _Download(location, part, http, expected, options).run()
         except OSError as error:
             raise DownloadError(f"{location.url}: {cannot_write(target, error, SET_CACHE)}") from error
@@ -123,7 +125,7 @@ class _Download:
 
     location: HttpLocation
     part: Part
-    http: HttpTransport
+    http: Transport
     expected: Expectation
     options: DownloadOptions
 
@@ -203,7 +205,7 @@ class _Download:
                 self._take_in(reply, append=answer is Answer.APPEND)
         return answer is not Answer.FORGET
 
-    def _take_in(self, reply: HttpReply, *, append: bool) -> None:
+    def _take_in(self, reply: Reply, *, append: bool) -> None:
         part, expected, declared = self.part, self.expected, reply.head.total_bytes
         if None not in (expected.pinned_bytes, declared) and declared != expected.bytes:
             raise VerificationError(

@@ -78,8 +78,10 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
     """Returns where a URL leads; touches neither disk nor network.
 
     Args:
-      url: `https://…`, `http://…`, `gs://bucket/object`, `file:///path`, or `package://package/path`.
-      environ: `STORAGE_EMULATOR_HOST` there replaces the endpoint of `gs://`, as for Google's clients.
+      url: `https://…`, `http://…`, `gs://bucket/object`, `s3://bucket/object`, `file:///path`, or
+        `package://package/path`.
+      environ: `STORAGE_EMULATOR_HOST` there replaces the endpoint of `gs://`, as for Google's clients;
+        with `GOOGLE_APPLICATION_CREDENTIALS`, such objects are read through `fsspec`, else as public ones.
 
     Raises:
       DownloadError: another kind of URL, or an incomplete one.
@@ -93,7 +95,12 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
     if parts.scheme in ("https", "http") and parts.hostname:
         stored_as_is = parts.hostname == urlsplit(STORAGE_ENDPOINT).hostname
         return HttpLocation(url, url, "gzip" if stored_as_is else "identity")
+    if parts.scheme in ("s3", "s3a") and parts.netloc and parts.path.strip("/"):
+        return HttpLocation(url, url, "identity")
     if parts.scheme == "gs" and parts.netloc and parts.path.strip("/"):
+        # Whoever has credentials may mean a bucket that is not public.
+        if environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            return HttpLocation(url, url, "identity")
         endpoint = environ.get("STORAGE_EMULATOR_HOST") or STORAGE_ENDPOINT
         if "://" not in endpoint:
             endpoint = f"http://{endpoint}"
@@ -105,8 +112,8 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
     if parts.scheme == "package" and parts.netloc and parts.path.strip("/"):
         return PackageLocation(parts.netloc, unquote(parts.path.strip("/")))
     raise DownloadError(
-        f"{url}: not a URL that can be fetched; expected https://…, gs://bucket/object, file:///path, "
-        "or package://package/path"
+        f"{url}: not a URL that can be fetched; expected https://…, gs://bucket/object, "
+        "s3://bucket/object, file:///path, or package://package/path"
     )
 
 

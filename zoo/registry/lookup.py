@@ -7,10 +7,10 @@ those of `--registry`. A later file may add to what earlier ones declare and ext
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from zoo.errors import UnknownNameError
@@ -19,6 +19,7 @@ from zoo.registry.messages import Problems, did_you_mean
 from zoo.registry.names import SPELLINGS, each_once, matching_glob, suggestions, with_backbone
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry
 from zoo.registry.yaml_file import BUILTIN, RegistryFile, parse, read
+from zoo.remote.path import path_at
 
 ENVIRONMENT_VARIABLE = "ZOO_REGISTRY"
 
@@ -166,7 +167,7 @@ class Registry:
 
 
 RegistryLike: TypeAlias = Registry | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""A loaded registry, or registry files: one path, or several."""
+"""A loaded registry, or registry files: one path or URL, or several."""
 
 
 def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFile] = ()) -> Registry:
@@ -183,10 +184,12 @@ def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFi
         return files
     if isinstance(files, (str, os.PathLike)):
         files = [files]
-    listed = [path for path in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if path]
-    paths = {Path(path).resolve(): path for path in (*listed, *(files or ()))}
+    # The colon of a URL, and that of its port, separate nothing.
+    separator = rf"{re.escape(os.pathsep)}(?!//|[0-9]+/)"
+    listed = [path for path in re.split(separator, os.environ.get(ENVIRONMENT_VARIABLE, "")) if path]
+    paths = {path_at(path).resolve(): path for path in (*listed, *(files or ()))}
     for file in parsed:
-        paths.pop(Path(file.label).resolve(), None)
+        paths.pop(path_at(file.label).resolve(), None)
     builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
     problems, read_files = Problems(), [parse(builtin, BUILTIN)]
     for path in paths.values():

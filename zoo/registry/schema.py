@@ -42,7 +42,7 @@ Percent = Annotated[Decimal, Field(ge=0, le=100)]
 class RemoteFile(Declared):
     """A file somewhere else, with digest and length where known; in a registry a mapping, or just its URL."""
 
-    # `https://`, `http://`, `gs://`, `file://`, or `package://<package>/<path>` for a bundled asset.
+    # `https://`, `http://`, `gs://`, `s3://`, `file://`, or `package://<package>/<path>` for a bundled asset.
     url: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     bytes: Count | None = None
@@ -54,8 +54,8 @@ class RemoteFile(Declared):
 
     @model_validator(mode="after")
     def _has_a_known_scheme(self) -> Self:
-        if not re.fullmatch(r"(https?|gs|file|package)://\S*[^\s/]", self.url):
-            message = "a URL that starts with https, http, gs, file or package, and names a file"
+        if not re.fullmatch(r"(https?|gs|s3a?|file|package)://\S*[^\s/]", self.url):
+            message = "a URL that starts with https, http, gs, s3, file or package, and names a file"
             raise wrong_key("url", message, repr(self.url))
         return self
 

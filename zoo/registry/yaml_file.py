@@ -12,7 +12,7 @@ import yaml
 
 from zoo.errors import RegistryError
 from zoo.registry.messages import KeyPath, describe_value
-from zoo.remote.path import is_url
+from zoo.remote.path import is_url, path_at
 
 # Keys whose value is a file; a relative path starts at the folder of the registry file.
 FILE_KEYS = frozenset({"checkpoint", "saved_model", "archive"})
@@ -160,8 +160,10 @@ def read(path: str | os.PathLike[str], what: str = "a registry file", keys: str 
     """Reads a registry file of the user, or another such file, which the error about one that is not there
     calls `what`; raises RegistryError where it cannot be read, or as `parse` does.
     """
-    file = Path(path)
-    return parse(read_text(file, what), str(file), Path(os.path.abspath(file)).parent, keys)
+    file = path_at(path)
+    label = str(file)
+    folder = file.parent if is_url(label) else Path(os.path.abspath(file)).parent
+    return parse(read_text(file, what), label, folder, keys)
 
 
 def read_text(file: Path, what: str) -> str:
@@ -187,11 +189,13 @@ def _with_urls(value: Any, folder: Path, is_file: bool = False) -> Any:
     if isinstance(value, list):
         return [_with_urls(item, folder) for item in value]
     if is_file and isinstance(value, str) and value and "://" not in value:
-        return Path(_absolute(value, folder)).as_uri()
+        found = _absolute(value, folder)
+        return found if is_url(found) else Path(found).as_uri()
     return value
 
 
 def _absolute(path: Any, folder: Path) -> Any:
     if not path or not isinstance(path, str) or is_url(path):
         return path
-    return os.path.abspath(folder / os.path.expanduser(path))
+    found = folder / os.path.expanduser(path)
+    return str(found) if is_url(str(found)) else os.path.abspath(found)

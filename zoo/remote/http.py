@@ -27,7 +27,7 @@ DIGEST_SIZES_BYTES = {"crc32c": 4, "md5": 16}
 
 @dataclass(frozen=True)
 class HttpLocation:
-    """A file on the web: its URL, the address to ask, and the `Accept-Encoding` to ask with."""
+    """A file on the web or in a bucket: its URL, the address, and the `Accept-Encoding` to ask with."""
 
     url: str
     address: str

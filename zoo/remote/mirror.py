@@ -66,6 +66,7 @@ class Mirror:
         self._lock = threading.RLock()
         self._listings: dict[str, Listing] = {}
         self._from_before = False  # whether a listing of an earlier process was believed
+        self._looked: dict[str, Held | None] = {}
         self._summed: dict[str, str] | None = None
         self._under_way: dict[str, Future[Path]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
@@ -144,9 +145,13 @@ class Mirror:
         """Returns what `held` does as far as it is known without asking for this file."""
         parent, _, name = url.rpartition("/")
         found: Held | None = _NOT_ASKED
-        if self._is_inside(parent):
-            with contextlib.suppress(NoListingError):
-                found = self.listing(parent).names.get(name)
+        if not self._is_inside(parent):
+            # The folder that the user named, or a file of its own: no listing says whether it has changed.
+            if url not in self._looked:
+                self._looked[url] = self._look(url)
+            return self._looked[url]
+        with contextlib.suppress(NoListingError):
+            found = self.listing(parent).names.get(name)
         if found is not None and found.bytes is None and (known := self._known.get(url)):
             return known.held
         return found
@@ -341,7 +346,7 @@ class Mirror:
         if wrong and self.store.digest_counts(url):
             came = f"the {found.bytes} bytes that came have {getattr(found, wrong[0])}"
             raise InterruptedTransferError(f"the store declares {wrong[0]} {digests[wrong[0]]}, {came}")
-        listed = self._sums().get(url, found.sha256)
+        listed = self._sums().get(url, found.sha256) if url != self.base else found.sha256
         if found.sha256 != listed:
             raise DataError(
                 f"{url}: expected sha256 {listed}, as {SUMS_NAME} says, found {found.sha256}; "

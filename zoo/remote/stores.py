@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from html import unescape
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, unquote, urljoin
 
 from zoo.errors import DataError, DownloadError, UsageError, ZooError
@@ -63,12 +63,25 @@ class Held:
         return declared_digests(self.version)
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(Protocol):
     """A store's answer to a request for a file: what it declares, and the body as it arrives."""
 
     head: ReplyHead
-    chunks: Callable[[int], Iterator[bytes]]  # of so many bytes each, or fewer
+
+    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
+        """Yields the body in pieces; raises InterruptedTransferError where it breaks off."""
+
+
+@dataclass(frozen=True)
+class BucketReply:
+    """The answer of a bucket."""
+
+    head: ReplyHead
+    pieces: Callable[[], Iterator[bytes]]
+
+    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
+        """Yields the body in the store's own pieces."""
+        return self.pieces()
 
 
 class Store(ABC):
@@ -146,12 +159,17 @@ class WebStore(Store):
 
     def look(self, url: str) -> Held | None:
         """Returns length and version of a file."""
-        with self._http.ask(self._location(self._address(url)), {}, TIMEOUTS_S, "HEAD") as reply:
-            if reply.head.status in (404, 410):
-                return None
-            _require_success(url, reply.head)
-            # Of a folder, servers send a page.
-            return None if "html" in reply.head.content_type else _declared(reply.head)
+        for method in ("HEAD", "GET"):
+            with self._http.ask(self._location(self._address(url)), {}, TIMEOUTS_S, method) as reply:
+                head = reply.head
+            # Some servers know GET alone.
+            if head.status not in (405, 501):
+                break
+        if head.status in (404, 410):
+            return None
+        _require_success(url, head)
+        # Of a folder, servers send a page.
+        return None if "html" in head.content_type else Held(head.total_bytes, head.version)
 
     @contextmanager
     def ask(self, url: str, held: Held | None, start: int = 0) -> Iterator[Reply]:
@@ -159,7 +177,7 @@ class WebStore(Store):
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._http.ask(self._location(self._address(url)), headers, TIMEOUTS_S) as reply:
             _require_success(url, reply.head)
-            yield Reply(reply.head, reply.chunks)
+            yield reply
 
     def _address(self, url: str) -> str:
         return self._base + quote(url.removeprefix(self._base)) if url.startswith(self._base) else url
@@ -237,13 +255,13 @@ class BucketStore(Store):
             digests=held.digests,
         )
 
-        def chunks(_: int) -> Iterator[bytes]:
+        def pieces() -> Iterator[bytes]:
             path = self._files._strip_protocol(url)
             for first in range(start, length, _CHUNK_BYTES):
                 with _errors_of(url):
                     yield self._files.cat_file(path, start=first, end=min(first + _CHUNK_BYTES, length))
 
-        yield Reply(head, chunks)
+        yield BucketReply(head, pieces)
 
     def digest_counts(self, url: str) -> bool:
         """Says whether the ETag is the MD5: that of a file which S3 encrypts with a key of its own is not."""
@@ -274,10 +292,6 @@ def _held(entry: Mapping[str, Any]) -> Held:
     for key in ("ETag", "etag", "LastModified", "last_modified", "mtime", "created"):
         version = version or str(entry.get(key) or "").strip('"')
     return Held(entry["size"], version)
-
-
-def _declared(head: ReplyHead) -> Held:
-    return Held(head.total_bytes, head.version)
 
 
 def _later(head: ReplyHead) -> InterruptedTransferError:
