@@ -167,6 +167,8 @@ class CityscapesDataset(FolderDataset):
         Raises:
           DataError: a file is missing or broken, an id is not one of the data set's, or the two sizes differ.
         """
+        if picture:
+            self.prefetch(index)
         image_id = self.image_ids[index]
         image_path, ids_path = (self.root / name for name in self.files_of(index))
         image = decode_image(read_bytes(image_path), str(image_path)) if picture else NO_PICTURE

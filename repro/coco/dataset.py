@@ -116,6 +116,8 @@ class CocoDataset(FolderDataset):
         return self._load(index, decode_for_display)
 
     def _load(self, index: int, decode: Callable[[bytes, str], np.ndarray] | None) -> Sample:
+        if decode:
+            self.prefetch(index)
         image_id, image = self.image_ids[index], NO_PICTURE
         annotation = self._annotations[image_id]
         if decode is not None:

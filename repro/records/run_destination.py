@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,21 @@ class RunDestination:
                 os.rename(self.unfinished.root, root)
             self._remove_replaced()
         return kept
+
+    def discard(self) -> None:
+        """Removes the unfinished run."""
+        self.unfinished.clear()
+        self.unfinished.root.rmdir()
+
+    @contextmanager
+    def sending(self) -> Iterator[Callable[[list[Path]], None] | None]:
+        """Gives what takes the files of each image once they are complete, or None where nothing has to."""
+        yield None
+
+    @property
+    def place(self) -> str:
+        """Where the results are."""
+        return str(self.finished.root)
 
     def _is_complete(self) -> bool:
         record = read_json(self.unfinished.root / "record.json")

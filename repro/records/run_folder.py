@@ -19,7 +19,7 @@ from zoo.repro.records.npz import npz_bytes
 from zoo.repro.records.statistics import check_statistics
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
-_OWN = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
+OWN_FILES = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -55,7 +55,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes everything that a run has written here."""
-        for name in _OWN:
+        for name in OWN_FILES:
             path = self.root / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -47,11 +47,13 @@ class ImagePass(ABC):
       about: what the record says of what made the predictions.
       workers: what the record says of the processes that did; None for this one.
       given_up: why images could not be evaluated, by name.
+      sends: takes the files of each image once they are complete; None where nothing has to.
     """
 
     about: Mapping[str, Any] = MappingProxyType({})
     workers: Mapping[str, Any] | None = None
     given_up: Mapping[str, str] = MappingProxyType({})
+    sends: Callable[[list[Path]], None] | None = None
 
     def __init__(
         self, dataset: Dataset, folder: RunFolder, scores: InternalScores, *, writes: bool = True
@@ -92,6 +94,9 @@ class ImagePass(ABC):
         with progress, closing(measured):
             for image_id, arrays in measured:
                 self._add(image_id, arrays)
+                if self.sends is not None:
+                    files = prediction_files(self._folder.predictions, image_id)
+                    self.sends([*files, self._folder.statistics_path(image_id)])
                 progress.advance()
 
     def _add(self, image_id: str, arrays: dict[str, np.ndarray]) -> None:

@@ -52,7 +52,7 @@ def reproduce(
     Args:
       name: the entry; may be short where it is unambiguous.
       data: the data set's folder; None for a bundled data set.
-      out: the folder for runs, or None for the cache's.
+      out: the folder for runs, or its URL in a bucket; None for the cache's.
       registry: as for `zoo.load`.
       **options: fields of `RunSettings`, as `limit=50`.
 
@@ -66,7 +66,7 @@ def reproduce(
         declared.resolve(name),
         registry=declared,
         data=None if data is None else path_at(data),
-        out=None if out is None else Path(out),
+        out=None if out is None else path_at(out),
         settings=RunSettings(**options),
     )
 
@@ -110,7 +110,7 @@ def reproduce_entry(
         run.model, run.device, run.workers = model, device, settings.workers
         opens = partial(open_dataset, declared, data, keep_going=settings.keep_going)
         run.open_elsewhere = OpenElsewhere.like(dataset, opens)
-        return run.make(Path(out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
+        return run.make((out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
 
 
 @contextmanager

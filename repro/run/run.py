@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import EvaluationError, InterruptedRunError
 from zoo.files.atomic import write_atomically
+from zoo.files.cache import Cache
 from zoo.files.json_files import write_json
 from zoo.files.progress import say
 from zoo.files.words import counted, utc_now
@@ -20,7 +21,7 @@ from zoo.repro.datasets.predictions import EVERYTHING, missing_predictions
 from zoo.repro.official.scripts import OfficialRun, OfficialScores, start_official
 from zoo.repro.records.claims import judge_claims
 from zoo.repro.records.record import SCHEMA_VERSION, finite
-from zoo.repro.records.run_destination import RunDestination
+from zoo.repro.records.run_store import destination_at
 from zoo.repro.records.software import code_digest, versions
 from zoo.repro.run.efficiency import efficiency
 from zoo.repro.run.intervals import intervals_for, numbers_so_far
@@ -131,7 +132,7 @@ class Run(ABC):
           ZooError: the run could not be made; one line says why.
         """
         identity = self.identity()
-        destination = RunDestination(path)
+        destination = destination_at(path, Cache().root)
         with destination.in_use():
             destination.check(identity, restart=self.restart)
             say(f"{self.name}: {self.images} of {self.dataset_name}, their files checked")
@@ -141,7 +142,8 @@ class Run(ABC):
             self.clock.lap("load_s")
             with closing(image_pass):
                 folder = destination.open(identity, restart=self.restart)
-                official, computed = self._evaluate(image_pass, folder)
+                with destination.sending() as image_pass.sends:
+                    official, computed = self._evaluate(image_pass, folder)
             record = self._record(identity, self._score(folder, official, image_pass), image_pass)
             record["timings"] |= {"images_computed": computed, **image_pass.timings, **official.timings}
             record["timings"]["total_s"] = self.clock.total()
@@ -159,7 +161,7 @@ class Run(ABC):
             kept = destination.finish()
         if kept is not None:
             say(f"the last run here was of something else, and is kept in {kept}")
-        say(f"run record: {destination.finished.root / 'record.json'}")
+        say(f"run record: {destination.place}/record.json")
         return record
 
     def identity(self) -> dict[str, Any]:

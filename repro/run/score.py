@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError, UsageError
+from zoo.files.cache import Cache
 from zoo.files.progress import say
 from zoo.files.signatures import showing_options_of
 from zoo.files.words import counted
@@ -22,7 +23,7 @@ from zoo.repro.datasets.opening import OpenElsewhere, open_dataset
 from zoo.repro.predictions.check import PredictionsCheck, all_findings, summarize_findings
 from zoo.repro.predictions.finding import FindingError
 from zoo.repro.predictions.predictions import Predictions, open_predictions
-from zoo.repro.records.run_destination import RunDestination
+from zoo.repro.records.run_store import destination_at
 from zoo.repro.run.folder_pass import FolderPass, MakeFolderPass
 from zoo.repro.run.image_pass import CrewPass
 from zoo.repro.run.images import NoImageError, choose_images
@@ -74,7 +75,7 @@ def score(
       predictions: a folder, a run's folder, a .zip, or a JSON file beside its folder.
       dataset: name of the data set whose images were predicted.
       data: the data set's folder; None for a bundled data set.
-      out: the folder for runs, or None for the cache's.
+      out: the folder for runs, or its URL in a bucket; None for the cache's.
       claims: numbers to compare with, as "pq=58.1" or "internal.miou=70.25".
       registry: as for `zoo.load`.
       **options: fields of `ScoreSettings`, as `divisor=1000`.
@@ -88,7 +89,7 @@ def score(
     from zoo.registry import load_registry
 
     clock, settings, fetcher = Clock(), ScoreSettings(**options), Fetcher()
-    path, out = Path(predictions), Path(out or fetcher.cache.root / RUNS)
+    path, out = Path(predictions), path_at(out or fetcher.cache.root / RUNS)
     _require_apart(path, out)
     judged = joined_claims(
         parse_claim(each, settings.evaluators) if isinstance(each, str) else each for each in claims
@@ -112,7 +113,7 @@ def score(
 
 
 def _require_apart(predictions: Path, out: Path) -> None:
-    if predictions.is_dir() and out.resolve().is_relative_to(predictions.resolve()):
+    if isinstance(out, Path) and predictions.is_dir() and out.resolve().is_relative_to(predictions.resolve()):
         raise UsageError(f"--out {out}: expected a folder outside of the predictions, {predictions}")
 
 
@@ -201,9 +202,7 @@ class _Scoring(Run):
         try:
             return super().make(path)
         except (UnsoundPredictionsError, NoImageError):
-            unfinished = RunDestination(path).unfinished
-            unfinished.clear()
-            unfinished.root.rmdir()
+            destination_at(path, Cache().root).discard()
             raise
 
     def accept(self, image_pass: ImagePass) -> None:

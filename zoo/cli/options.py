@@ -95,7 +95,12 @@ DataCache = Annotated[
     ),
 ]
 RunsFolder = Annotated[
-    Path | None, typer.Option("--out", help="Where the run keeps its files. The default is in the cache.")
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Where the run keeps its files: a folder, or one of a bucket. The default is in the cache.",
+    ),
 ]
 Restart = Annotated[bool, typer.Option("--restart", help="Discard an unfinished run instead of resuming it.")]
 KeepGoing = Annotated[

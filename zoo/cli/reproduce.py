@@ -41,6 +41,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.output import console, exit_with_verdict, print_each
 from zoo.errors import UsageError
+from zoo.remote.path import path_at
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -95,6 +96,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
 
     registry = chosen_registry()
     entries = registry.resolve_all(names)
+    out = None if run.out is None else path_at(run.out)
     # Before TensorFlow is imported, which takes seconds.
     parse_device(run.device)
     scales, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
@@ -117,7 +119,7 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
         workers=workers,
     )
     records = []
-    for record in _run(entries, registry, folders, run.out, settings):
+    for record in _run(entries, registry, folders, out, settings):
         records.append(record)
         if not as_json:
             console().print(terminal([record]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from html import unescape
@@ -262,6 +262,44 @@ class BucketStore(Store):
                     yield self._files.cat_file(path, start=first, end=min(first + _CHUNK_BYTES, length))
 
         yield BucketReply(head, pieces)
+
+    def files(self, url: str) -> dict[str, int]:
+        """Returns the length of each file below a folder, by its name relative to it."""
+        path = self._files._strip_protocol(url).rstrip("/")
+        try:
+            with _errors_of(url):
+                found = self._files.find(path, detail=True, refresh=True)
+        except _MissingError as error:
+            if error.is_bucket:
+                raise
+            return {}
+        return {
+            name.removeprefix(f"{path}/"): entry["size"]
+            for name, entry in found.items()
+            if name.startswith(f"{path}/") and not name.endswith("/")
+        }
+
+    def read(self, url: str) -> bytes | None:
+        """Returns a file's contents, None where there is none."""
+        try:
+            with _errors_of(url):
+                contents: bytes = self._files.cat_file(self._files._strip_protocol(url))
+        except _MissingError as error:
+            if error.is_bucket:
+                raise
+            return None
+        return contents
+
+    def write(self, url: str, contents: bytes) -> None:
+        """Writes a file; others see the old one or the new one."""
+        with _errors_of(url):
+            self._files.pipe_file(self._files._strip_protocol(url), contents)
+
+    def remove(self, urls: Sequence[str]) -> None:
+        """Removes files that are there."""
+        with _errors_of(urls[0] if urls else ""):
+            for url in urls:
+                self._files.rm_file(self._files._strip_protocol(url))
 
     def digest_counts(self, url: str) -> bool:
         """Says whether the ETag is the MD5: that of a file which S3 encrypts with a key of its own is not."""

@@ -205,7 +205,7 @@ FAULTS = {
         "./run 7/model.tar.gz",
         "ftp://example.org/a.tar.gz",
         r":15: entries\.mine/resnet50_beta_os32\.checkpoint\.url: "
-        r"expected a URL that starts with https, http, gs, file or package, and names a file, "
+        r"expected a URL that starts with https, http, gs, s3, file or package, and names a file, "
         r"found 'ftp://example\.org/a\.tar\.gz'",
     ),
     "an entry is no mapping": (

@@ -185,3 +185,23 @@ def test_a_registry_file_and_a_checkpoint_may_be_anywhere(
     assert done.returncode == 3
     assert "the file has changed: accept it with" in done.stderr
     client.close()
+
+
+def test_a_run_in_a_bucket_is_the_run_on_disk(s3: str, zoo_call: Call, data: Path, tmp_path: Path) -> None:
+    from zoo.remote.stores import BucketStore
+
+    entry, name = "minicity/mobilenet_v3_small_os16", "minicity__mobilenet_v3_small_os16__limit2"
+    words = ["reproduce", entry, "--data", data / "minicity", "--limit", 2, "--json", "--out"]
+    here = zoo_call(*words, tmp_path / "out")
+    there = zoo_call(*words, "s3://runs/mine")
+    assert (here.returncode, there.returncode) == (0, 0), there.stderr
+    assert f"run record: s3://runs/mine/{name}/record.json" in there.stderr
+    assert comparable(json.loads(there.stdout)) == comparable(json.loads(here.stdout))
+    store, folder = BucketStore("s3://runs/mine"), tmp_path / "out" / name
+    expected = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    found = store.files(f"s3://runs/mine/{name}")
+    assert found.keys() == {each for each in expected if not each.startswith("official/")}
+    for each in found:
+        if each.startswith(("images/", "predictions/", "run.json")):
+            assert store.read(f"s3://runs/mine/{name}/{each}") == (folder / each).read_bytes(), each
+    assert store.files("s3://runs/mine").keys() == {f"{name}/{each}" for each in found}
