@@ -64,9 +64,11 @@ class Held:
 
 
 class Reply(Protocol):
-    """A store's answer to a request for a file: what it declares, and the body as it arrives."""
+    """A store's answer to a request for a file."""
 
-    head: ReplyHead
+    @property
+    def head(self) -> ReplyHead:
+        """What the store declares."""
 
     def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
         """Yields the body in pieces; raises InterruptedTransferError where it breaks off."""
