@@ -18,8 +18,9 @@ _MEASURING_PACKAGES = (
     "pycocotools",
     "cityscapesscripts",
     "pillow",
-    "simplejpeg",
 )
+# Those of them that a run may do without.
+_OPTIONAL_PACKAGES = ("simplejpeg",)
 
 # Subpackages whose code can change a number; the command line and the reports only show what was measured.
 _MEASURING_CODE = ("files", "registry", "fetch", "runtimes", "network", "model", "metrics", "repro")
@@ -28,11 +29,12 @@ _MEASURING_CODE = ("files", "registry", "fetch", "runtimes", "network", "model",
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of every package that can change a number."""
     found = {"python": platform.python_version()}
-    for name in _MEASURING_PACKAGES:
+    for name in (*_MEASURING_PACKAGES, *_OPTIONAL_PACKAGES):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
+            if name not in _OPTIONAL_PACKAGES:
+                found[name] = "not installed"
     return found
 
 
