@@ -15,6 +15,7 @@ from zoo.errors import UsageError, VerificationError
 from zoo.fetch.fetcher import Fetcher
 from zoo.files.atomic import writing
 from zoo.files.cache import remove
+from zoo.files.keras_backend import choose_backend
 from zoo.files.tensorflow import import_tensorflow
 from zoo.files.words import readable_size
 from zoo.network.agreement import MapAgreement, bundled_image
@@ -124,6 +125,7 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
     """
     runtime = FILE_RUNTIMES[options.to]
     _check_out(out, options.to)
+    choose_backend("tensorflow")
     import_tensorflow()
     module = runtime.imported(options.to)
     if options.precision not in module.PRECISIONS:
