@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import VerificationError
 from zoo.fetch.fetcher import Fetcher
 from zoo.files.keras_backend import BACKENDS, choose_backend
-from zoo.network.loading import load_entry, model_file_of
+from zoo.network.loading import load_entry, model_file_of, weights_of
 from zoo.network.stream import stream
 from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.predictions.predictions import PredictedImage, ScoredSegments
@@ -91,7 +91,7 @@ def find_weights(entry: Entry, settings: RunSettings, fetcher: Fetcher) -> tuple
     """Returns what a run's network is restored from, and the model file that holds it, if it is one."""
     model = model_file_of(entry, settings.runtime, settings.model)
     if model is None:
-        return fetcher.checkpoint(entry), None
+        return weights_of(entry, settings.model, fetcher), None
     model.require_size(entry.evaluation.crop_size)
     return model.about.checkpoint, model
 

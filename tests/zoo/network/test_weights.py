@@ -108,3 +108,15 @@ def test_convert(zoo_call: Callable[..., Any], one_line: Callable[..., str], tmp
         about = json.loads(stored.metadata()["zoo"])
     assert about["receipt"] == said["receipt"]
     assert "expected a file name that ends with" in one_line(zoo_call("convert", NAME, tmp_path / "a.npz"), 2)
+
+
+def test_a_run_restores_the_weights_that_it_is_given(network: Any, file: Path) -> None:
+    from zoo.fetch.fetcher import Fetcher
+    from zoo.repro.run.pipeline import find_weights
+    from zoo.repro.run.settings import RunSettings
+
+    found, model = find_weights(network.entry, RunSettings(model=file), Fetcher())
+
+    assert model is None
+    assert found.path == file
+    assert found.sha256 == network.receipt.archive_sha256
