@@ -20,8 +20,8 @@ def ray() -> Any:
     return import_ray()
 
 
-@pytest.fixture(scope="module")
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+@pytest.fixture(scope="session")
+def three_nodes() -> Iterator[Any]:
     """A cluster of three nodes with two CPUs each, on 127.0.0.1; this process is not connected to it."""
     from ray.cluster_utils import Cluster
 
