@@ -23,7 +23,9 @@ class Started(NamedTuple):
 
 def software() -> dict[str, str]:
     """Returns the software that has to be the same on the driver and on all workers."""
-    return {**versions(), "code": code_digest()}
+    import ray
+
+    return {**versions(), "ray": ray.__version__, "code": code_digest()}
 
 
 class Worker:

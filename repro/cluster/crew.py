@@ -208,8 +208,7 @@ class Crew(Generic[Item, Result]):
             return self._failed(actor, tried, error.cause)
         except errors.RayActorError:
             self._replace(actor)
-            died = EvaluationError(f"the process that worked on it died, on {actor.node}")
-            return self._failed(actor, tried, died)
+            return self._failed(actor, tried, EvaluationError("the process that worked on it died"))
         except errors.RayError as error:
             reason = str(error).partition("\n")[0]
             return self._failed(actor, tried, EvaluationError(f"its result was lost: {reason}"))
@@ -220,7 +219,9 @@ class Crew(Generic[Item, Result]):
         if tried.failures < self._workers.attempts:
             self._again.append(tried)
             return None
-        failure = EvaluationError(f"{tried.item}: failed {tried.failures} times, last: {error}")
+        failure = EvaluationError(
+            f"{tried.item}: failed {tried.failures} times, last on {actor.node}: {error}"
+        )
         return Dealt(tried.item, None, failure)
 
     # ---- workers come and go ----

@@ -103,7 +103,7 @@ def reproduce_entry(
     dataset = open_dataset(declared, data, fetcher, keep_going=settings.keep_going, needed_by=entry.name)
     require_outputs(entry, dataset.info)
     checkpoint, model = find_weights(entry, settings, fetcher)
-    with _connected(settings) as device:
+    with _connected(settings, clock) as device:
         images = choose_images(entry.name, dataset, limit=settings.limit, keep_going=settings.keep_going)
         run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
         run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
@@ -114,7 +114,7 @@ def reproduce_entry(
 
 
 @contextmanager
-def _connected(settings: RunSettings) -> Iterator[str]:
+def _connected(settings: RunSettings, clock: Clock) -> Iterator[str]:
     """Connects to the cluster whose workers evaluate the images, if any do; yields the kind of their device.
 
     Without workers, this process finds its device.
@@ -125,6 +125,7 @@ def _connected(settings: RunSettings) -> Iterator[str]:
         return
     # This process leaves the memory of all GPUs to the workers.
     with connected(settings.workers), environment(CUDA_VISIBLE_DEVICES="-1"):
+        clock.lap("ray_s")
         import_backend()
         yield "gpu" if choose_share(settings.workers).gpus else "cpu"
 

@@ -159,7 +159,7 @@ def _run(
             declared, folder = registry.dataset(dataset), folders.get(dataset)
             open_dataset(declared, folder, fetcher, keep_going=settings.keep_going, needed_by=name)
     # One connection for all of them.
-    with connected(settings.workers) if settings.workers else nullcontext():
+    with connected(settings.workers) if settings.workers and len(entries) > 1 else nullcontext():
         for entry in entries:
             data = folders.get(entry.dataset)
             yield reproduce_entry(

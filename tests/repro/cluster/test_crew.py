@@ -84,8 +84,9 @@ def test_an_item_that_kills_its_process_is_found(
     dealt = list(deal(range(20), partial(Squares, calls, poison=7, broken=11), workers, at_once=3))
     failures = {each.item: str(each.failure) for each in dealt if each.failure}
     assert sorted(each.item for each in dealt) == list(range(20))
-    assert failures[7].startswith("7: failed 3 times, last: the process that worked on it died, on ")
-    assert failures[11] == "11: failed 3 times, last: 11: broken"
+    assert failures[7].startswith("7: failed 3 times, last on ")
+    assert failures[7].endswith(": the process that worked on it died")
+    assert failures[11].endswith(": 11: broken")
     assert len(failures) == 2
     assert len(list(calls.glob("7-*"))) == 3
     shown = capfd.readouterr()

@@ -164,7 +164,7 @@ def worker_processes(cluster: Any) -> list[psutil.Process]:
 
 
 def wait_until(holds: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while not holds():
         assert time.monotonic() < end
         assert process is None or process.poll() is None, process.communicate()[1]
