@@ -171,7 +171,7 @@ class Crew(Generic[Item, Result]):
             if actor.items:
                 return None
             for tried in self._again:
-                if actor not in tried.failed_on or all(each in tried.failed_on for each in self._ready):
+                if actor not in tried.failed_on or not (self._starting or set(self._ready) - tried.failed_on):
                     self._again.remove(tried)
                     actor.is_alone = True
                     return tried
@@ -218,6 +218,9 @@ class Crew(Generic[Item, Result]):
         tried.failed_on.add(actor)
         if tried.failures < self._workers.attempts:
             self._again.append(tried)
+            # Another one, perhaps on another machine, in the place of one that was ended.
+            if len(self._ready) + len(self._starting) < self.share.actors:
+                self._start_one()
             return None
         failure = EvaluationError(
             f"{tried.item}: failed {tried.failures} times, last on {actor.node}: {error}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -157,9 +158,11 @@ def worker_processes(cluster: Any) -> list[psutil.Process]:
     """Returns the processes of all workers of ours on a cluster."""
     found = []
     for node in cluster.list_all_nodes():
-        for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
-            if process.is_running() and any("ray::Worker" in word for word in process.cmdline()[:1]):
-                found.append(process)
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        for process in raylet.children(recursive=True):
+            # One may end while we look.
+            with suppress(psutil.Error):
+                found += [process] * any("ray::Worker" in word for word in process.cmdline()[:1])
     return found
 
 
