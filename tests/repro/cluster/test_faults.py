@@ -160,15 +160,19 @@ def test_ray_started_here_ends_with_the_process_that_started_it(
         start_new_session=True,
     )
     assert process.stdout is not None
-    for _ in range(3):
-        assert process.stdout.readline()
-    children = psutil.Process(process.pid).children(recursive=True)
-    names = " ".join(word for child in children for word in child.cmdline()[:1])
-    assert "raylet" in names
-    assert "gcs_server" in names
-    assert "ray::Worker" in names
-    # Control-C reaches all processes of the terminal.
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    process.communicate()
+    try:
+        for _ in range(3):
+            assert process.stdout.readline()
+        children = psutil.Process(process.pid).children(recursive=True)
+        names = " ".join(word for child in children for word in child.cmdline()[:1])
+        assert "raylet" in names
+        assert "gcs_server" in names
+        assert "ray::Worker" in names
+        # Control-C reaches all processes of the terminal.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    finally:
+        if sys.exc_info()[0] is not None:
+            process.kill()
+        process.communicate()
     _, running = psutil.wait_procs(children, timeout=120)
     assert not running
