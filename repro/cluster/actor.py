@@ -68,3 +68,10 @@ class Worker:
         """Returns what the worker makes of an item; may run in several threads."""
         assert self._work is not None
         return self._work(item)
+
+    def stop(self) -> None:
+        """Ends this process, and what the worker holds with its `close`, if it has one."""
+        import ray
+
+        getattr(self._work, "close", lambda: None)()
+        ray.actor.exit_actor()

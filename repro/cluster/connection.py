@@ -68,7 +68,7 @@ def connected(workers: Workers) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if workers.address == LOCAL:
         with _temporary_folder() as folder:
             yield from _until_shut_down(ray, workers, folder, **quiet, **_local_options(folder))

@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 _LOOK_EVERY_S = 2.0
 _SAY_EVERY_S = 30.0
+_STOP_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Crew(Generic[Item, Result]):
         self._starting: dict[Any, Any] = {}  # reference of a start -> handle
         self._running: dict[Any, tuple[_Actor, _Try[Item]]] = {}
         self._again: deque[_Try[Item]] = deque()
+        self._stopping: list[Any] = []
         self._failed_starts = 0
         self._nodes: set[str] = set()
         self._stack = ExitStack()
@@ -100,7 +102,7 @@ class Crew(Generic[Item, Result]):
             self._ray = ray
             self.share = choose_share(workers, most)
             self._software = software()
-            self._remote = ray.remote(Worker).options(
+            self._remote: Any = ray.remote(Worker).options(
                 num_cpus=self.share.cpus,
                 num_gpus=self.share.gpus,
                 max_concurrency=at_once,
@@ -128,6 +130,10 @@ class Crew(Generic[Item, Result]):
         for handle in self._starting.values():
             self._end(handle)
         self._starting, self._running, self._ready = {}, {}, []
+        if self._stopping:
+            with suppress(Exception):
+                self._ray.wait(self._stopping, num_returns=len(self._stopping), timeout=_STOP_WITHIN_S)
+            self._stopping = []
         self._stack.close()
 
     def recorded(self) -> dict[str, Any]:
@@ -233,7 +239,7 @@ class Crew(Generic[Item, Result]):
         """Ends a worker; gently so that it removes its temporary files."""
         with suppress(Exception):
             if gently:
-                handle.__ray_terminate__.remote()
+                self._stopping.append(handle.stop.remote())
             else:
                 self._ray.kill(handle)
 

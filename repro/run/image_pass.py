@@ -188,6 +188,10 @@ class WorkerPass:
         shutil.rmtree(folder.predictions / INSTANCE / mask_folder(image_id)[0], ignore_errors=True)
         return Evaluated(files, self._pass.take_times(), findings)
 
+    def close(self) -> None:
+        """Removes the folder."""
+        self._scratch.cleanup()
+
 
 class CrewPass(ImagePass):
     """Evaluates images on the workers of a crew, each a `WorkerPass`; all files are written here."""
