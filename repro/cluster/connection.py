@@ -21,6 +21,8 @@ from zoo.repro.cluster.workers import AUTO, LOCAL, Share, Workers
 # Results wait there for the driver, which takes them at once.
 _OBJECT_STORE_BYTES = 512 << 20
 _LISTENS_WITHIN_S = 10.0
+# Ray gives up after 30 s, which a busy machine exceeds.
+_STARTS = 3
 # Where `ray://` means no other.
 _CLIENT_PORT = 10001
 # A network gains little from more threads than that.
@@ -91,14 +93,17 @@ def _until_shut_down(
     address, where = workers.address, f"--ray {workers.address}"
     if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
         address, where = named, f"{where} (RAY_ADDRESS is {named})"
-    try:
-        if address not in (LOCAL, AUTO):
-            _require_listener(ray, address)
-        # What is started there removes its temporary files with the folder.
-        with environment(TMPDIR=str(folder)) if folder else nullcontext():
-            ray.init(address=address, **options)
-    except Exception as error:
-        raise EvaluationError(f"{where}: {_why_not(error)}") from None
+    for attempt in range(_STARTS):
+        try:
+            if address not in (LOCAL, AUTO):
+                _require_listener(ray, address)
+            # What is started there removes its temporary files with the folder.
+            with environment(TMPDIR=str(folder)) if folder else nullcontext():
+                ray.init(address=address, **options)
+            break
+        except Exception as error:
+            if folder is None or attempt == _STARTS - 1:
+                raise EvaluationError(f"{where}: {_why_not(error, is_local=folder is not None)}") from None
     try:
         yield
     finally:
@@ -117,8 +122,12 @@ def _require_listener(ray: Any, address: str) -> None:
     socket.create_connection((host, int(port)), timeout=_LISTENS_WITHIN_S).close()
 
 
-def _why_not(error: Exception) -> str:
+def _why_not(error: Exception, *, is_local: bool) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if is_local:
+        return (
+            f"Ray could not be started {_STARTS} times: {lines[0]}; try again when this machine is less busy"
+        )
     if "ersion mismatch" in str(error):
         return f"the cluster has another version of Ray or Python: {'; '.join(lines[:5])}"
     return f"no Ray cluster there: {lines[0]}; `ray start --head` makes one, or --ray local for this machine"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,7 +26,24 @@ def three_nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    for _ in range(3):
-        cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1", include_dashboard=False)
+    while len(cluster.list_all_nodes()) < 3:
+        add_node(cluster)
     yield cluster
     cluster.shutdown()
+
+
+def add_node(cluster: Any, attempts: int = 5) -> None:
+    """Adds a node; Ray gives up after 30 s, which a busy machine exceeds."""
+    for attempt in range(attempts):
+        try:
+            cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1", include_dashboard=False)
+            return
+        except Exception:
+            if attempt == attempts - 1:
+                raise
+
+
+@pytest.fixture(scope="session")
+def another_node() -> Callable[[Any], None]:
+    """Returns a function that adds a node to a cluster."""
+    return add_node

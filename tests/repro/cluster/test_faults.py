@@ -66,7 +66,9 @@ class Writes:
         return -item
 
 
-def test_a_node_that_is_lost_takes_nothing_with_it(three_nodes: Any) -> None:
+def test_a_node_that_is_lost_takes_nothing_with_it(
+    three_nodes: Any, another_node: Callable[[Any], None]
+) -> None:
     workers = Workers(three_nodes.address, actors=3, cpus_per_actor=1)
     dealt = deal(range(60), partial(Waits, 0.1), workers, at_once=2)
     found = [next(dealt) for _ in range(5)]
@@ -74,7 +76,7 @@ def test_a_node_that_is_lost_takes_nothing_with_it(three_nodes: Any) -> None:
     try:
         found += list(dealt)
     finally:
-        three_nodes.add_node(num_cpus=2, node_ip_address="127.0.0.1", include_dashboard=False)
+        another_node(three_nodes)
     assert sorted((each.item, each.result) for each in found) == [(i, -i) for i in range(60)]
 
 
