@@ -125,9 +125,7 @@ def _require_listener(ray: Any, address: str) -> None:
 def _why_not(error: Exception, *, is_local: bool) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if is_local:
-        return (
-            f"Ray could not be started {_STARTS} times: {lines[0]}; try again when this machine is less busy"
-        )
+        return f"Ray could not be started {_STARTS} times: {lines[0]}; is this machine too busy?"
     if "ersion mismatch" in str(error):
         return f"the cluster has another version of Ray or Python: {'; '.join(lines[:5])}"
     return f"no Ray cluster there: {lines[0]}; `ray start --head` makes one, or --ray local for this machine"
