@@ -30,8 +30,11 @@ from zoo.repro.cluster.workers import LOCAL, Workers
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.datasets.predictions import prediction_files
 from zoo.repro.official.scripts import start_official
+from zoo.repro.records.run_folder import RunFolder
+from zoo.repro.run.image_pass import CrewPass, Evaluated
 from zoo.repro.run.pipeline import MakePipeline, find_weights
 from zoo.repro.run.reproduce import reproduce_entry
+from zoo.repro.run.scores import InternalScores
 from zoo.repro.run.settings import RunSettings
 
 # Data set: entry, its registry, how it is drawn, how many images of how many.
@@ -105,15 +108,16 @@ def measure_start() -> tuple[float, float, float]:
     weights, _ = find_weights(entry, settings, Fetcher())
     make = MakePipeline(entry, settings, open_bundled, weights.sha256)
     start = time.perf_counter()
-    with connected(Workers(LOCAL)):
+    with connected(Workers(LOCAL)), tempfile.TemporaryDirectory() as name:
         ray_s = time.perf_counter() - start
         start = time.perf_counter()
-        with Crew(make, Workers(LOCAL, actors=1)) as crew:
-            list(crew.deal(dataset.image_ids[:1]))
-            worker_s = time.perf_counter() - start
-            start, cpu = time.perf_counter(), time.process_time()
-            list(crew.deal(dataset.image_ids))
-            driver_s = (time.process_time() - cpu) / len(dataset.image_ids)
+        crew = Crew[str, Evaluated](make, Workers(LOCAL, actors=1), at_once=3)
+        worker_s = time.perf_counter() - start
+        scores = InternalScores(dataset.info)
+        taken = CrewPass(dataset, RunFolder(Path(name)), scores, crew, keep_going=False)
+        cpu_s = time.process_time()
+        taken.run(dataset.image_ids)
+        driver_s = (time.process_time() - cpu_s) / len(dataset)
     return ray_s, worker_s, driver_s
 
 
