@@ -35,7 +35,9 @@ def read_about(path: Path) -> str:
 def load(path: Path, precision: str) -> Session:
     """Returns a file as a function of one image, on all cores that this process may use."""
     with held_back_stderr():
-        signature = Interpreter(str(path), num_threads=available_cores()).get_signature_runner()
+        interpreter = Interpreter(str(path), num_threads=available_cores())
+        interpreter.allocate_tensors()
+        signature = interpreter.get_signature_runner()
     (argument,) = signature.get_input_details()
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
