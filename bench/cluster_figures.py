@@ -32,6 +32,7 @@ from zoo.repro.datasets.predictions import prediction_files
 from zoo.repro.official.scripts import start_official
 from zoo.repro.records.run_folder import RunFolder
 from zoo.repro.run.image_pass import CrewPass, Evaluated
+from zoo.repro.run.images import choose_images
 from zoo.repro.run.pipeline import MakePipeline, find_weights
 from zoo.repro.run.reproduce import reproduce_entry
 from zoo.repro.run.scores import InternalScores
@@ -61,39 +62,45 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     path.write_text(declared.format(count=count), encoding="utf-8")
     registry = load_registry([path])
     entry, settings = registry.resolve(entry_name), RunSettings()
+    start = time.perf_counter()
+    dataset = open_dataset(registry.dataset("drawn"), data)
+    choose_images(name, dataset, limit=None, keep_going=False)
+    dataset.fingerprint()
+    prepare_s = time.perf_counter() - start
     record = reproduce_entry(entry, registry=registry, data=data, out=folder / "runs", settings=settings)
     run, timings = folder / "runs" / settings.folder_name(entry.name), record["timings"]
-    dataset = open_dataset(registry.dataset("drawn"), data)
     ids = dataset.image_ids
     alone: dict[int, float] = {}
-    parts: list[dict[str, bytes]] = []
+    joined: dict[int, float] = {}
     for few in (1, count):
-        official = start_official(dataset, ids[:few], run / "predictions", folder / f"{name}{few}", 1)
-        with official:
-            start = time.perf_counter()
-            parts.append(official.finish_part())
-            alone[few] = time.perf_counter() - start
-    with start_official(dataset, ids, run / "predictions", folder / f"{name}_joined", 1) as official:
-        official.take_part(0, parts[-1])
-        start = time.perf_counter()
-        official.finish()
-        joined_s = time.perf_counter() - start
+        times, work = [time.perf_counter()], folder / f"{name}{few}"
+        with start_official(dataset, ids[:few], run / "predictions", work, 1) as official:
+            found = official.finish_part()
+        times.append(time.perf_counter())
+        with start_official(dataset, ids[:few], run / "predictions", work, 1) as official:
+            official.take_part(0, found)
+            official.finish()
+        times.append(time.perf_counter())
+        joined[few] = times[2] - times[1]
+        # A part ends with adding up too.
+        alone[few] = times[1] - times[0]
+    merge_s = max(0.0, joined[count] - joined[1]) / (count - 1)
     # The scripts run beside each other, on as many cores as there are.
-    scripts = min(os.cpu_count() or 1, len(parts[-1]))
+    scripts = min(os.cpu_count() or 1, len(found))
     official_s = scripts * (alone[count] - alone[1]) / (count - 1)
     files = [path for image_id in ids for path in prediction_files(run / "predictions", image_id)]
     files += (run / "images").glob("*")
     return {
         "images": images,
         "image_work_s": sum(timings[stage] for stage in WORK) / count,
-        "prepare_s": timings["prepare_s"] / count * images,
+        "prepare_s": prepare_s / count * images,
         "official_s": official_s,
         "official_start_s": scripts * alone[1] - official_s,
-        "merge_s": joined_s / count,
-        "tail_s": timings["pictures_s"] + timings["internal_s"] / count * images,
+        "merge_s": merge_s,
+        "tail_s": joined[1] + timings["pictures_s"] + timings["internal_s"] / count * images,
         "bytes_in": sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) // count,
         "bytes_out": sum(path.stat().st_size for path in files) // count,
-        "official_bytes": sum(map(len, parts[-1].values())) // count,
+        "official_bytes": sum(map(len, found.values())) // count,
     }
 
 
