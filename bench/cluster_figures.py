@@ -133,7 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="zoo-figures-") as name:
         datasets = {case: measure(case, Path(name)) for case in CASES}
     figures = {
-        "machine": f"{describe_processor()}, {os.cpu_count()} cores",
+        "machine": ", ".join(describe_processor()["names"]),
         "cores_of_a_worker": os.cpu_count(),
         "ray_start_s": ray_s,
         "worker_start_s": worker_s,
