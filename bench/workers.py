@@ -161,9 +161,8 @@ class Statistics:
     def __call__(self, image_id: str) -> Any:
         from zoo.repro.run.image_pass import Evaluated
 
-        return Evaluated(
-            {name.replace("IMAGE", image_id): content for name, content in self.files.items()}, {}
-        )
+        files = {name.replace("IMAGE", image_id): content for name, content in self.files.items()}
+        return Evaluated(files, {}, [])
 
 
 def check_memory(options: argparse.Namespace) -> None:
