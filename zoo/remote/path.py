@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from zoo.errors import UsageError
 from zoo.files.cache import Cache
 from zoo.files.words import parse_size
-from zoo.remote.mirror import Mirror, mirror_of
+
+if TYPE_CHECKING:
+    from zoo.remote.mirror import Mirror
 
 DATA_CACHE_VARIABLE = "ZOO_DATA_CACHE"
 """The environment variable with the most that files from stores may take on this machine's disk."""
@@ -49,6 +51,8 @@ class RemotePath:
     @property
     def mirror(self) -> Mirror:
         """What this process knows of the store."""
+        from zoo.remote.mirror import mirror_of
+
         return mirror_of(self.base, self.cache_root or Cache().root, self.cache_bytes)
 
     # ---- names ----
