@@ -162,10 +162,11 @@ def choose_share(workers: Workers, most: int | None = None) -> Share:
         gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
     cpus = workers.cpus_per_actor
     if cpus is None:
-        room = [
-            node["CPU"] / max(1, node.get("GPU", 0) / gpus if gpus else 1) for node in nodes if "CPU" in node
-        ]
-        cpus = max(1.0, float(int(min(_CPUS_PER_ACTOR, max(room, default=1.0)))))
+        of_each = max((_cpus_of_each(node, gpus) for node in nodes), default=1.0)
+        cpus = max(1.0, float(int(min(_CPUS_PER_ACTOR, of_each))))
+        # As many workers as are asked for share what there is.
+        while workers.actors and cpus > 1 and capacity(nodes, cpus, gpus) < workers.actors:
+            cpus -= 1
     found = capacity(nodes, cpus, gpus)
     actors = workers.actors or max(1, min(found, most or found))
     return Share(actors, cpus, gpus)
