@@ -165,8 +165,7 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
             else:
                 module.write(network.keras_model, size, about, temporary, options.precision)
             images = _inputs(entry, registry, fetcher, size) if options.verify else {}
-            maps = _compare(network, read_model_file(options.to, temporary, entry), images)
-            _refuse_other_maps(entry, options, maps)
+            maps = _compare(entry, network, options, temporary, images) if images else {}
             _put_in_place(temporary, out, module.files_of(temporary))
     file = read_model_file(options.to, out, entry)
     written = sum(path.stat().st_size for path in module.files_of(out))
@@ -199,15 +198,28 @@ def _inputs(
     return {name: picture[None], "noise": noise}
 
 
-def _compare(network: Network, file: ModelFile, images: dict[str, np.ndarray]) -> dict[str, MapAgreement]:
-    """Returns the largest difference of each map that a file gives from the network's."""
+def _compare(
+    entry: Entry, network: Network, options: ExportOptions, path: Path, images: dict[str, np.ndarray]
+) -> dict[str, MapAgreement]:
+    """Returns the largest difference of each map that a file gives from the network's.
+
+    Raises:
+      VerificationError: one is above the limit of the precision.
+    """
+    from zoo.runtimes.model_file import read_model_file
+
+    runtime = runtime_of(entry, read_model_file(options.to, path, entry))
     found: dict[str, MapAgreement] = {}
-    if not images:
-        return found
-    runtime = runtime_of(network.entry, file)
     for name, agreement in _differences(network, runtime, images):
         if name not in found or agreement.relative > found[name].relative:
             found[name] = agreement
+    limit = TOLERANCE if options.precision == "float32" else 1.0
+    worst = max(found, key=lambda name: found[name].relative)
+    if not found[worst].relative <= limit:
+        raise VerificationError(
+            f"{entry.name}: the {options.to} file gives another {worst}: expected at most {limit:g} of its "
+            f"standard deviation from the network's, found {found[worst].relative:.1e}; it is not kept"
+        )
     return found
 
 
@@ -221,16 +233,6 @@ def _differences(
             # NaN compares as no difference at all.
             difference = np.nan_to_num(np.abs(maps[name] - values), nan=np.inf).max()
             yield name, MapAgreement(float(difference), float(values.std()))
-
-
-def _refuse_other_maps(entry: Entry, options: ExportOptions, maps: dict[str, MapAgreement]) -> None:
-    limit = TOLERANCE if options.precision == "float32" else 1.0
-    worst = max(maps, key=lambda name: maps[name].relative, default=None)
-    if worst is not None and not maps[worst].relative <= limit:
-        raise VerificationError(
-            f"{entry.name}: the {options.to} file gives another {worst}: expected at most {limit:g} of its "
-            f"standard deviation from the network's, found {maps[worst].relative:.1e}; it is not kept"
-        )
 
 
 def _put_in_place(temporary: Path, out: Path, files: list[Path]) -> None:

@@ -61,8 +61,8 @@ def write(network: Any, size: tuple[int, int], about: str, path: Path, precision
         ) from None
     model = onnx_model(network, size, {ABOUT: about}, half_weights=precision == "float16")
     is_large = sum(len(each.raw_data) for each in model.graph.initializer) > _LARGEST_IN_ONE_FILE
-    apart = {"save_as_external_data": True, "location": path.name + _DATA_SUFFIX} if is_large else {}
-    onnx.save_model(model, path, **apart)
+    location = path.name + _DATA_SUFFIX if is_large else None
+    onnx.save_model(model, path, save_as_external_data=is_large, location=location)
     onnx.checker.check_model(path, full_check=True)
 
 
