@@ -150,8 +150,9 @@ class Crew(Generic[Item, Result]):
           EvaluationError: no worker is left.
           Exception: what a worker raised that is no ZooError.
         """
-        waiting = deque(items)
+        assert not self._has_begun, "a crew deals once: its workers end with the last item"
         self._has_begun = True
+        waiting = deque(items)
         while True:
             self._feed(waiting)
             self._release(len(waiting))

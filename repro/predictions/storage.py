@@ -74,6 +74,8 @@ class FolderStorage(Storage):
                 subfolders.clear()
                 continue
             seen.add(real)
+            for file in files:
+                _refuse_pipe(os.path.join(folder, file))
             inside = Path(folder).relative_to(path).as_posix()
             prefix = "" if inside == "." else f"{inside}/"
             names += [prefix + file for file in files if (prefix + file).startswith(starts)]
@@ -173,6 +175,12 @@ def open_storage(path: Path) -> Storage:
     expected = "a folder of predictions, a .json or a .zip file"
     what = "an empty file" if path.stat().st_size == 0 else "a file of another kind"
     raise DataError(f"{path}: expected {expected}, found {what}; give the folder that holds it")
+
+
+def _refuse_pipe(path: str) -> None:
+    """Raises a DataError about what is there and is no file: reading it might never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{path}: expected a file, found a pipe, socket or device; remove it")
 
 
 def _cannot_list(error: OSError) -> None:

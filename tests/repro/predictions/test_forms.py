@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -287,6 +288,14 @@ def test_links_to_folders_are_followed_but_not_for_ever(
     (coco_predictions / "above").symlink_to(coco_predictions, target_is_directory=True)
     check = check_predictions(tmp_path / "linked", coco)
     assert check.ok, check
+
+
+def test_a_pipe_among_predictions_is_one_line(coco_predictions: Path, coco: CocoDataset) -> None:
+    os.mkfifo(coco_predictions / "panoptic/1.png")
+    with pytest.raises(
+        DataError, match=r"1\.png: expected a file, found a pipe, socket or device; remove it"
+    ):
+        open_predictions(coco_predictions, coco)
 
 
 def test_a_data_set_may_call_a_class_0() -> None:
