@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -70,7 +71,7 @@ def _refuse_empty(words: list[str]) -> None:
 def _with_ray_address(words: list[str]) -> list[str]:
     """Returns the words with `auto` after a `--ray` that is followed by no address."""
     completed: list[str] = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in itertools.pairwise([*words, ""]):
         completed += [word, AUTO] if word == "--ray" and not is_address(after) else [word]
     return completed
 

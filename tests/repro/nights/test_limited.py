@@ -141,7 +141,8 @@ def test_it_can_be_interrupted_where_the_shell_ignores_interrupts(quiet: None, t
         call.start()
         # Opens once the other side reads.
         with registry.open("w") as pipe:
-            (child,) = psutil.Process().children()
+            children = psutil.Process().children()
+            (child,) = (child for child in children if str(registry) in child.cmdline())
             status = Path(f"/proc/{child.pid}/status").read_text()
             pipe.write("entries: {}")
         call.join()

@@ -142,7 +142,7 @@ def nights(
 def test_an_interrupt_writes_the_summary_so_far(nights: Nights) -> None:
     assert nights.interrupted.code == 130
     last = nights.interrupted.stderr.splitlines()[-1]
-    assert last.startswith(f"zoo: error: night {DAY}: interrupted with 0 of 3 entries done; ")
+    assert last.startswith(f"zoo: error: night {DAY}: interrupted with 0 of 4 entries done; ")
     assert last.endswith(f"{nights.out / DAY / 'summary.md'})")
     rows = {row["entry"]: row for row in nights.interrupted.summary["entries"]}
     assert {rows[name]["result"] for name in (CITY, COCO, DAMAGED)} == {"unfinished"}
@@ -159,7 +159,7 @@ def test_a_killed_night_keeps_what_is_done(nights: Nights) -> None:
 
 
 def test_a_stopped_night_goes_on(nights: Nights) -> None:
-    assert f"zoo: resuming night {DAY} with 1 entry measured" in nights.first.stderr
+    assert f"zoo: resuming night {DAY} with 2 entries measured" in nights.first.stderr
     assert f"zoo: 1 of 2: {COCO}" in nights.first.stderr
     log = (nights.out / DAY / folder_of(COCO) / "log.txt").read_text(encoding="utf-8")
     found = re.search(r"resuming a run with (\d) images? done in", log)
@@ -198,7 +198,7 @@ def test_the_summary_is_complete(nights: Nights) -> None:
     for text in (page, nights.first.stdout):
         assert all(row["entry"] in text for row in rows.values())
         assert rows[DAMAGED]["reason"] in text
-        assert "2 not judged, 1 failed, 15 not run. Exit code 3." in text
+        assert "3 not judged, 1 failed, 20 not run. Exit code 3." in text
     measured = (nights.out / DAY / "measured.md").read_text(encoding="utf-8")
     assert "### Bundled entries" in measured
     assert f"- {CITY}: 2 of 30 images" in measured
