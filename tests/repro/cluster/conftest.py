@@ -12,7 +12,7 @@ from zoo.repro.cluster.connection import import_ray
 # Before Ray is imported: its processes listen on this machine's loopback alone.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 # A node of a busy machine is not lost because it answers late.
-os.environ["RAY_health_check_timeout_ms"] = "60000"
+os.environ.setdefault("RAY_health_check_timeout_ms", "60000")
 
 
 @pytest.fixture(scope="session", autouse=True)
