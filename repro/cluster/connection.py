@@ -71,11 +71,10 @@ def connected(workers: Workers) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if workers.address == LOCAL:
-        with _temporary_folder() as folder:
-            yield from _until_shut_down(ray, workers, folder, **quiet, **_local_options(folder))
-    else:
-        yield from _until_shut_down(ray, workers, **quiet)
+    with _temporary_folder() as folder:
+        if workers.address == LOCAL:
+            quiet |= _local_options(folder)
+        yield from _until_shut_down(ray, workers, folder, **quiet)
 
 
 def _local_options(folder: Path) -> dict[str, Any]:
@@ -87,9 +86,8 @@ def _local_options(folder: Path) -> dict[str, Any]:
     }
 
 
-def _until_shut_down(
-    ray: Any, workers: Workers, folder: Path | None = None, **options: Any
-) -> Iterator[None]:
+def _until_shut_down(ray: Any, workers: Workers, folder: Path, **options: Any) -> Iterator[None]:
+    is_local = workers.address == LOCAL
     address, where = workers.address, f"--ray {workers.address}"
     if address == AUTO and (named := os.environ.get("RAY_ADDRESS")):
         address, where = named, f"{where} (RAY_ADDRESS is {named})"
@@ -98,16 +96,31 @@ def _until_shut_down(
             if address not in (LOCAL, AUTO):
                 _require_listener(ray, address)
             # What is started there removes its temporary files with the folder.
-            with environment(TMPDIR=str(folder)) if folder else nullcontext():
+            with _current(folder), environment(TMPDIR=str(folder)) if is_local else nullcontext():
                 ray.init(address=address, **options)
             break
         except Exception as error:
-            if folder is None or attempt == _STARTS - 1:
-                raise EvaluationError(f"{where}: {_why_not(error, is_local=folder is not None)}") from None
+            if not is_local or attempt == _STARTS - 1:
+                raise EvaluationError(f"{where}: {_why_not(error, is_local=is_local)}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _current(folder: Path) -> Iterator[None]:
+    """Makes an empty folder the current one.
+
+    Ray's workers look for modules in the one where it was connected first: in a checkout, they would find the
+    folder `zoo` there instead of the package.
+    """
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _require_listener(ray: Any, address: str) -> None:

@@ -108,7 +108,7 @@ def reproduce_entry(
         run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
         run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
         run.model, run.device, run.workers = model, device, settings.workers
-        opens = partial(open_dataset, declared, data, keep_going=settings.keep_going)
+        opens = partial(open_dataset, declared, data and data.absolute(), keep_going=settings.keep_going)
         run.open_elsewhere = OpenElsewhere.like(dataset, opens)
         return run.make((out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
 
@@ -154,9 +154,10 @@ class _Reproduction(Run):
     def start(self, folder: RunFolder) -> ImagePass:
         if self.settings.workers is None:
             return Pipeline(self.entry, self.dataset, self.checkpoint, self.settings, folder)
+        model = self.settings.model
         make_worker = MakePipeline(
             self.entry,
-            replace(self.settings, workers=None, device=self.device),
+            replace(self.settings, workers=None, device=self.device, model=model and model.absolute()),
             self.open_elsewhere,
             self.checkpoint.sha256,
         )

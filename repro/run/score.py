@@ -106,7 +106,7 @@ def score(
     run.restart, run.evaluators, run.metrics = settings.restart, settings.evaluators, settings.metrics
     run.holds = found.holds | ({"semantic"} if "panoptic" in found.holds else set())
     run.workers = settings.workers
-    opens = partial(open_dataset, declared, folder, keep_going=settings.keep_going)
+    opens = partial(open_dataset, declared, folder and folder.absolute(), keep_going=settings.keep_going)
     run.open_elsewhere = OpenElsewhere.like(opened, opens)
     with connected(settings.workers) if settings.workers else nullcontext():
         return run.make(out / settings.folder_name(re.sub(r"[^\w.-]+", "_", name)))
