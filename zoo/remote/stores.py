@@ -212,15 +212,18 @@ class BucketStore(Store):
             # Its own retries come on top of ours.
             self._files.retries = 2
 
+    def _path(self, url: str) -> str:
+        """Returns what the file system calls a file."""
+        path: str = self._files._strip_protocol(url)
+        return path
+
     def folder(self, url: str) -> dict[str, Held | None]:
         """Returns the files and folders whose names begin with the folder's."""
-        path = self._files._strip_protocol(url).rstrip("/")
+        path = self._path(url).rstrip("/")
         try:
             with _errors_of(url):
                 entries = self._files.ls(path, detail=True, refresh=True)
-        except _MissingError as error:
-            if error.is_bucket:
-                raise
+        except _MissingError:
             return {}
         found: dict[str, Held | None] = {}
         for entry in entries:
@@ -235,10 +238,8 @@ class BucketStore(Store):
         try:
             with _errors_of(url):
                 self._files.invalidate_cache()
-                entry = self._files.info(self._files._strip_protocol(url))
-        except _MissingError as error:
-            if error.is_bucket:
-                raise
+                entry = self._files.info(self._path(url))
+        except _MissingError:
             return None
         return None if entry["type"] == "directory" else _held(entry)
 
@@ -258,7 +259,7 @@ class BucketStore(Store):
         )
 
         def pieces() -> Iterator[bytes]:
-            path = self._files._strip_protocol(url)
+            path = self._path(url)
             for first in range(start, length, _CHUNK_BYTES):
                 with _errors_of(url):
                     yield self._files.cat_file(path, start=first, end=min(first + _CHUNK_BYTES, length))
@@ -267,13 +268,11 @@ class BucketStore(Store):
 
     def files(self, url: str) -> dict[str, int]:
         """Returns the length of each file below a folder, by its name relative to it."""
-        path = self._files._strip_protocol(url).rstrip("/")
+        path = self._path(url).rstrip("/")
         try:
             with _errors_of(url):
                 found = self._files.find(path, detail=True, refresh=True)
-        except _MissingError as error:
-            if error.is_bucket:
-                raise
+        except _MissingError:
             return {}
         return {
             name.removeprefix(f"{path}/"): entry["size"]
@@ -285,23 +284,21 @@ class BucketStore(Store):
         """Returns a file's contents, None where there is none."""
         try:
             with _errors_of(url):
-                contents: bytes = self._files.cat_file(self._files._strip_protocol(url))
-        except _MissingError as error:
-            if error.is_bucket:
-                raise
+                contents: bytes = self._files.cat_file(self._path(url))
+        except _MissingError:
             return None
         return contents
 
     def write(self, url: str, contents: bytes) -> None:
         """Writes a file; others see the old one or the new one."""
         with _errors_of(url):
-            self._files.pipe_file(self._files._strip_protocol(url), contents)
+            self._files.pipe_file(self._path(url), contents)
 
     def remove(self, urls: Sequence[str]) -> None:
         """Removes files that are there."""
         with _errors_of(urls[0] if urls else ""):
             for url in urls:
-                self._files.rm_file(self._files._strip_protocol(url))
+                self._files.rm_file(self._path(url))
 
     def digest_counts(self, url: str) -> bool:
         """Says whether the ETag is the MD5: that of a file which S3 encrypts with a key of its own is not."""
@@ -352,9 +349,7 @@ def _require_success(url: str, head: ReplyHead) -> None:
 
 
 class _MissingError(DataError):
-    """There is no such file, or no such bucket."""
-
-    is_bucket = False
+    """There is no such file."""
 
 
 @contextmanager
@@ -365,11 +360,9 @@ def _errors_of(url: str) -> Iterator[None]:
     except (ZooError, InterruptedTransferError):
         raise
     except FileNotFoundError as error:
-        missing = _MissingError(f"{url}: is not there; check the address")
         if "bucket does not exist" in str(error):
-            missing = _MissingError(f"{url}: there is no such bucket; check its name and the endpoint")
-            missing.is_bucket = True
-        raise missing from None
+            raise DataError(f"{url}: there is no such bucket; check its name and the endpoint") from None
+        raise _MissingError(f"{url}: is not there; check the address") from None
     except PermissionError as error:
         raise RefusedError(
             f"{url}: the store refuses access (403): {_line(error)}; check the credentials"
