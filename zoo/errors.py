@@ -21,6 +21,13 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+def not_installed(option: str, what: str, wanted: str) -> UsageError:
+    """Returns the error about an option that needs `what`, which the package `wanted` brings."""
+    return UsageError(
+        f"{option}: expected {what}, which is not installed; `pip install '{wanted}'` brings it"
+    )
+
+
 class UnknownNameError(UsageError):
     """A name that matches no entry, or more than one."""
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import EvaluationError, UsageError
+from zoo.errors import EvaluationError, not_installed
 from zoo.files.processes import available_cores, environment
 from zoo.files.words import counted
 from zoo.repro.cluster.workers import AUTO, LOCAL, Share, Workers
@@ -44,9 +44,7 @@ _LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 def import_ray() -> Any:
     """Imports Ray; raises a UsageError where it is not installed."""
     if find_spec("ray") is None:
-        raise UsageError(
-            "--ray: expected Ray, which is not installed; `pip install 'panoptic-zoo[ray]'` brings it"
-        )
+        raise not_installed("--ray", "Ray", "panoptic-zoo[ray]")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray

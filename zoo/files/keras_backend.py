@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, not_installed
 from zoo.files.tensorflow import import_tensorflow
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -31,10 +31,7 @@ def require_backend(name: str) -> None:
             f"{chosen_backend()}; start another with KERAS_BACKEND={name}"
         )
     if name != BACKENDS[0] and find_spec(name) is None:
-        raise UsageError(
-            f"--runtime {name}: expected {name}, which is not installed; "
-            f"`pip install 'panoptic-zoo[{name}]'` brings it"
-        )
+        raise not_installed(f"--runtime {name}", name, f"panoptic-zoo[{name}]")
 
 
 def choose_backend(name: str) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, not_installed
 from zoo.files.keras_backend import BACKENDS, require_backend
 
 DEFAULT = BACKENDS[0]
@@ -36,10 +36,7 @@ class FileRuntime(NamedTuple):
         """Raises a `UsageError` where the runtime is not installed."""
         if find_spec(self.package) is None:
             wanted = f"panoptic-zoo[{self.extra}]" if self.extra else self.distribution
-            raise UsageError(
-                f"--runtime {name}: expected {self.distribution}, which is not installed; "
-                f"`pip install '{wanted}'` brings it"
-            )
+            raise not_installed(f"--runtime {name}", self.distribution, wanted)
 
     def imported(self, name: str) -> Any:
         """Returns the module that runs its files; raises as `require`."""

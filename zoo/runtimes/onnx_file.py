@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from zoo.errors import UsageError
+from zoo.errors import not_installed
 from zoo.files.processes import available_cores
 from zoo.runtimes.model_file import ABOUT, Session
 
@@ -55,10 +55,7 @@ def write(network: Any, size: tuple[int, int], about: str, path: Path, precision
 
         from zoo.runtimes.onnx_graph import onnx_model
     except ImportError:
-        raise UsageError(
-            "--to onnx: expected the package onnx, which is not installed; "
-            "`pip install 'panoptic-zoo[onnx]'` brings it"
-        ) from None
+        raise not_installed("--to onnx", "the package onnx", "panoptic-zoo[onnx]") from None
     model = onnx_model(network, size, {ABOUT: about}, half_weights=precision == "float16")
     is_large = sum(len(each.raw_data) for each in model.graph.initializer) > _LARGEST_IN_ONE_FILE
     location = path.name + _DATA_SUFFIX if is_large else None
