@@ -102,21 +102,25 @@ class OpenElsewhere:
     """Opens a data set on a worker, which must find the images that are there where the run is.
 
     Attributes:
-      open_dataset: opens it; is pickled.
+      declared, data, keep_going: as for `open_dataset`; a path that a worker finds from any current folder.
       images: a SHA-256 over the names of its images.
     """
 
-    open_dataset: Callable[[], Dataset]
+    declared: DatasetDeclaration
+    data: Path | None
+    keep_going: bool
     images: str
 
     @classmethod
-    def like(cls, dataset: Dataset, open_dataset: Callable[[], Dataset]) -> OpenElsewhere:
-        """Returns what opens a data set that must be like one."""
-        return cls(open_dataset, _digest_of_names(dataset))
+    def like(
+        cls, dataset: Dataset, declared: DatasetDeclaration, data: Path | None, *, keep_going: bool
+    ) -> OpenElsewhere:
+        """Returns what opens a data set that must be like one that was opened here so."""
+        return cls(declared, data and data.absolute(), keep_going, _digest_of_names(dataset))
 
     def __call__(self) -> Dataset:
         """Opens the data set; raises a DataError where its images are others."""
-        dataset = self.open_dataset()
+        dataset = open_dataset(self.declared, self.data, keep_going=self.keep_going)
         if _digest_of_names(dataset) != self.images:
             raise DataError(
                 f"{getattr(dataset, 'root', 'data set')}: expected the images that are there where "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +107,7 @@ def reproduce_entry(
         run = _Reproduction(entry.name, dataset, entry.dataset, images, clock)
         run.entry, run.checkpoint, run.settings, run.restart = entry, checkpoint, settings, settings.restart
         run.model, run.device, run.workers = model, device, settings.workers
-        opens = partial(open_dataset, declared, data and data.absolute(), keep_going=settings.keep_going)
-        run.open_elsewhere = OpenElsewhere.like(dataset, opens)
+        run.open_elsewhere = OpenElsewhere.like(dataset, declared, data, keep_going=settings.keep_going)
         return run.make((out or fetcher.cache.root / RUNS) / settings.folder_name(entry.name))
 
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +105,7 @@ def score(
     run.restart, run.evaluators, run.metrics = settings.restart, settings.evaluators, settings.metrics
     run.holds = found.holds | ({"semantic"} if "panoptic" in found.holds else set())
     run.workers = settings.workers
-    opens = partial(open_dataset, declared, folder and folder.absolute(), keep_going=settings.keep_going)
-    run.open_elsewhere = OpenElsewhere.like(opened, opens)
+    run.open_elsewhere = OpenElsewhere.like(opened, declared, folder, keep_going=settings.keep_going)
     with connected(settings.workers) if settings.workers else nullcontext():
         return run.make(out / settings.folder_name(re.sub(r"[^\w.-]+", "_", name)))
 
