@@ -14,7 +14,7 @@ import numpy as np
 from zoo.files.processes import available_cores
 from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.predictions.predictions import open_predictions
-from zoo.repro.run.image_pass import ImagePass, Measured, WorkerPass
+from zoo.repro.run.image_pass import LocalPass, Measured, WorkerPass
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _AHEAD = 3
 
 
-class FolderPass(ImagePass):
+class FolderPass(LocalPass):
     """Evaluates predictions on disk, several images at a time.
 
     Where something is wrong with the predictions of an image, that one and all after it are only checked;

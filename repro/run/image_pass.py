@@ -111,14 +111,6 @@ class ImagePass(ABC):
         """The position of each image of the data set, by name."""
         return {image_id: position for position, image_id in enumerate(self._dataset.image_ids)}
 
-    def evaluate(self, index: int) -> list[Finding]:
-        """Evaluates one image, and returns what is wrong with it; may be called from several threads."""
-        raise NotImplementedError
-
-    def take_times(self) -> dict[str, float]:
-        """Returns the seconds of each stage since the last call."""
-        return self._times.take()
-
     @abstractmethod
     def _measure(self, indices: Iterator[int]) -> Generator[Measured, None, None]:
         """Yields each image once its statistics are on disk."""
@@ -153,6 +145,18 @@ class ImagePass(ABC):
         return sample.image_id, arrays
 
 
+class LocalPass(ImagePass):
+    """A pass whose images are evaluated in this process; single ones too, for `WorkerPass`."""
+
+    @abstractmethod
+    def evaluate(self, index: int) -> list[Finding]:
+        """Evaluates one image, and returns what is wrong with it; may be called from several threads."""
+
+    def take_times(self) -> dict[str, float]:
+        """Returns the seconds of each stage since the last call."""
+        return self._times.take()
+
+
 class Evaluated(NamedTuple):
     """An image that was evaluated elsewhere."""
 
@@ -168,7 +172,7 @@ class WorkerPass:
       about: that of the pass.
     """
 
-    def __init__(self, start: Callable[[RunFolder], ImagePass]) -> None:
+    def __init__(self, start: Callable[[RunFolder], LocalPass]) -> None:
         """Starts the pass with a folder of its own for the files of the images under way."""
         self._scratch = tempfile.TemporaryDirectory(prefix="zoo-worker-")
         self._folder = RunFolder(Path(self._scratch.name))

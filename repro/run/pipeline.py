@@ -14,7 +14,7 @@ from zoo.network.loading import load_entry, model_file_of, weights_of
 from zoo.network.stream import stream
 from zoo.repro.datasets.dataset import reading_ahead
 from zoo.repro.predictions.predictions import PredictedImage, ScoredSegments
-from zoo.repro.run.image_pass import ImagePass, Measured, WorkerPass
+from zoo.repro.run.image_pass import LocalPass, Measured, WorkerPass
 from zoo.repro.run.scores import InternalScores
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.runtimes.model_file import ModelFile
 
 
-class Pipeline(ImagePass):
+class Pipeline(LocalPass):
     """Evaluates images into per-image statistics and prediction files.
 
     Reading runs ahead of the network in one thread, post-processing and scoring follow behind it in another.

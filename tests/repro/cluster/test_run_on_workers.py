@@ -22,7 +22,7 @@ import pytest
 
 from zoo.files.processes import available_cores
 from zoo.repro.predictions.predictions import PredictedImage, ScoredSegments
-from zoo.repro.run.image_pass import ImagePass, Measured, WorkerPass
+from zoo.repro.run.image_pass import LocalPass, Measured, WorkerPass
 from zoo.repro.run.scores import InternalScores
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -44,7 +44,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-class Moved(ImagePass):
+class Moved(LocalPass):
     """Predicts the ground truth, moved by some pixels, after a wait that a seed decides; one image kills."""
 
     def __init__(self, dataset: Any, folder: Any, poison: str = "") -> None:
