@@ -30,6 +30,7 @@ _NOT_INHERITED = ("TF_CPP_MIN_LOG_LEVEL", "ZOO_REGISTRY", "ZOO_LOCK", "COLUMNS",
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 ZooCommand = Callable[..., "subprocess.CompletedProcess[str]"]
+ZooStart = Callable[..., "subprocess.Popen[str]"]
 
 
 # ---- several workers ----
@@ -129,6 +130,25 @@ def zoo_command(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooCommand
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def zoo_start(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooStart:
+    """Returns a function that starts `zoo` with arguments, as the head of a process group of its own."""
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "zoo", *map(str, arguments)],
+            env=zoo_environment,
+            cwd=zoo_folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
 
 
 _networks: dict[tuple[str, ...], Any] = {}

@@ -1,4 +1,4 @@
-"""A real web server on this machine that serves files well, or as badly as a test asks."""
+"""A cache for each file of tests; a web server on this machine that serves well, or as badly as asked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import google_crc32c
 import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Gives each file of tests a cache and a lock file of its own; some give one to each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("ZOO_CACHE", str(folder))
+        patch.setenv("ZOO_LOCK", str(folder / "zoo.lock"))
+        yield
 
 
 @dataclass

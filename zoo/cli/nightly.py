@@ -9,19 +9,12 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import (
-    DEFAULT_RUNTIME,
-    Actors,
     AsJson,
-    CpusPerActor,
-    DeviceName,
     GpusPerActor,
-    ModelPath,
-    RayAddress,
-    RuntimeName,
+    RayOptions,
+    RuntimeOptions,
     Strict,
-    chosen_model,
     chosen_registry,
-    chosen_workers,
     data_folders,
     reads_registry,
     registry_files,
@@ -58,13 +51,6 @@ class NightOptions:
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first N images; claims are not judged.")
     ] = None
-    device: DeviceName = "auto"
-    runtime: RuntimeName = DEFAULT_RUNTIME
-    model: ModelPath = None
-    ray: RayAddress = None
-    actors: Actors = None
-    cpus_per_actor: CpusPerActor = None
-    gpus_per_actor: GpusPerActor = None
     strict: Strict = False
     date: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The night's date; today's, UTC, by default.")
@@ -75,10 +61,13 @@ class NightOptions:
 @takes_fields
 def nightly(
     options: NightOptions,
+    network: RuntimeOptions,
+    cluster: RayOptions,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="NAME", help="Entries or globs; all that are at hand where none is given."),
     ] = None,
+    gpus_per_actor: GpusPerActor = None,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce every entry that is at hand, each in a process of its own, and compare with the last night.
@@ -94,30 +83,25 @@ def nightly(
     Examples: `zoo nightly --out nights`,
     `zoo nightly 'cityscapes/*' --data cityscapes=~/cityscapes --timeout-minutes 90 --out nights`
     """
-    from zoo.network.devices import parse_device
-
-    parse_device(options.device)
-    model = chosen_model(options.runtime, options.model)
-    if model is not None and len(names or []) != 1:
-        raise UsageError(f"--model {model}: expected the one entry whose network it is, as NAME")
+    network_settings = network.settings()
+    if network.model is not None and len(names or []) != 1:
+        raise UsageError(f"--model {network.model}: expected the one entry whose network it is, as NAME")
     from zoo.reports.tables.night_summary import print_summary
     from zoo.repro.nights.nightly import NightSettings, run_night
 
     registry = chosen_registry()
     minutes, gib = options.timeout_minutes, options.memory_gib
     settings = NightSettings(
+        **network_settings,
         data=data_folders(options.data or [], registry),
         fetch=options.fetch,
         timeout_s=None if minutes is None else minutes * 60,
         memory_bytes=None if gib is None else int(gib * 2**30),
         limit=options.limit,
-        device=options.device,
-        runtime=options.runtime,
-        model=model,
         threshold=options.threshold,
         strict=options.strict,
         date=options.date,
-        workers=chosen_workers(options.ray, options.actors, options.cpus_per_actor, options.gpus_per_actor),
+        workers=cluster.workers(gpus_per_actor),
         registry_files=tuple(path_at(path).absolute() for path in registry_files),
     )
     summary = run_night(registry, names or [], options.out.expanduser().absolute(), settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import wraps
 from pathlib import Path
@@ -128,33 +128,79 @@ RayAddress = Annotated[
         "ray://HOST:PORT names one; auto, or nothing, takes RAY_ADDRESS or the one that runs here.",
     ),
 ]
-Actors = Annotated[int | None, typer.Option("--actors", help="How many workers; by default, what fits.")]
-CpusPerActor = Annotated[
-    float | None, typer.Option("--cpus-per-actor", help="CPUs of each worker, and threads of its network.")
-]
 GpusPerActor = Annotated[
     float | None,
     typer.Option("--gpus-per-actor", help="GPUs of each worker; by default 1 where there are any."),
 ]
 
 
-def chosen_workers(
-    address: str | None, actors: int | None, cpus: float | None, gpus: float | None
-) -> Workers | None:
-    """Returns what `--ray` and the options beside it stand for; None without it.
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The options that say what runs the network, and where."""
 
-    Raises:
-      UsageError: they make no sense, or there are others without `--ray`.
-    """
-    from zoo.repro.cluster.workers import Workers
+    device: DeviceName = "auto"
+    runtime: RuntimeName = DEFAULT_RUNTIME
+    model: ModelPath = None
 
-    if address is not None:
-        return Workers(address, actors, cpus, gpus)
-    given = {"--actors": actors, "--cpus-per-actor": cpus, "--gpus-per-actor": gpus}
-    for name, value in given.items():
-        if value is not None:
-            raise UsageError(f"{name} {value:g}: expected --ray too, e.g. --ray local")
-    return None
+    def settings(self) -> dict[str, Any]:
+        """Returns the options as the settings of a run name them, without TensorFlow's import.
+
+        Raises:
+          UsageError: they make no sense, the runtime is not installed, or there is no such file.
+        """
+        from zoo.network.devices import parse_device
+
+        parse_device(self.device)
+        model = chosen_model(self.runtime, self.model)
+        return {"device": self.device, "runtime": self.runtime, "model": model}
+
+
+@dataclass(frozen=True)
+class NetworkOptions(RuntimeOptions):
+    """The options that say how the network is run."""
+
+    precision: PrecisionName = Precision.float32
+    scales: Scales = "1"
+    flip: Flip = False
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the options as `RuntimeOptions` does."""
+        precision, scales = self.precision.value, parse_scales(self.scales)
+        return {**super().settings(), "precision": precision, "scales": scales, "flip": self.flip}
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """The options that deal images to workers."""
+
+    ray: RayAddress = None
+    actors: Annotated[
+        int | None, typer.Option("--actors", help="How many workers; by default, what fits.")
+    ] = None
+    cpus_per_actor: Annotated[
+        float | None,
+        typer.Option("--cpus-per-actor", help="CPUs of each worker, and threads of its network."),
+    ] = None
+
+    def workers(self, gpus_per_actor: float | None = None) -> Workers | None:
+        """Returns what they and `--gpus-per-actor`, where a command has it, stand for; None without `--ray`.
+
+        Raises:
+          UsageError: they make no sense, or there are others without `--ray`.
+        """
+        from zoo.repro.cluster.workers import Workers
+
+        if self.ray is not None:
+            return Workers(self.ray, self.actors, self.cpus_per_actor, gpus_per_actor)
+        given = {
+            "actors": self.actors,
+            "cpus-per-actor": self.cpus_per_actor,
+            "gpus-per-actor": gpus_per_actor,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise UsageError(f"--{name} {value:g}: expected --ray too, e.g. --ray local")
+        return None
 
 
 def reads_registry(command: Callable[..., None]) -> Callable[..., None]:

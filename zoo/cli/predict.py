@@ -9,19 +9,10 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import (
-    DEFAULT_RUNTIME,
     AsJson,
-    DeviceName,
-    Flip,
-    ModelPath,
     Name,
-    Precision,
-    PrecisionName,
-    RuntimeName,
-    Scales,
-    chosen_model,
+    NetworkOptions,
     chosen_registry,
-    parse_scales,
     reads_registry,
     takes_fields,
 )
@@ -30,7 +21,7 @@ from zoo.cli.output import print_json
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """The options that say what is written, and how it is predicted."""
+    """The options that say what is written."""
 
     write: Annotated[
         str,
@@ -46,12 +37,6 @@ class PredictionOptions:
         bool,
         typer.Option("--keep-going", help="Leave out files that cannot be used, with a line for each."),
     ] = False
-    device: DeviceName = "auto"
-    precision: PrecisionName = Precision.float32
-    scales: Scales = "1"
-    flip: Flip = False
-    runtime: RuntimeName = DEFAULT_RUNTIME
-    model: ModelPath = None
 
 
 @reads_registry
@@ -68,6 +53,7 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the predictions.")],
     run: PredictionOptions,
+    network: NetworkOptions,
     as_json: AsJson = False,
 ) -> None:
     """Predict the panoptic maps of your own pictures and videos.
@@ -86,27 +72,15 @@ def predict(
     Examples: `zoo predict cityscapes/resnet50_os32 photo.jpg --out seen`,
     `zoo predict coco/resnet50_os32 holiday/ clip.mp4 --out seen --write overlay,coco,table --keep-going`
     """
-    from zoo.network.devices import parse_device
-
     registry = chosen_registry()
     entry = registry.resolve(name)
     # Before TensorFlow is imported, which takes seconds.
-    parse_device(run.device)
-    averaged, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
+    network_settings = network.settings()
 
     from zoo.network.predicting import PredictOptions, predict_files
 
     forms = tuple(dict.fromkeys(part.strip() for part in run.write.split(",")))
-    options = PredictOptions(
-        write=forms,
-        device=run.device,
-        precision=run.precision.value,
-        scales=averaged,
-        flip=run.flip,
-        keep_going=run.keep_going,
-        runtime=run.runtime,
-        model=model,
-    )
+    options = PredictOptions(write=forms, keep_going=run.keep_going, **network_settings)
     summary = predict_files(entry, registry, what, out.expanduser().absolute(), options)
     if as_json:
         print_json(summary)

@@ -11,31 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import (
-    DEFAULT_RUNTIME,
-    Actors,
     AsJson,
-    CpusPerActor,
     DataCache,
-    DeviceName,
-    Flip,
     GpusPerActor,
     KeepGoing,
     Limit,
-    ModelPath,
     Names,
-    Precision,
-    PrecisionName,
-    RayAddress,
+    NetworkOptions,
+    RayOptions,
     Restart,
     RunsFolder,
-    RuntimeName,
-    Scales,
     Strict,
-    chosen_model,
     chosen_registry,
-    chosen_workers,
     data_folders,
-    parse_scales,
     reads_registry,
     takes_fields,
 )
@@ -63,23 +51,21 @@ class RunOptions:
     data_cache: DataCache = None
     limit: Limit = None
     out: RunsFolder = None
-    device: DeviceName = "auto"
-    precision: PrecisionName = Precision.float32
-    scales: Scales = "1"
-    flip: Flip = False
-    runtime: RuntimeName = DEFAULT_RUNTIME
-    model: ModelPath = None
-    ray: RayAddress = None
-    actors: Actors = None
-    cpus_per_actor: CpusPerActor = None
-    gpus_per_actor: GpusPerActor = None
     restart: Restart = False
     keep_going: KeepGoing = False
 
 
 @reads_registry
 @takes_fields
-def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: AsJson = False) -> None:
+def reproduce(
+    names: Names,
+    run: RunOptions,
+    network: NetworkOptions,
+    cluster: RayOptions,
+    gpus_per_actor: GpusPerActor = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
     """Evaluate entries and compare with the published numbers.
 
     One pass over the images feeds the official scripts and the internal metrics. A run that was stopped
@@ -92,30 +78,21 @@ def reproduce(names: Names, run: RunOptions, strict: Strict = False, as_json: As
     Examples: `zoo reproduce minicity/mobilenet_v3_small_os16`,
     `zoo reproduce cityscapes/resnet50_os32 --data ~/cityscapes --limit 50`
     """
-    from zoo.network.devices import parse_device
-
     registry = chosen_registry()
     entries = registry.resolve_all(names)
     out = None if run.out is None else path_at(run.out)
     # Before TensorFlow is imported, which takes seconds.
-    parse_device(run.device)
-    scales, model = parse_scales(run.scales), chosen_model(run.runtime, run.model)
-    workers = chosen_workers(run.ray, run.actors, run.cpus_per_actor, run.gpus_per_actor)
+    network_settings, workers = network.settings(), cluster.workers(gpus_per_actor)
     folders = _needed_folders(run, entries, registry)
 
     from zoo.reports.tables.claim_table import terminal
     from zoo.repro.run.settings import RunSettings
 
     settings = RunSettings(
+        **network_settings,
         limit=run.limit,
-        device=run.device,
-        precision=run.precision.value,
-        scales=scales,
-        flip=run.flip,
         keep_going=run.keep_going,
         restart=run.restart,
-        runtime=run.runtime,
-        model=model,
         workers=workers,
     )
     records = []

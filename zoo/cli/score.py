@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import (
-    Actors,
     AsJson,
-    CpusPerActor,
     DataCache,
     KeepGoing,
     Limit,
-    RayAddress,
+    RayOptions,
     Restart,
     RunsFolder,
     Strict,
     chosen_registry,
-    chosen_workers,
     data_folders,
     reads_registry,
     takes_fields,
@@ -93,9 +90,6 @@ class ScoringOptions:
         list[Further] | None, typer.Option(help="Measure boundary PQ and boundary IoU too.")
     ] = None
     limit: Limit = None
-    ray: RayAddress = None
-    actors: Actors = None
-    cpus_per_actor: CpusPerActor = None
     restart: Restart = False
     keep_going: KeepGoing = False
 
@@ -112,6 +106,7 @@ def score(
     ],
     reading: ReadingOptions,
     scoring: ScoringOptions,
+    cluster: RayOptions,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the predictions; exit code 3 if anything is wrong.")
     ] = False,
@@ -156,9 +151,8 @@ def score(
         opened = open_dataset(declared, data, Fetcher(), needed_by=str(predictions))
         _check_or_fix(predictions, opened, form, fix, as_json=as_json)
         return
-    record = _scored(
-        predictions, scoring, {"dataset": reading.dataset, "data": data, "registry": registry, **form}
-    )
+    source = {"dataset": reading.dataset, "data": data, "registry": registry, **form}
+    record = _scored(predictions, scoring, {**source, "workers": cluster.workers()})
     from zoo.reports.tables.claim_table import terminal
 
     if as_json:
@@ -168,7 +162,7 @@ def score(
     exit_with_verdict([record], strict=strict)
 
 
-def _scored(predictions: Path, scoring: ScoringOptions, reading: dict[str, Any]) -> dict[str, Any]:
+def _scored(predictions: Path, scoring: ScoringOptions, settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the record of a run; prints what is wrong with the predictions before the error about it."""
     from zoo.repro.run.own_claims import read_claims
     from zoo.repro.run.score import UnsoundPredictionsError
@@ -178,7 +172,7 @@ def _scored(predictions: Path, scoring: ScoringOptions, reading: dict[str, Any])
     try:
         return score_predictions(
             predictions,
-            **reading,
+            **settings,
             out=scoring.out,
             claims=[*(read_claims(scoring.claims) if scoring.claims else []), *(scoring.claim or [])],
             evaluators=("official", "internal") if both else (scoring.evaluator.value,),
@@ -187,7 +181,6 @@ def _scored(predictions: Path, scoring: ScoringOptions, reading: dict[str, Any])
             limit=scoring.limit,
             keep_going=scoring.keep_going,
             restart=scoring.restart,
-            workers=chosen_workers(scoring.ray, scoring.actors, scoring.cpus_per_actor, None),
         )
     except UnsoundPredictionsError as error:
         for line in str(error.check).splitlines():

@@ -174,29 +174,18 @@ def wait_until(holds: Callable[[], object], process: subprocess.Popen[str] | Non
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_run_goes_on_after_its_workers_and_itself_were_killed(
-    three_nodes: Any, zoo_environment: dict[str, str], zoo_folder: Path, zoo_call: Run, tmp_path: Path
+    three_nodes: Any, zoo_start: Callable[..., Any], zoo_call: Run, tmp_path: Path
 ) -> None:
     threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", available_cores()))
-    options = ["--ray", three_nodes.address, "--actors", 2, "--cpus-per-actor", threads, "--out", tmp_path]
+    words = ["reproduce", NAME, "--out", tmp_path]
+    words += ["--ray", three_nodes.address, "--actors", 2, "--cpus-per-actor", threads]
     images = tmp_path / f"{FOLDER}.unfinished" / "images"
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "zoo", "reproduce", NAME, *map(str, options)],
-            env=zoo_environment,
-            cwd=zoo_folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
 
     def done() -> int:
         return len(list(images.glob("*.npz")))
 
     # A worker is killed, then Control-C.
-    process = start()
+    process = zoo_start(*words)
     wait_until(lambda: done() >= 2, process)
     random.Random(0).choice(worker_processes(three_nodes)).kill()
     wait_until(lambda: done() >= 8, process)
@@ -210,7 +199,7 @@ def test_a_run_goes_on_after_its_workers_and_itself_were_killed(
 
     # The run's own process is killed: the workers end by themselves.
     before = done()
-    process = start()
+    process = zoo_start(*words)
     wait_until(lambda: done() >= before + 4, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

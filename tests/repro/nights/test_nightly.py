@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,23 +84,14 @@ def own_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nights(
     own_registry: Path,
     zoo_command: Call,
-    zoo_environment: dict[str, str],
-    zoo_folder: Path,
+    zoo_start: Call,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Nights:
     out = tmp_path_factory.mktemp("nights")
     words = ["--registry", own_registry, "nightly", "--out", out, "--date", DAY, "--limit", 2]
 
     def stop(until: Callable[[], bool], number: signal.Signals) -> Stopped:
-        with subprocess.Popen(
-            [sys.executable, "-m", "zoo", *map(str, words)],
-            env=zoo_environment,
-            cwd=zoo_folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with zoo_start(*words) as process:
             while not until():
                 assert process.poll() is None, process.communicate()[1]
                 time.sleep(0.01)

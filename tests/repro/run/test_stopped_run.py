@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,19 +30,6 @@ def without_timings(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in ("timings", "efficiency")}
 
 
-def start(environment: dict[str, str], folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "zoo", "reproduce", NAME, *map(str, arguments)],
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def stop(process: subprocess.Popen[str], images: Path, count: int, number: signal.Signals) -> str:
     """Waits until `count` records are there, sends the signal to all processes of the run, returns stderr."""
     while len(list(images.glob("*.npz"))) < count:
@@ -55,12 +41,12 @@ def stop(process: subprocess.Popen[str], images: Path, count: int, number: signa
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_stopped_run_goes_on_and_ends_the_same(
-    whole: Whole, zoo_environment: dict[str, str], zoo_folder: Path, zoo_call: Run, tmp_path: Path
+    whole: Whole, zoo_start: Callable[..., Any], zoo_call: Run, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / f"{FOLDER}.unfinished")
 
     # Control-C: what the numbers are so far, the error, and what was computed is kept.
-    process = start(zoo_environment, zoo_folder, "--out", tmp_path)
+    process = zoo_start("reproduce", NAME, "--out", tmp_path)
     stderr = stop(process, folder.images, 4, signal.SIGINT)
     kept = sorted(path.stem for path in folder.images.glob("*.npz"))
     assert process.returncode == 130, stderr
@@ -74,7 +60,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
 
     # Killed in the middle.
     before = {path.name: path.stat().st_mtime_ns for path in folder.images.glob("*.npz")}
-    process = start(zoo_environment, zoo_folder, "--out", tmp_path)
+    process = zoo_start("reproduce", NAME, "--out", tmp_path)
     stop(process, folder.images, max(8, len(kept) + 4), signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not (folder.root / "record.json").exists()
