@@ -204,17 +204,26 @@ class RayOptions:
 
 
 def reads_registry(command: Callable[..., None]) -> Callable[..., None]:
-    """Makes a command take `--registry FILE` after its name too."""
+    """Makes a command take `--registry FILE` after its name too, and no URL where it takes a path alone."""
 
     @wraps(command)
     def with_files(*, own_files: list[str] | None = None, **options: Any) -> None:
         registry_files.extend(own_files or [])
+        for name, value in options.items():
+            for path in value if isinstance(value, list) else [value]:
+                _require_local(name, path)
         command(**options)
 
     own = inspect.Parameter(
         "own_files", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=RegistryFiles
     )
     return _taking(with_files, [*inspect.signature(command, eval_str=True).parameters.values(), own])
+
+
+def _require_local(name: str, value: Any) -> None:
+    # A path holds no two slashes in a row.
+    if isinstance(value, Path) and is_url(url := str(value).replace(":/", "://", 1)):
+        raise UsageError(f"{name} {url}: expected a file or folder on this machine, found a URL")
 
 
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:

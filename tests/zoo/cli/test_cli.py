@@ -173,6 +173,9 @@ def test_completion(zoo_environment: dict[str, str], zoo_folder: Path, words: st
         ["cache", "prune", "everything"],
         ["cache", "prune", "--older-than-days", "long"],
         ["--registry", "nowhere.yaml", "list"],
+        ["nightly", NAME, "--out", "s3://bucket/nights"],
+        ["predict", NAME, "photo.jpg", "--out", "gs://bucket/seen"],
+        ["score", "https://example.org/out", "--dataset", "minicity"],
     ],
     ids=" ".join,
 )
