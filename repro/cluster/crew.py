@@ -168,7 +168,7 @@ class Crew(Generic[Item, Result]):
         """Gives items to the workers that have room; the less they have, the earlier."""
         for actor in sorted(self._ready, key=lambda actor: actor.items):
             while (tried := self._next_for(actor, waiting)) is not None:
-                ref = actor.handle.work.options(name=f"Worker.work {tried.item}").remote(tried.item)
+                ref = actor.handle.work.remote(tried.item)
                 actor.items += 1
                 self._running[ref] = actor, tried
 
