@@ -153,7 +153,7 @@ def overhead(bench: Bench, actors: int) -> bool:
     start_s = time.perf_counter() - start
     scores = InternalScores(bench.dataset.info)
     shared = CrewPass(bench.dataset, bench.new_folder("shared"), scores, crew, keep_going=False)
-    there = Timed(len(ids), lambda: len(crew._ready) == actors, warm=4 * actors)
+    there = Timed(len(ids), lambda: crew.ready == actors, warm=4 * actors)
     note(scores, there)
     shared.run(ids)
     faster, dearer = here.clock_s / there.clock_s, there.processor_s / here.processor_s

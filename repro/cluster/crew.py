@@ -136,6 +136,11 @@ class Crew(Generic[Item, Result]):
             self._stopping = []
         self._stack.close()
 
+    @property
+    def ready(self) -> int:
+        """How many workers are ready."""
+        return len(self._ready)
+
     def recorded(self) -> dict[str, Any]:
         """Returns what a run record says of the workers."""
         return {**asdict(self.share), "threads": self.share.threads, "nodes": len(self._nodes)}
