@@ -117,8 +117,8 @@ class AxialAttention(keras.layers.Layer):
     def call(self, features: Tensor) -> Tensor:
         """Attends along the axis of `features`."""
         size = tuple(features.shape[1:3])
-        factors, shifts = self._factors_and_shifts()
-        query, key, value = self._projected(features, factors, shifts)
+        factors, shifts = self.factors_and_shifts()
+        query, key, value = self._projected(features, *self.projection(factors, shifts))
         query_positions, key_positions, value_positions = (
             self._by_distance(name, size[self.axis - 1]) for name in ("query", "key", "value")
         )
@@ -136,7 +136,7 @@ class AxialAttention(keras.layers.Layer):
         retrieved = by_content + by_position * position_factors
         return ops.reshape(retrieved, (-1, *size, self.depths.value))
 
-    def _factors_and_shifts(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def factors_and_shifts(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Returns what each normalisation multiplies with, and what it adds."""
         factors, shifts = {}, {}
         for name, (gamma, beta, mean, variance) in self.normalizations.items():
@@ -144,10 +144,11 @@ class AxialAttention(keras.layers.Layer):
             shifts[name] = beta - mean * factors[name]
         return factors, shifts
 
-    def _projected(
-        self, features: Tensor, factors: dict[str, Tensor], shifts: dict[str, Tensor]
-    ) -> list[Tensor]:
-        """Returns queries, keys and values, [B, h, w, heads, depth] each; values ready to be retrieved."""
+    def projection(self, factors: dict[str, Tensor], shifts: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns the kernel [C, channels] and the bias of queries, keys and values, normalised.
+
+        They come in this order, values as they are retrieved.
+        """
         # A query's weights add up to 1: what is added to all values is added to what is retrieved.
         key_channels = 2 * self.depths.key
         of_values = ops.reshape(factors["retrieved_output"][0], (-1,))
@@ -155,21 +156,32 @@ class AxialAttention(keras.layers.Layer):
         to_values = ops.reshape(ops.sum(shifts["retrieved_output"], 0), (-1,))
         to_channels = ops.concatenate([ops.zeros(key_channels, self.compute_dtype), to_values])
         kernel = self.qkv_kernel * (factors["qkv"] * of_channels)
-        bias = shifts["qkv"] * of_channels + to_channels
+        return kernel, shifts["qkv"] * of_channels + to_channels
+
+    def _projected(self, features: Tensor, kernel: Tensor, bias: Tensor) -> list[Tensor]:
+        """Returns queries, keys and values, [B, h, w, heads, depth] each; values ready to be retrieved."""
         # One product each for queries, keys and values: splitting a common one would copy it.
         flat = ops.reshape(ops.cast(features, self.projection_dtype), (-1, features.shape[3]))
-        ends = [self.depths.key, key_channels, key_channels + self.depths.value]
         parts = []
-        for first, end in zip([0, *ends], ends, strict=False):
+        for first, end in self.parts_of_channels():
             product = ops.matmul(flat, ops.cast(kernel[:, first:end], self.projection_dtype))
             projected = ops.cast(product, self.compute_dtype) + bias[first:end]
             parts.append(ops.reshape(projected, (-1, *features.shape[1:3], HEADS, (end - first) // HEADS)))
         return parts
 
+    def parts_of_channels(self) -> list[tuple[int, int]]:
+        """Returns where queries, keys and values begin and end among the channels of the projection."""
+        ends = np.cumsum([self.depths.key, self.depths.key, self.depths.value]).tolist()
+        return list(zip([0, *ends], ends, strict=False))
+
+    def rows_by_distance(self, length: int) -> np.ndarray:
+        """Returns the row of a table of positions for each pair of positions, [own, other]."""
+        distances = np.arange(length)[None, :] - np.arange(length)[:, None]
+        return distances + _POSITION_ROWS // 2
+
     def _by_distance(self, name: str, length: int) -> Tensor:
         """Returns the rows of a table for each pair of positions, [own, other, depth]."""
-        distances = np.arange(length)[None, :] - np.arange(length)[:, None]
-        return ops.take(self.positions[name], distances + _POSITION_ROWS // 2, axis=0)
+        return ops.take(self.positions[name], self.rows_by_distance(length), axis=0)
 
     def multiply_adds(self, size: tuple[int, int]) -> int:
         """Returns how often its matrix products multiply and add for one map of (height, width)."""

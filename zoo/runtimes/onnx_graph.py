@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import UsageError
+from zoo.model.backbones.axial_attention import HEADS, AxialAttention
 from zoo.model.backbones.switchable_atrous import LARGE_RATE, SwitchableAtrousConv2D
 from zoo.model.backend import values_of
 from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish, NormalizeImage, ResizeLike, WindowAverage
@@ -169,6 +170,52 @@ def _switchable(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> 
     return graph.add("Add", switched, name)
 
 
+def _axial_attention(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+    """Writes the products of `AxialAttention.call`, of queries, keys and values [heads, depth, h, w]."""
+    name, (height, width) = layer.name, shapes[0][1:3]
+    own, other = ("hdln", "hdmn") if layer.axis == 1 else ("hdnl", "hdnm")
+    tensors = layer.factors_and_shifts()
+    kernel, bias = map(keras.ops.convert_to_numpy, layer.projection(*tensors))
+    factors = {key: keras.ops.convert_to_numpy(values) for key, values in tensors[0].items()}
+    rows = graph.constant(layer.rows_by_distance(shapes[0][layer.axis]), f"{name}.rows")
+    projected, positions = [], []
+    for part, (first, end) in zip(("query", "key", "value"), layer.parts_of_channels(), strict=True):
+        weights = graph.kernel(kernel.T[first:end, :, None, None], f"{name}.{part}.kernel")
+        shift = graph.constant(bias[first:end], f"{name}.{part}.bias")
+        flat = graph.add("Conv", [*inputs, weights, shift], f"{name}.{part}.flat")
+        shape = graph.constant(np.array([HEADS, -1, height, width]), f"{name}.{part}.shape")
+        projected.append(graph.add("Reshape", [flat, shape], f"{name}.{part}"))
+        table = graph.kernel(values_of(layer.positions[part]), f"{name}.{part}.table")
+        positions.append(graph.add("Gather", [table, rows], f"{name}.{part}.positions"))
+
+    def scaled(values: str, factor: np.ndarray, part: str) -> str:
+        return graph.add("Mul", [values, graph.constant(factor, f"{name}.{part}.factor")], f"{name}.{part}")
+
+    def product(equation: str, first: str, second: str, part: str) -> str:
+        return graph.add("Einsum", [first, second], f"{name}.{part}", equation=equation)
+
+    query, key, value = projected
+    content, by_query, by_key = factors["similarity"].reshape(3, HEADS, 1, 1, 1)
+    query_content = scaled(query, content, "query_content")
+    query_place, key_place = scaled(query, by_query, "query_place"), scaled(key, by_key, "key_place")
+    similarities = [
+        product(f"{own},{other}->nhlm", query_content, key, "by_content"),
+        product(f"{own},lmd->nhlm", query_place, positions[0], "by_query"),
+        product(f"{other},lmd->nhlm", key_place, positions[1], "by_key"),
+    ]
+    similarity = graph.add("Sum", similarities, f"{name}.similarity")
+    attention = graph.add("Softmax", [similarity], f"{name}.weights", axis=-1)
+    retrieved_places = product(f"nhlm,lmd->{own}", attention, positions[2], "retrieved_places")
+    of_places = factors["retrieved_output"][1].reshape(HEADS, -1, 1, 1)
+    retrieved = [
+        product(f"nhlm,{other}->{own}", attention, value, "retrieved_values"),
+        scaled(retrieved_places, of_places, "retrieved_positions"),
+    ]
+    total = graph.add("Add", retrieved, f"{name}.retrieved")
+    shape = graph.constant(np.array([1, -1, height, width]), f"{name}.shape")
+    return graph.add("Reshape", [total, shape], name)
+
+
 def _resize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
     before, _, after = shapes
     sizes = graph.constant(np.array([1, after[3], *after[1:3]], np.int64), f"{layer.name}.size")
@@ -220,6 +267,7 @@ _WRITERS: dict[type, Callable[..., str]] = {
     keras.layers.Conv2D: _convolution,
     DepthwiseConv2D: _depthwise,
     SwitchableAtrousConv2D: _switchable,
+    AxialAttention: _axial_attention,
     ResizeLike: _resize,
     WindowAverage: _window_average,
     HardSwish: _operation("HardSwish"),

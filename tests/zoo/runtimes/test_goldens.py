@@ -47,6 +47,7 @@ def golden(name: str) -> dict[str, np.ndarray]:
         # One network of each further family, by the writer that is ours.
         ("coco/resnet50_os32", "onnx"),
         ("cityscapes/swidernet_sac_1_1_1_os16", "onnx"),
+        ("cityscapes/axial_swidernet_1_1_1_os16", "onnx"),
     ],
 )
 def test_maps(name: str, runtime: str, tmp_path: Path) -> None:
