@@ -1,1 +1,1 @@
-"""Data sets in the COCO panoptic format."""
+"""Data sets in the COCO panoptic format: COCO's own layout, and ADE20K's."""

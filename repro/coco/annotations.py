@@ -11,21 +11,18 @@ from pydantic import BaseModel, ValidationError
 from zoo.errors import DataError
 from zoo.remote.stores import NoListingError
 from zoo.repro.coco.classes import Category, classes_of_categories
+from zoo.repro.coco.split_files import Kind, SplitFiles
 from zoo.repro.datasets.image_files import read_bytes
 
 if TYPE_CHECKING:
     from zoo.registry.dataset_info import DatasetInfo
 
-# The archive of the COCO download that holds each part.
-HOMES = {
-    "images": "val2017.zip",
-    "panoptic": "panoptic_annotations_trainval2017.zip",
-    "instance": "annotations_trainval2017.zip",
-}
+ImageId = int | str
+"""What annotations call an image: a number, or the name of its file without the extension."""
 
 
 class _Image(BaseModel):
-    id: int
+    id: ImageId
     file_name: str
     height: int
     width: int
@@ -43,7 +40,7 @@ class Segment(BaseModel):
         """Returns the category's train id; a DataError about an unknown one calls the file `name`."""
         train_id = classes.train_ids.get(self.category_id)
         if train_id is None:
-            whose = "COCO panoptic" if classes.upstream_name else "the annotations"
+            whose = classes.upstream_name or "the annotations"
             raise DataError(
                 f"{name}: segment {self.id} has category {self.category_id}, which is not one of "
                 f"the {classes.num_classes - 1} categories of {whose}"
@@ -52,7 +49,7 @@ class Segment(BaseModel):
 
 
 class _SegmentedImage(BaseModel):
-    image_id: int
+    image_id: ImageId
     file_name: str
     segments_info: list[Segment]
 
@@ -70,7 +67,7 @@ class _RunLengths(BaseModel):
 
 class _Instance(BaseModel):
     id: int
-    image_id: int
+    image_id: ImageId
     category_id: int
     area: float
     iscrowd: Literal[0, 1]
@@ -95,21 +92,11 @@ _File = TypeVar("_File", bound=BaseModel)
 class Annotation:
     """One image's panoptic annotation."""
 
-    official_id: int  # number of the image
+    official_id: ImageId
     image_file: str  # name of the JPEG file in the split's folder
     png_file: str  # name of the panoptic PNG file
     size: tuple[int, int]  # height and width, pixels
     segments: list[Segment]  # in the order of the file
-
-
-def panoptic_name(split: str) -> str:
-    """Returns the panoptic annotation file of a split, relative to the data set's folder."""
-    return f"annotations/panoptic_{split}.json"
-
-
-def instances_name(split: str) -> str:
-    """Returns the instance annotation file of a split, relative to the data set's folder."""
-    return f"annotations/instances_{split}.json"
 
 
 class Annotations(NamedTuple):
@@ -121,37 +108,40 @@ class Annotations(NamedTuple):
     have_instances: bool  # whether there are instance annotations too
 
 
-def read_annotations(root: Path, split: str) -> Annotations:
+def read_annotations(root: Path, split: str, files: SplitFiles, published: DatasetInfo) -> Annotations:
     """Reads the annotations of a split.
 
-    Instance annotations are needed with COCO's own images and categories; other collections may lack them.
+    Args:
+      root: the data set's folder.
+      split: name of the split.
+      files: the split's files; instance annotations may be missing where it does not need them.
+      published: the classes of the published data set of this form.
 
     Raises:
       DataError: a file or folder is missing, or holds what is not the COCO format; the line says where.
     """
-    if split.startswith("test") and _is_of_coco(split):
+    if files.is_secret:
         raise DataError(f"{root}: the ground truth of {split} is not public; use val2017")
-    images = root / split
+    images = root / files.images
     if not images.is_dir():
-        home = f"it is in {split}.zip of the COCO download" if _is_of_coco(split) else "images belong there"
-        raise DataError(f"{root}: has no folder {split}; {home}")
-    path = root / panoptic_name(split)
-    content = _read(path, "panoptic", _PanopticFile, split)
-    classes = classes_of_categories(content.categories, str(path))
+        raise DataError(f"{root}: has no folder {files.images}; {files.missing('images')}")
+    path = root / files.panoptic
+    content = _read(path, "panoptic", _PanopticFile, files)
+    classes = classes_of_categories(content.categories, str(path), published, names_vary=files.names_vary)
     folder = path.with_suffix("")
     if not folder.is_dir():
         archive = path.with_suffix(".zip")
-        hint = f"unpack {archive}" if archive.exists() else _home("panoptic", split)
+        hint = f"unpack {archive}" if archive.exists() else files.missing("panoptic")
         raise DataError(f"{folder}: the folder of panoptic PNG files is missing; {hint}")
     present = _names_in(images, (".jpg", ".jpeg", ".png"))
     pngs = _names_in(folder, (".png",))
-    found, skipped = _usable(content, present, pngs, path, split)
+    found, skipped = _usable(content, present, pngs, path, files)
     if not found:
         raise DataError(f"{path}: annotates none of the images in {images}")
-    instances = root / instances_name(split)
-    have_instances = instances.exists() or (bool(classes.upstream_name) and _is_of_coco(split))
+    instances = root / files.instances
+    have_instances = instances.exists() or (bool(classes.upstream_name) and files.needs_instances)
     if have_instances:
-        _compare(_read_instances(instances, classes, split), found, skipped)
+        _compare(_read_instances(instances, classes, files), found, skipped)
     return Annotations(found, skipped, classes, have_instances)
 
 
@@ -164,7 +154,7 @@ def _names_in(folder: Path, suffixes: tuple[str, ...]) -> set[str] | None:
 
 
 def _usable(
-    content: _PanopticFile, present: set[str] | None, pngs: set[str] | None, path: Path, split: str
+    content: _PanopticFile, present: set[str] | None, pngs: set[str] | None, path: Path, files: SplitFiles
 ) -> tuple[dict[str, Annotation], dict[str, str]]:
     """Returns the annotations of images with both files, by image name, and why others are left out."""
     found: dict[str, Annotation] = {}
@@ -175,17 +165,22 @@ def _usable(
         if image is None:
             raise DataError(f"{path}: annotation of image {element.image_id}, which `images` does not list")
         name = Path(image.file_name).stem
+        if image.id != name and isinstance(image.id, str):
+            raise DataError(
+                f"{path}: calls the image {image.file_name} {image.id!r}, expected a number or {name!r}"
+            )
         if name in found:
             raise DataError(f"{path}: image {name} is annotated twice")
         if present is not None and image.file_name not in present:
-            skipped[name] = f"{split}/{image.file_name} is missing, but annotated"
+            skipped[name] = f"{files.images}/{image.file_name} is missing, but annotated"
         elif pngs is not None and element.file_name not in pngs:
-            skipped[name] = f"annotations/{path.stem}/{element.file_name} is missing, but annotated"
+            folder = files.panoptic.removesuffix(".json")
+            skipped[name] = f"{folder}/{element.file_name} is missing, but annotated"
         else:
             size, segments = (image.height, image.width), element.segments_info
             found[name] = Annotation(image.id, image.file_name, element.file_name, size, segments)
     for file in sorted((present or set()) - {annotation.image_file for annotation in found.values()}):
-        skipped.setdefault(Path(file).stem, f"{split}/{file} has no annotation in {path.name}")
+        skipped.setdefault(Path(file).stem, f"{files.images}/{file} has no annotation in {path.name}")
     return found, skipped
 
 
@@ -203,11 +198,12 @@ def _compare(instances: _InstanceFile, annotations: dict[str, Annotation], skipp
         del annotations[name]
 
 
-def _read_instances(path: Path, classes: DatasetInfo, split: str) -> _InstanceFile:
-    content = _read(path, "instance", _InstanceFile, split)
+def _read_instances(path: Path, classes: DatasetInfo, files: SplitFiles) -> _InstanceFile:
+    content = _read(path, "instance", _InstanceFile, files)
     things = {classes.original_ids[i]: classes.class_names[i] for i in classes.thing_class_ids}
     for category in content.categories:
-        if category.name not in (None, things.get(category.id)) or category.id not in things:
+        is_named_so = files.names_vary or category.name in (None, things.get(category.id))
+        if category.id not in things or not is_named_so:
             raise DataError(
                 f"{path}: category {category.id} ({category.name}) is not a thing category of the panoptic "
                 "annotations; both files must mean the same by a number"
@@ -218,26 +214,14 @@ def _read_instances(path: Path, classes: DatasetInfo, split: str) -> _InstanceFi
         if instance.image_id not in images or instance.category_id not in categories:
             raise DataError(
                 f"{path}: annotation {instance.id} is of image {instance.image_id} and category "
-                f"{instance.category_id}, which are not both listed; {_again('instance', split)}"
+                f"{instance.category_id}, which are not both listed; {files.broken('instance')}"
             )
     return content
 
 
-def _is_of_coco(split: str) -> bool:
-    return split.endswith("2017")
-
-
-def _home(kind: str, split: str) -> str:
-    return f"it is in {HOMES[kind]} of the COCO download" if _is_of_coco(split) else "expected it there"
-
-
-def _again(kind: str, split: str) -> str:
-    return f"unpack {HOMES[kind]} again" if _is_of_coco(split) else "make the file again"
-
-
-def _read(path: Path, kind: str, form: type[_File], split: str) -> _File:
+def _read(path: Path, kind: Kind, form: type[_File], files: SplitFiles) -> _File:
     if not path.is_file():
-        raise DataError(f"{path} is missing; {_home(kind, split)}")
+        raise DataError(f"{path} is missing; {files.missing(kind)}")
     try:
         return form.model_validate_json(read_bytes(path))
     except ValidationError as error:
@@ -245,5 +229,5 @@ def _read(path: Path, kind: str, form: type[_File], split: str) -> _File:
         where = ".".join(map(str, first["loc"]))
         message = f"{where}: {first['msg']}" if where else first["msg"]
         raise DataError(
-            f"{path}: is not of the COCO {kind} format: {message}; {_again(kind, split)}"
+            f"{path}: is not of the COCO {kind} format: {message}; {files.broken(kind)}"
         ) from None

@@ -49,13 +49,14 @@ _STUFF = (
 )
 
 
-def _categories(text: str) -> list[tuple[int, str, str]]:
+def categories_in(text: str) -> list[tuple[int, str, str]]:
+    """Returns id, name and colour of each category in a text such as `1 person dc143c, 2 bicycle 770b20`."""
     rows = [category.split(" ") for category in text.split(", ")]
     return [(int(category_id), " ".join(name), colour) for category_id, *name, colour in rows]
 
 
-_CATEGORIES = _categories(_THINGS) + _categories(_STUFF)
-_NUM_THINGS = len(_categories(_THINGS))
+_CATEGORIES = categories_in(_THINGS) + categories_in(_STUFF)
+_NUM_THINGS = len(categories_in(_THINGS))
 
 COCO = DatasetInfo(
     name="coco",
@@ -88,21 +89,29 @@ class Category(BaseModel):
     color: tuple[_Channel, _Channel, _Channel] | None = None
 
 
-def classes_of_categories(categories: Sequence[Category] | None, name: str) -> DatasetInfo:
-    """Returns the classes that a panoptic annotation file lists: COCO's where it has those, or no list.
+def classes_of_categories(
+    categories: Sequence[Category] | None,
+    name: str,
+    published: DatasetInfo = COCO,
+    *,
+    names_vary: bool = False,
+) -> DatasetInfo:
+    """Returns the classes that a panoptic annotation file lists, or the published ones if these are they.
 
     Train id 0 is void; the categories follow by rising id, whatever their order in the file. A panoptic label
     is train id * 1000 + instance.
 
     Args:
-      categories: as the file lists them.
+      categories: as the file lists them; None for no list, which stands for the published ones.
       name: of the file, for error messages.
+      published: the classes of the published data set of this form.
+      names_vary: whether ids alone tell whether these are the published classes.
 
     Raises:
       DataError: there are none or too many, or an id or a name appears twice.
     """
     if categories is None:
-        return COCO
+        return published
     rows = sorted(categories, key=lambda category: category.id)
     if not 0 < len(rows) <= _MOST_CATEGORIES:
         raise DataError(f"{name}: lists {len(rows)} categories, expected 1 to {_MOST_CATEGORIES}")
@@ -113,12 +122,13 @@ def classes_of_categories(categories: Sequence[Category] | None, name: str) -> D
             raise DataError(f"{name}: two categories have the {key} {twice[0]!r}; give each its own")
     things = tuple(i for i, category in enumerate(rows, start=1) if category.isthing)
     ids, names = (tuple(getattr(category, key) for category in rows) for key in ("id", "name"))
-    if (ids, names, things) == (COCO.original_ids[1:], COCO.class_names[1:], COCO.thing_class_ids):
-        return COCO
+    same_names = names_vary or names == published.class_names[1:]
+    if same_names and (ids, things) == (published.original_ids[1:], published.thing_class_ids):
+        return published
     void_id = next(number for number in (0, 255, _LARGEST_ID + 1) if number not in ids)
     colours = ["" if category.color is None else bytes(category.color).hex() for category in rows]
     return DatasetInfo(
-        name="coco",
+        name=published.name,
         num_classes=1 + len(rows),
         class_names=("void" if "void" not in names else "(void)", *names),
         thing_class_ids=things,

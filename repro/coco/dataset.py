@@ -1,17 +1,18 @@
-"""COCO panoptic segmentation in its original folders: images, ground truth, and segments."""
+"""Panoptic segmentation in COCO's form: images, ground truth, and segments."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.metrics.segments import OfficialTruth, look_up
-from zoo.repro.coco.annotations import HOMES, Annotation, instances_name, panoptic_name, read_annotations
+from zoo.repro.coco.annotations import Annotation, ImageId, read_annotations
 from zoo.repro.coco.classes import COCO
+from zoo.repro.coco.split_files import NamesFiles, SplitFiles, coco_files
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
     RGB,
@@ -36,43 +37,48 @@ class CocoDataset(FolderDataset):
 
     Attributes:
       has_instances: whether there are instance annotations.
+      names_files: names the files of a split.
     """
 
     info = COCO
     layout = "<split>/ with images, annotations/panoptic_<split>.json and its folder of PNG files"
     official_run = "zoo.repro.coco.official:CocoRun"
+    names_files: ClassVar[NamesFiles] = staticmethod(coco_files)
 
     @classmethod
     def find_splits(cls, path: Path) -> list[str]:
         """Returns the splits that have panoptic annotations."""
+        files = cls.names_files("*")
+        pattern = PurePosixPath(files.panoptic)
 
         def is_root(folder: Path) -> bool:
-            return any((folder / "annotations").glob("panoptic_*.json"))
+            return any((folder / pattern.parent).glob(pattern.name))
 
         try:
-            root = find_folder(path, is_root, ("annotations",), cls.layout)
+            root = find_folder(path, is_root, files.folders, cls.layout)
         except DataError:
             return []
-        files = (root / "annotations").glob("panoptic_*.json")
-        return sorted(file.stem.removeprefix("panoptic_") for file in files)
+        found = (root / pattern.parent).glob(pattern.name)
+        return sorted(file.stem.removeprefix(pattern.stem.removesuffix("*")) for file in found)
 
     @classmethod
     def find_root(cls, path: Path, split: str) -> Path:
         """Returns the folder of the split and its annotations: `path`, its one subfolder, or its parent."""
+        files = cls.names_files(split)
         expected = (
-            f"{split}/*.jpg, {panoptic_name(split)} with its folder of PNG files, and "
-            f"{instances_name(split)} ({', '.join(HOMES.values())} of the COCO download)"
+            f"{files.images}/*.jpg, {files.panoptic} with its folder of PNG files, and {files.instances} "
+            f"({files.download})"
         )
 
         def is_root(folder: Path) -> bool:
-            return (folder / split).is_dir() or (folder / "annotations").is_dir()
+            return any((folder / name).is_dir() for name in files.folders)
 
-        return find_folder(path, is_root, (split, "annotations"), expected)
+        return find_folder(path, is_root, files.folders, expected)
 
     def list_images(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """Returns the images that all annotations name, and what the others lack."""
         self.contents = f"{self.split} has"
-        found = read_annotations(self.root, self.split)
+        found = read_annotations(self.root, self.split, self.split_files, type(self).info)
         self._annotations, self.info, self.has_instances = (
             found.by_image,
             found.classes,
@@ -80,10 +86,15 @@ class CocoDataset(FolderDataset):
         )
         return tuple(sorted(self._annotations)), found.skipped
 
+    @cached_property
+    def split_files(self) -> SplitFiles:
+        """The names of the files."""
+        return self.names_files(self.split)
+
     @property
     def panoptic_json(self) -> Path:
         """The panoptic annotations."""
-        return self.root / panoptic_name(self.split)
+        return self.root / self.split_files.panoptic
 
     @property
     def panoptic_folder(self) -> Path:
@@ -95,11 +106,11 @@ class CocoDataset(FolderDataset):
         """Why there is no official mask AP where instance annotations are missing."""
         if self.has_instances:
             return {}
-        reason = f"{instances_name(self.split)} is not there, whose masks pycocotools compares"
+        reason = f"{self.split_files.instances} is not there, whose masks pycocotools compares"
         return dict.fromkeys(("ap", "ap50"), reason)
 
-    def official_image_id(self, image_id: str) -> int:
-        """Returns the number by which the annotations call an image."""
+    def official_image_id(self, image_id: str) -> ImageId:
+        """Returns what the annotations call an image."""
         return self._annotations[image_id].official_id
 
     def load(self, index: int, *, picture: bool = True) -> Sample:
@@ -121,13 +132,14 @@ class CocoDataset(FolderDataset):
         image_id, image = self.image_ids[index], NO_PICTURE
         annotation = self._annotations[image_id]
         if decode is not None:
-            image_path = self.root / self.split / annotation.image_file
+            image_path = self.root / self.split_files.images / annotation.image_file
             image = decode(read_bytes(image_path), str(image_path))
             require_size(image.shape[:2], annotation.size, str(image_path), self.panoptic_json.name)
         png_path = self.panoptic_folder / annotation.png_file
         colours = decode_image(read_bytes(png_path), str(png_path))
         require_size(colours.shape[:2], annotation.size, str(png_path), self.panoptic_json.name)
-        labels, truth = read_segments(colours, annotation, self.info, str(png_path))
+        covered = self.split_files.things_cover_stuff
+        labels, truth = read_segments(colours, annotation, self.info, str(png_path), stuff_is_covered=covered)
         return SegmentedSample(image_id, image, truth, labels, self.info.label_divisor)
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -137,7 +149,7 @@ class CocoDataset(FolderDataset):
     def check_headers(self, index: int) -> None:
         """Looks at the headers of the image and of its panoptic PNG, and at the annotated categories."""
         annotation = self._annotations[self.image_ids[index]]
-        image_path = self.root / self.split / annotation.image_file
+        image_path = self.root / self.split_files.images / annotation.image_file
         png_path = self.panoptic_folder / annotation.png_file
         header = read_png_header(png_path)
         if (header.bits, header.colour_type) != (8, RGB):
@@ -159,13 +171,14 @@ class CocoDataset(FolderDataset):
     @property
     def annotation_files(self) -> list[str]:
         """The names of the annotations, relative to `root`."""
-        return [panoptic_name(self.split), *([instances_name(self.split)] * self.has_instances)]
+        return [self.split_files.panoptic, *([self.split_files.instances] * self.has_instances)]
 
     def files_of(self, index: int) -> tuple[str, str]:
         """Returns the names of picture and panoptic PNG."""
         annotation = self._annotations[self.image_ids[index]]
-        folder = panoptic_name(self.split).removesuffix(".json")
-        return f"{self.split}/{annotation.image_file}", f"{folder}/{annotation.png_file}"
+        files = self.split_files
+        folder = files.panoptic.removesuffix(".json")
+        return f"{files.images}/{annotation.image_file}", f"{folder}/{annotation.png_file}"
 
 
 class SegmentedSample(Sample):
@@ -194,7 +207,12 @@ class SegmentedSample(Sample):
 
 
 def read_segments(
-    colours: np.ndarray, annotation: Annotation, info: DatasetInfo, name: str
+    colours: np.ndarray,
+    annotation: Annotation,
+    info: DatasetInfo,
+    name: str,
+    *,
+    stuff_is_covered: bool = False,
 ) -> tuple[np.ndarray, OfficialTruth]:
     """Returns the panoptic labels that the reference scores with, and the segments of the official scripts.
 
@@ -205,6 +223,7 @@ def read_segments(
       colours: [H, W, 3] uint8, a panoptic PNG: segment id = red + 256 * green + 65536 * blue.
       annotation, info: the image's, and the classes of the data set.
       name: of the PNG for error messages.
+      stuff_is_covered: whether stuff may have fewer pixels than its annotated area, as things cover some.
 
     Returns:
       the label of each segment and of void, [S + 1] int32: train id * label divisor + instance; and the
@@ -227,7 +246,8 @@ def read_segments(
     for segment, at in zip(segments, np.argsort(order).tolist(), strict=True):
         train_id = segment.train_id(info, name)
         class_ids[at] = train_id
-        if areas[at] != segment.area:
+        is_covered = stuff_is_covered and train_id not in info.thing_class_ids and areas[at] < segment.area
+        if areas[at] != segment.area and not is_covered:
             raise DataError(
                 f"{name}: segment {segment.id} ({info.class_names[train_id]}) has {areas[at]} pixels, "
                 f"expected {segment.area} as annotated"

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.repro.coco.annotations import instances_name, panoptic_name
+from zoo.repro.coco.annotations import ImageId
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.coco.script_jobs import MASK_AP, panoptic_script
 from zoo.repro.datasets.predicted_instances import assemble_run_lengths
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CocoRun(OfficialRun):
-    """The panoptic script on the panoptic annotations, `pycocotools` on `instances_<split>.json`."""
+    """The panoptic script on the panoptic annotations, `pycocotools` on the instance annotations."""
 
     _dataset: CocoDataset
 
@@ -34,7 +34,7 @@ class CocoRun(OfficialRun):
         self._folder.mkdir(parents=True, exist_ok=True)
         script, data = panoptic_script(), self._dataset
         official_ids = {image_id: data.official_image_id(image_id) for image_id in self._image_ids}
-        truth = self._root / panoptic_name(data.split)
+        truth = self._root / data.split_files.panoptic
         running: dict[str, Future[tuple[Path, float]]] = {}
         scripts: list[dict[str, str]] = []
         if "panoptic" in self._holds:
@@ -43,7 +43,7 @@ class CocoRun(OfficialRun):
             )
             scripts.append(script)
         if data.has_instances and "instances" in self._holds:
-            instances = self._root / instances_name(data.split)
+            instances = self._root / data.split_files.instances
             running["instance"] = self._threads.submit(self._instance, instances, official_ids)
             scripts.append(MASK_AP)
         parts = {name: future.result() for name, future in running.items()}
@@ -55,7 +55,7 @@ class CocoRun(OfficialRun):
         self._note(scores, parts)
         return scores
 
-    def _instance(self, truth: Path, official_ids: dict[str, int]) -> tuple[Path, float]:
+    def _instance(self, truth: Path, official_ids: dict[str, ImageId]) -> tuple[Path, float]:
         predicted = self._predictions / "instance.json"
         assemble_run_lengths(self._predictions / INSTANCE, official_ids, predicted)
         images = self._folder / "images.json"

@@ -137,8 +137,8 @@ WRITERS = {"masks": write_masks, "rle": write_run_lengths}
 """What writes things, by `DatasetInfo.instance_results`."""
 
 
-def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int], path: Path) -> None:
-    """Writes the things of the images in `official_ids` (name -> number) to `path`, as COCO's results."""
+def assemble_run_lengths(folder: Path, official_ids: Mapping[str, int | str], path: Path) -> None:
+    """Writes the things of the images in `official_ids` (name -> id) to `path`, as COCO's results."""
     entries: list[dict[str, Any]] = []
     for image_id, official_id in official_ids.items():
         found = json.loads((folder / f"{image_id}.json").read_text(encoding="utf-8"))

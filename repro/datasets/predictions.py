@@ -152,7 +152,7 @@ def prediction_files(folder: Path, image_id: str) -> list[Path]:
 def assemble_panoptic_json(
     folder: Path,
     image_ids: Iterable[str],
-    official_ids: Mapping[str, int] | None = None,
+    official_ids: Mapping[str, int | str] | None = None,
     **more: Any,
 ) -> Path:
     """Writes and returns `panoptic.json` with the entries of `image_ids`, and `more` beside them.

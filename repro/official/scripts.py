@@ -179,7 +179,7 @@ class OfficialRun(ABC):
         self,
         truth: Path,
         folder: Path,
-        official_ids: Mapping[str, int] | None = None,
+        official_ids: Mapping[str, int | str] | None = None,
         script: Mapping[str, str] = panoptic_job.PANOPTIC_JOB,
     ) -> tuple[Path, float]:
         """Runs a panoptic script on ground truth in the COCO format, annotations and a folder of PNG files.
@@ -266,9 +266,7 @@ class _NoOfficialRun(OfficialRun):
         return OfficialScores(provenance={"skipped": self._reason})
 
 
-def _select_annotations(
-    source: Path, image_ids: Sequence[str] | Sequence[int], path: Path, info: DatasetInfo
-) -> None:
+def _select_annotations(source: Path, image_ids: Sequence[int | str], path: Path, info: DatasetInfo) -> None:
     """Writes the part of a panoptic annotation file that belongs to some images, in their order.
 
     Where the file does not list its categories, those of `info` are written.

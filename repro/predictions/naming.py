@@ -98,7 +98,8 @@ class ImageNames:
         self.numbers: dict[int, str] = {}  # of data sets whose annotations number images
         official_id = getattr(dataset, "official_image_id", None)
         if official_id is not None:
-            self.numbers = {official_id(image_id): image_id for image_id in dataset.image_ids}
+            found = {official_id(image_id): image_id for image_id in dataset.image_ids}
+            self.numbers = {number: image_id for number, image_id in found.items() if isinstance(number, int)}
         self._number_of = {image_id: number for number, image_id in self.numbers.items()}
         self._unpadded = {int(image_id): image_id for image_id in dataset.image_ids if image_id.isdecimal()}
 

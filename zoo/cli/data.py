@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 data_app = typer.Typer(
     help="Data sets: whether a copy is complete and usable, and your own ones.", no_args_is_help=True
 )
-Format = Enum("Format", {"cityscapes": "cityscapes", "coco": "coco"}, type=str)
+Format = Enum("Format", {"cityscapes": "cityscapes", "coco": "coco", "ade20k": "ade20k"}, type=str)
 
 
 @data_app.command("check")
 @reads_registry
 def data_check(
-    dataset: Annotated[str, typer.Argument(metavar="NAME", help="cityscapes, coco, or another data set.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="NAME", help="cityscapes, coco, ade20k, or another data set.")
+    ],
     data: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="The data set's folder or URL. Bundled data sets bring their own."),

@@ -10,6 +10,7 @@ from zoo.registry.dataset_info import DatasetInfo
 FORMATS = {
     "cityscapes": "zoo.repro.cityscapes.dataset:CityscapesDataset",
     "coco": "zoo.repro.coco.dataset:CocoDataset",
+    "ade20k": "zoo.repro.coco.ade20k:Ade20kDataset",
 }
 """Module and class of each format, a subclass of `zoo.repro.datasets.dataset.Dataset`; imported when used."""
 
