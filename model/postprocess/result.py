@@ -27,6 +27,10 @@ class ImagePrediction:
     semantic: np.ndarray = field(repr=False)  # [H, W] uint8, class of the largest probability
     instances: Instances  # the things in `panoptic` with their scores
 
+    def official_things(self) -> tuple[np.ndarray, Instances]:
+        """Returns what the Cityscapes instance-level script is given: a map of labels, and its things."""
+        return self.panoptic, self.instances
+
 
 @dataclass(eq=False)
 class PanopticResult:

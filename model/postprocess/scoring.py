@@ -98,28 +98,28 @@ def _exponentials(
     n = columns.size
     largest = np.full(n, -np.inf, np.float32)
     _upsample_at(logits, y, columns, exponentials, largest)
-    bits = np.empty(n, np.int32)
-    powers = bits.view(np.float32)
     total[:n] = np.float32(0.0)
     for c in range(logits.planes.shape[1]):
         logit = exponentials[c]
-        # exp(x), x <= 0: 2**k times the series of the rest, which is at most ln(2) / 2.
         for i in range(n):
-            exponent = logit[i] - largest[i]
-            exponent = exponent if exponent > _LOWEST_EXPONENT else _LOWEST_EXPONENT
-            k = np.int32(exponent * _LOG2_E - _HALF)
-            rest = (exponent - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
-            series = _TAYLOR_6 + rest * _TAYLOR_7
-            series = _TAYLOR_5 + rest * series
-            series = _TAYLOR_4 + rest * series
-            series = _TAYLOR_3 + rest * series
-            series = _TAYLOR_2 + rest * series
-            series = _ONE + rest * series
-            logit[i] = _ONE + rest * series
-            bits[i] = np.int32((k + np.int32(127)) << np.int32(23))
-        for i in range(n):
-            logit[i] *= powers[i]
+            logit[i] = exponential(logit[i] - largest[i])
             total[i] += logit[i]
+
+
+@compiled
+def exponential(exponent: np.float32) -> np.float32:  # pragma: no cover - compiled
+    """Returns exp(x), x <= 0: 2**k times the series of the rest, which is at most ln(2) / 2."""
+    exponent = exponent if exponent > _LOWEST_EXPONENT else _LOWEST_EXPONENT
+    k = np.int32(exponent * _LOG2_E - _HALF)
+    rest = (exponent - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
+    series = _TAYLOR_6 + rest * _TAYLOR_7
+    series = _TAYLOR_5 + rest * series
+    series = _TAYLOR_4 + rest * series
+    series = _TAYLOR_3 + rest * series
+    series = _TAYLOR_2 + rest * series
+    series = _ONE + rest * series
+    power = np.int32((k + np.int32(127)) << np.int32(23)).view(np.float32)
+    return (_ONE + rest * series) * power
 
 
 @compiled
