@@ -17,8 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from zoo.cli import checkpoints, entries
-from zoo.cli.cache import cache_app
 from zoo.cli.data import data_app
+from zoo.cli.installation import cache_app, doctor
 from zoo.cli.nightly import nightly
 from zoo.cli.options import RegistryFiles, registry_files
 from zoo.cli.predict import predict
@@ -141,6 +141,7 @@ for _name, _command in {
     "score": score,
     "explain": explain,
     "nightly": nightly,
+    "doctor": doctor,
 }.items():
     app.command(_name)(_command)
 
