@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
 
-from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish
+from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish, Projection
 from zoo.registry.network_options import BatchNormOptions
 
 Features: TypeAlias = keras.KerasTensor
@@ -21,11 +22,12 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 """Precision of a network -> Keras dtype policy. Variables and outputs are float32 in both."""
 
 Activation = str | None
-"""`relu`, `hard_swish`, or None."""
+"""`relu`, `hard_swish`, `gelu`, or None."""
 
 ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
     "relu": keras.layers.ReLU,
     "hard_swish": HardSwish,
+    "gelu": partial(keras.layers.Activation, "gelu"),  # exact, by the error function
 }
 
 
@@ -39,6 +41,7 @@ class Style:
 
     batch_norm: BatchNormOptions
     precision: str = "float32"
+    activation: str = "relu"  # of blocks that say of no layer that it has another
     kernel_initializer: str | keras.initializers.Initializer = "he_normal"
     zeros: str | keras.initializers.Initializer = "zeros"  # first values of kernels that start as zeros
 
@@ -50,6 +53,10 @@ class Style:
     def in_float32(self) -> Style:
         """This style for layers that compute in float32 whatever the network's precision."""
         return dataclasses.replace(self, precision="float32")
+
+    def with_activation(self, activation: str) -> Style:
+        """This style with another activation."""
+        return dataclasses.replace(self, activation=activation)
 
 
 class Kernel(NamedTuple):
@@ -81,17 +88,28 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
+def normalize(features: Features, style: Style, name: str) -> Features:
+    """Appends batch normalisation, `name`."""
+    return keras.layers.BatchNormalization(
+        epsilon=style.batch_norm.epsilon, momentum=style.batch_norm.momentum, dtype=style.policy, name=name
+    )(features)
+
+
+def layer_norm(features: Features, style: Style, name: str) -> Features:
+    """Appends the normalisation of each position over its channels, `name`."""
+    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=style.policy, name=name)(features)
+
+
+def activated(features: Features, style: Style, name: str, activation: Activation = None) -> Features:
+    """Appends an activation, that of the style if none is given, `name.<activation>`."""
+    activation = activation or style.activation
+    return ACTIVATIONS[activation](dtype=style.policy, name=f"{name}.{activation}")(features)
+
+
 def normalize_and_activate(features: Features, style: Style, name: str, activation: Activation) -> Features:
     """Appends batch normalisation, `name.batch_norm`, and an activation."""
-    features = keras.layers.BatchNormalization(
-        epsilon=style.batch_norm.epsilon,
-        momentum=style.batch_norm.momentum,
-        dtype=style.policy,
-        name=f"{name}.batch_norm",
-    )(features)
-    if activation is None:
-        return features
-    return ACTIVATIONS[activation](dtype=style.policy, name=f"{name}.{activation}")(features)
+    features = normalize(features, style, f"{name}.batch_norm")
+    return features if activation is None else activated(features, style, name, activation)
 
 
 def conv_bn(
@@ -100,6 +118,15 @@ def conv_bn(
     """Appends a convolution without bias, `name.conv`, batch normalisation and an activation."""
     settings = kernel.layer_settings(style, f"{name}.conv")
     features = Conv2D(channels, kernel_initializer=style.kernel_initializer, **settings)(features)
+    return normalize_and_activate(features, style, name, activation)
+
+
+def projection_bn(
+    features: Features, channels: int, style: Style, name: str, activation: Activation = None
+) -> Features:
+    """Appends a `Projection` of the channels, `name.conv`, batch normalisation and an activation."""
+    settings = {"kernel_initializer": style.kernel_initializer, "dtype": style.policy}
+    features = Projection(channels, use_bias=False, name=f"{name}.conv", **settings)(features)
     return normalize_and_activate(features, style, name, activation)
 
 

@@ -29,6 +29,7 @@ _SLOT = "/.OPTIMIZER_SLOT/"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _COUNTERS = {"save_counter", "global_step", "step", "iterations", "iter", "epoch"}
 _AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"}
+_PUBLIC = {"convolution", "conv_block", "final_conv"}
 _LARGE_BYTES = 1 << 20
 """TensorFlow reads larger tensors into memory that it never gives back."""
 _OTHER_ENCODER = re.compile("^backbone/_encoder/")  # Written by another trainer of the same encoders.
@@ -54,9 +55,10 @@ def variables(network: Any) -> dict[str, keras.Variable]:
 def _key(layer: keras.layers.Layer, variable_name: str) -> str:
     if isinstance(layer, keras.layers.DepthwiseConv2D) and variable_name == "kernel":
         variable_name = "depthwise_kernel"
-    # All attributes on the way to a variable are private, but for positions in a list and this one.
+    # All attributes on the way to a variable are private, but for positions in a list, these, and ConvNeXt's.
     root, *parts, leaf = f"{layer.name}.{variable_name}".split(".")
-    attributes = (p if p.isdigit() or p == "convolution" else f"_{p}" for p in parts)
+    is_public = "layer_with_weights-" in layer.name
+    attributes = (p if is_public or p.isdigit() or p in _PUBLIC else f"_{p}" for p in parts)
     return "/".join((root, *attributes, leaf))
 
 
@@ -313,6 +315,8 @@ def _backbone(found: Mapping[str, Shape]) -> str:
     for name, last in (("MobileNetV3-Small", 12), ("MobileNetV3-Large", 16)):
         if f"encoder/_blocks/{last}/_conv/kernel" in found:
             return name
+    if any(key.startswith("encoder/downsample_layers/") for key in found):
+        return "a ConvNeXt"
     if any(key.startswith("encoder/_stage") for key in found):
         return "one of the residual family"
     return "of another kind"

@@ -8,12 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.model.backbones.stacked_decoder import Unread
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.backend import SharedZeros, give_up_values, take_values, values_of, zeros_apart
-from zoo.model.layers import Conv2D, DepthwiseConv2D
+from zoo.model.layers import Conv2D, DepthwiseConv2D, Projection, Unread
 
-_CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D)
+_CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D, Projection)
 _CONTEXT = "post_global_context.convolution"
 _SMALLEST_SCALE = 1e-12
 """The smallest scale by which the kernel of a global context is divided."""

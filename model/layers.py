@@ -50,6 +50,26 @@ class NormalizeImage(keras.layers.Layer):
         return keras.KerasTensor(images.shape, "float32")
 
 
+def add_normalization(layer: keras.layers.Layer, shape: tuple[int, ...], place: str = "") -> list[Any]:
+    """Gives a layer the four variables of a batch normalisation, `<place>gamma` and so on; returns them."""
+    return [
+        layer.add_weight(shape, initial, trainable=not leaf.startswith("moving_"), name=f"{place}{leaf}")
+        for leaf, initial in (
+            ("gamma", "ones"),
+            ("beta", "zeros"),
+            ("moving_mean", "zeros"),
+            ("moving_variance", "ones"),
+        )
+    ]
+
+
+def factor_and_shift(normalization: Sequence[Any], epsilon: float) -> tuple[Tensor, Tensor]:
+    """Returns what a batch normalisation of `add_normalization` multiplies with, and what it adds."""
+    gamma, beta, mean, variance = normalization
+    factor = gamma / ops.sqrt(variance + epsilon)
+    return factor, beta - mean * factor
+
+
 class _EvenlyPadded(keras.layers.Layer):
     """Puts as many zeros before as after the features of a convolution, whatever their size.
 
@@ -90,6 +110,34 @@ class DepthwiseConv2D(_EvenlyPadded, keras.layers.DepthwiseConv2D):
 
     def _convolve(self, features: Tensor, padding: str) -> Tensor:
         return depthwise_conv2d(features, self.kernel, self.strides, padding, self.dilation_rate)
+
+
+@_serializable
+class Dense(keras.layers.Dense):
+    """Multiplies the channels of [B, ..., C] with a kernel [C, D], in one product of matrices."""
+
+    def call(self, features: Tensor) -> Tensor:
+        """Returns [B, ..., D]."""
+        kernel = ops.reshape(self.kernel, self.kernel.shape[-2:])
+        # TensorFlow multiplies tensors of more axes piece by piece.
+        product = ops.matmul(ops.reshape(features, (-1, features.shape[-1])), kernel)
+        product = product if self.bias is None else ops.add(product, self.bias)
+        return ops.reshape(product, (-1, *features.shape[1:-1], self.units))
+
+    def compute_output_spec(self, features: keras.KerasTensor) -> keras.KerasTensor:
+        """[B, ..., D]."""
+        return keras.KerasTensor((*features.shape[:-1], self.units), self.compute_dtype)
+
+
+@_serializable
+class Projection(Dense):
+    """A `Dense` whose kernel is stored as that of a convolution along one axis, [1, C, D]."""
+
+    def build(self, features_shape: tuple[int, ...]) -> None:
+        """Makes the variables."""
+        shape = (1, features_shape[-1], self.units)
+        self._kernel = self.add_weight(shape, self.kernel_initializer, name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias") if self.use_bias else None
 
 
 @_serializable
@@ -158,3 +206,21 @@ class WindowAverage(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The window, beside the base class's entries."""
         return {**super().get_config(), "window": self.window}
+
+
+@_serializable
+class Unread(keras.layers.Layer):
+    """Passes features on. What else it is given belongs to the network, but no output depends on it.
+
+    A compiled graph does not compute it, and a folded network does not have it.
+    """
+
+    def call(self, features: Tensor, unread: Tensor) -> Tensor:
+        """Returns `features`."""
+        return features
+
+    def compute_output_spec(
+        self, features: keras.KerasTensor, unread: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Like `features`."""
+        return keras.KerasTensor(features.shape, self.compute_dtype)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
 
-from zoo.model.backbones.axial_attention import AxialAttention
-from zoo.model.backbones.stacked_decoder import Unread
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.build import build_encoder, build_network
-from zoo.registry.network_options import EncoderOptions, NetworkOptions
+from zoo.model.layers import Unread
+from zoo.registry.network_options import EncoderOptions, KMaxOptions, NetworkOptions
 
 _UNREAD = "unread"
 
@@ -29,6 +28,13 @@ _STAGES = {
     "instance_center_head_last_layer": "center_head",
     "instance_regression_head_without_last_layer": "regression_head",
     "instance_regression_head_last_layer": "regression_head",
+    "pixel_decoder": "pixel_decoder",
+    "transformer_decoder": "transformer_decoder",
+    **dict.fromkeys(
+        ("pixel_space_head", "pixel_space_feature_batch_norm", "pixel_features"), "pixel_space_head"
+    ),
+    **dict.fromkeys(("transformer_mask_head", "pixel_space_mask_batch_norm"), "mask_head"),
+    "transformer_class_head": "class_head",
 }
 
 
@@ -42,7 +48,7 @@ class Stage:
     output_size: tuple[int, int]  # (height, width), in px of that map
     output_channels: int
     parameters: int  # values in its variables
-    multiply_adds: int  # of its convolutions and attention, for one image; see `multiply_adds`
+    multiply_adds: int  # of its convolutions and products, for one image; see `multiply_adds`
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,12 @@ class Summary:
 
     @property
     def multiply_adds(self) -> int:
-        """Of all convolutions and attention, for one image."""
+        """Of all convolutions and products, for one image."""
         return sum(stage.multiply_adds for stage in self.stages)
 
 
-def summarize_network(options: NetworkOptions, input_size: tuple[int, int]) -> Summary:
-    """Returns the stages of a Panoptic-DeepLab network for images of `input_size` (height, width) in px.
+def summarize_network(options: NetworkOptions | KMaxOptions, input_size: tuple[int, int]) -> Summary:
+    """Returns the stages of a network for images of `input_size` (height, width) in px.
 
     Raises:
       UsageError: as `build_network`.
@@ -78,14 +84,14 @@ def summarize_encoder(options: EncoderOptions, input_size: tuple[int, int]) -> S
 
 
 def multiply_adds(layer: keras.layers.Layer) -> int:
-    """Returns how often a convolution or attention multiplies and adds for an image; else 0.
+    """Returns how often a convolution or a product multiplies and adds for an image; else 0.
 
     Each element of the kernel once for each position of the output, where it meets padding too. A switchable
-    convolution computes both of its atrous rates. For attention see `AxialAttention.multiply_adds`. Not
+    convolution computes both of its atrous rates. Attention and k-means count their own products. Not
     counted are normalisation, activations and resizing: they are not part of these, or are folded into one.
     """
-    if isinstance(layer, AxialAttention):
-        return layer.multiply_adds(layer.output.shape[1:3])
+    if own := getattr(layer, "multiply_adds", None):
+        return int(own())
     kernel = getattr(layer, "kernel", None)
     if kernel is None:
         return 0
@@ -104,7 +110,11 @@ def _summarize(
             encoder = build_encoder(options, input_size)
             network = encoder if build is build_encoder else build(options, input_size)
             place = _encoder_stages(encoder)
-            return _stages((place.get(each.name) or _stage_of(each.name), each) for each in network.layers)
+            read = _read_layers(network)
+            return _stages(
+                (place.get(each.name) or _stage_of(each.name) if each.name in read else _UNREAD, each)
+                for each in network.layers
+            )
 
     # Keras keeps a list of such variables, to initialise them later; the list ends with the thread.
     with ThreadPoolExecutor(1, thread_name_prefix="summary") as thread:
@@ -112,21 +122,33 @@ def _summarize(
 
 
 def _encoder_stages(encoder: keras.Model) -> dict[str, str]:
-    """Returns for each layer of an encoder the first end point that depends on it, or `_UNREAD`."""
+    """Returns for each layer of an encoder that an end point depends on the first such end point."""
     place: dict[str, str] = {}
-    unread: list[keras.KerasTensor] = []
-    starts = [(endpoint, [encoder.output[endpoint]]) for endpoint in sorted(encoder.output)]
-    for endpoint, waiting in (*starts, (_UNREAD, unread)):
-        while waiting:
-            layer = waiting.pop()._keras_history.operation
-            if layer.name not in place:
-                place[layer.name] = endpoint
-                for node in layer._inbound_nodes:
-                    inputs = list(node.input_tensors)
-                    if isinstance(layer, Unread):
-                        unread.append(inputs.pop())
-                    waiting.extend(inputs)
+    for endpoint in sorted(encoder.output):
+        place.update(dict.fromkeys(_above(encoder.output[endpoint], place), endpoint))
     return place
+
+
+def _read_layers(network: keras.Model) -> set[str]:
+    """Returns the names of the layers that an output depends on."""
+    found: set[str] = set()
+    for output in network.output.values():
+        found |= _above(output, found)
+    return found
+
+
+def _above(output: keras.KerasTensor, known: Collection[str]) -> set[str]:
+    """Returns the names of the layers, other than those `known`, that `output` depends on."""
+    found: set[str] = set()
+    waiting = [output]
+    while waiting:
+        layer = waiting.pop()._keras_history.operation
+        if layer.name not in known and layer.name not in found:
+            found.add(layer.name)
+            for node in layer._inbound_nodes:
+                inputs = node.input_tensors
+                waiting.extend(inputs[:1] if isinstance(layer, Unread) else inputs)
+    return found
 
 
 def _stage_of(name: str) -> str:
@@ -144,7 +166,8 @@ def _stages(placed: Iterable[tuple[str, keras.layers.Layer]]) -> tuple[Stage, ..
     for name in dict.fromkeys(order):
         if name in members:
             # Layers come in the order of computation, so the last one's output is the stage's.
-            _, height, width, channels = members[name][-1].output.shape
+            # Slots stand in one row.
+            _, height, width, channels = (*(None, 1), *members[name][-1].output.shape[1:])[-4:]
             parameters = sum(layer.count_params() for layer in members[name])
             operations = 0 if name == _UNREAD else sum(map(multiply_adds, members[name]))
             stages.append(Stage(name, (height, width), channels, parameters, operations))

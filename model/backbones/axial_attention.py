@@ -15,7 +15,7 @@ from keras import ops
 
 from zoo.errors import UsageError
 from zoo.model.blocks import Features, Style
-from zoo.model.layers import Tensor
+from zoo.model.layers import Tensor, add_normalization, factor_and_shift
 
 HEADS = 8
 
@@ -75,7 +75,7 @@ class AxialAttention(keras.layers.Layer):
             (features_shape[-1], channels), self.kernel_initializer, name="qkv_kernel"
         )
         self.normalizations = {
-            name: self._normalization(f"batch_norm_{name}", shape)
+            name: add_normalization(self, shape, f"batch_norm_{name}.")
             for name, shape in (
                 ("qkv", (channels,)),
                 ("similarity", (3, 1, HEADS, 1, 1)),
@@ -88,17 +88,6 @@ class AxialAttention(keras.layers.Layer):
             )
             for name, depth in (("query", key_depth), ("key", key_depth), ("value", value_depth))
         }
-
-    def _normalization(self, name: str, shape: tuple[int, ...]) -> list[keras.Variable]:
-        return [
-            self.add_weight(shape, initial, trainable=not leaf.startswith("moving_"), name=f"{name}.{leaf}")
-            for leaf, initial in (
-                ("gamma", "ones"),
-                ("beta", "zeros"),
-                ("moving_mean", "zeros"),
-                ("moving_variance", "ones"),
-            )
-        ]
 
     def __call__(self, features: Any, *args: Any, **kwargs: Any) -> Any:
         """Attends as Keras calls a layer.
@@ -139,9 +128,8 @@ class AxialAttention(keras.layers.Layer):
     def factors_and_shifts(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Returns what each normalisation multiplies with, and what it adds."""
         factors, shifts = {}, {}
-        for name, (gamma, beta, mean, variance) in self.normalizations.items():
-            factors[name] = gamma / ops.sqrt(variance + self.epsilon)
-            shifts[name] = beta - mean * factors[name]
+        for name, normalization in self.normalizations.items():
+            factors[name], shifts[name] = factor_and_shift(normalization, self.epsilon)
         return factors, shifts
 
     def projection(self, factors: dict[str, Tensor], shifts: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -183,9 +171,9 @@ class AxialAttention(keras.layers.Layer):
         """Returns the rows of a table for each pair of positions, [own, other, depth]."""
         return ops.take(self.positions[name], self.rows_by_distance(length), axis=0)
 
-    def multiply_adds(self, size: tuple[int, int]) -> int:
-        """Returns how often its matrix products multiply and add for one map of (height, width)."""
-        height, width = size
+    def multiply_adds(self) -> int:
+        """Returns how often its matrix products multiply and add for one image."""
+        height, width = size = self.output.shape[1:3]
         # Three similarities and two retrieved values of each pair.
         of_a_pair = 3 * self.depths.key + 2 * self.depths.value
         return int(height * width * (math.prod(self.qkv_kernel.shape) + size[self.axis - 1] * of_a_pair))

@@ -20,14 +20,14 @@ from zoo.model.backbones.residual_blocks import (
     AXIAL_FROM_STRIDE,
     Block,
     Expansion,
-    activated,
     axial,
     basic,
     bottleneck,
 )
-from zoo.model.backbones.stacked_decoder import Unread, stacked_decoder
+from zoo.model.backbones.stacked_decoder import stacked_decoder
 from zoo.model.backbones.switchable_atrous import switchable_conv_bn
-from zoo.model.blocks import Features, Kernel, Style, conv_bn
+from zoo.model.blocks import Features, Kernel, Style, activated, conv_bn
+from zoo.model.layers import Unread
 from zoo.registry.network_options import BackboneOptions
 
 ROOT = "encoder"
@@ -50,15 +50,16 @@ def variables_of_the_output_stride(keys: Iterable[str]) -> set[str]:
 
 def plain_stem(kernel_size: int, images: Features, width: float, style: Style) -> Features:
     """Appends one convolution; the first block's stride replaces the pooling of He et al. 2016, table 1."""
-    return conv_bn(images, round(64 * width), Kernel(kernel_size, 2), style, f"{ROOT}.stem", "relu")
+    return conv_bn(images, round(64 * width), Kernel(kernel_size, 2), style, f"{ROOT}.stem")
 
 
 def stem_inception(images: Features, width: float, style: Style) -> Features:
     """Appends three convolutions of 3 x 3 (Szegedy et al., Inception-v4, 2017)."""
     narrow, wide = int(64 * width), int(128 * width)
-    features = conv_bn(images, narrow, Kernel(3, 2), style, f"{ROOT}.stem.conv1_bn_act", "relu")
-    features = conv_bn(features, narrow, Kernel(3), style, f"{ROOT}.stem.conv2_bn_act", "relu")
-    return conv_bn(features, wide, Kernel(3), style, f"{ROOT}.stem.conv3_bn", "relu")
+    activation = style.activation
+    features = conv_bn(images, narrow, Kernel(3, 2), style, f"{ROOT}.stem.conv1_bn_act", activation)
+    features = conv_bn(features, narrow, Kernel(3), style, f"{ROOT}.stem.conv2_bn_act", activation)
+    return conv_bn(features, wide, Kernel(3), style, f"{ROOT}.stem.conv3_bn")
 
 
 class Variant(NamedTuple):
@@ -75,6 +76,7 @@ class Variant(NamedTuple):
     wide: bool
     attention: Expansion | None = None
     has_stacked_decoder: bool = False
+    activation: str = "relu"
 
 
 VARIANTS = {
@@ -98,12 +100,19 @@ VARIANTS = {
     "max_deeplab_l_backbone": Variant(
         partial(plain_stem, 3), (3, 6, 3, 3), 3, True, Expansion(4, 2, 4), has_stacked_decoder=True
     ),
+    # Yu et al., k-means Mask Transformer (ECCV 2022), section 4.1.
+    "kmax_resnet50": Variant(partial(plain_stem, 7), (3, 4, 6, 3), 0, wide=False),
+    "kmax_axial_resnet50": Variant(
+        stem_inception, (3, 4, 6, 3), 0, wide=False, attention=Expansion(2, 1, 2), activation="gelu"
+    ),
 }
 """Name of a backbone -> its variant. Strides are taken by the first 3 x 3 convolution of a stage."""
 
 
 def residual(images: Features, backbone: BackboneOptions, style: Style) -> dict[str, Features]:
-    """Returns the end points `res1` ... `res5`, activated, of the encoder on images [B, H, W, 3] of -1..1.
+    """Returns the end points of the encoder on images [B, H, W, 3] of -1..1.
+
+    They are `res1` ... `res5`, activated, and `stage1` ... `stage5`, the same before their activation.
 
     If `use_sac_beyond_stride` is positive, switchable atrous convolution replaces the 3 x 3 convolutions of
     the stages of that stride and beyond, before atrous rates replace strides.
@@ -116,16 +125,19 @@ def residual(images: Features, backbone: BackboneOptions, style: Style) -> dict[
             f"{backbone.name}: use_squeeze_and_excite: expected false for this family, found true"
         )
     variant = VARIANTS[backbone.name]
-    features = variant.stem(images, backbone.stem_width_multiplier, style.in_float32())
-    endpoints, sums = {"res1": features}, {}
+    style = style.with_activation(variant.activation)
+    total = variant.stem(images, backbone.stem_width_multiplier, style.in_float32())
+    features = activated(total, style.in_float32(), f"{ROOT}.stem")
+    endpoints = {"stage1": total, "res1": features}
     scaled = (int(blocks * backbone.backbone_layer_multiplier) for blocks in variant.blocks)
     for number, blocks in enumerate((variant.blocks_at_stride_2, *scaled), start=1):
         if blocks:
             stage_style = style.in_float32() if 2**number <= _FLOAT32_UP_TO_STRIDE else style
-            features, sums[number] = _stage(features, number, blocks, variant, backbone, stage_style)
-            endpoints[f"res{number}"] = features
+            features, total = _stage(features, number, blocks, variant, backbone, stage_style)
+            endpoints |= {f"stage{number}": total, f"res{number}": features}
     if variant.has_stacked_decoder:
         assert variant.attention
+        sums = {number: endpoints[f"stage{number}"] for number in range(1, 6)}
         decoded = stacked_decoder(sums, backbone.output_stride, variant.attention, style)
         endpoints["res5"] = Unread(dtype=style.policy, name=f"{ROOT}.unread")(features, decoded)
     return endpoints

@@ -1,6 +1,6 @@
 """Residual blocks: of convolutions, or of axial attention. Each takes activated features.
 
-They return the sum of branch and shortcut, not activated: `activated` gives the input of the next block and
+They return the sum of branch and shortcut, not activated: activating it gives the input of the next block and
 of the decoders.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 
 from zoo.model.backbones.axial_attention import AttentionDepths, axial_attention
-from zoo.model.blocks import Features, Kernel, Style, conv_bn
+from zoo.model.blocks import Features, Kernel, Style, activated, conv_bn
 
 AXIAL_FROM_STRIDE = 16
 """In networks with axial attention, blocks on features of this stride or a larger one attend."""
@@ -39,7 +39,7 @@ class Expansion(NamedTuple):
 def basic(features: Features, block: Block, style: Style) -> Features:
     """Appends two 3 x 3 convolutions (He et al. 2016, figure 5 left)."""
     first, second = f"{block.name}.conv1_bn_act", f"{block.name}.conv2_bn"
-    branch = block.convolution(features, block.channels, block.kernel, style, first, "relu")
+    branch = block.convolution(features, block.channels, block.kernel, style, first, style.activation)
     branch = block.convolution(branch, block.channels, block.second_kernel, style, second)
     return _add(branch, _shortcut(features, block, style), block, style)
 
@@ -49,8 +49,11 @@ def bottleneck(
 ) -> Features:
     """Appends 1 x 1, 3 x 3, 1 x 1 convolutions (He et al. 2016, figure 5), the 3 x 3 one with the stride."""
     name = block.name
-    branch = conv_bn(features, reduced_channels, Kernel(1), style, f"{name}.conv1_bn_act", "relu")
-    branch = block.convolution(branch, inner_channels, block.kernel, style, f"{name}.conv2_bn_act", "relu")
+    activation = style.activation
+    branch = conv_bn(features, reduced_channels, Kernel(1), style, f"{name}.conv1_bn_act", activation)
+    branch = block.convolution(
+        branch, inner_channels, block.kernel, style, f"{name}.conv2_bn_act", activation
+    )
     branch = conv_bn(branch, block.channels, Kernel(1), style, f"{name}.conv3_bn")
     return _add(branch, _shortcut(features, block, style), block, style)
 
@@ -61,17 +64,12 @@ def axial(
     """Appends 1 x 1, attention along both axes, 1 x 1 (Wang et al., Axial-DeepLab, figure 3)."""
     name = block.name
     channels = base_channels * expansion.bottleneck
-    branch = conv_bn(features, channels, Kernel(1), style, f"{name}.conv1_bn_act", "relu")
+    branch = conv_bn(features, channels, Kernel(1), style, f"{name}.conv1_bn_act", style.activation)
     depths = AttentionDepths(base_channels * expansion.key, base_channels * expansion.value)
     branch = axial_attention(branch, depths, block.kernel.strides, style, f"{name}.attention")
     branch = activated(branch, style, f"{name}.attention")
     branch = conv_bn(branch, block.channels, Kernel(1), style, f"{name}.conv3_bn")
     return _add(branch, _shortcut(features, block, style), block, style)
-
-
-def activated(features: Features, style: Style, name: str) -> Features:
-    """Appends an activation, `name.relu`."""
-    return keras.layers.ReLU(dtype=style.policy, name=f"{name}.relu")(features)
 
 
 def _add(branch: Features, shortcut: Features, block: Block, style: Style) -> Features:

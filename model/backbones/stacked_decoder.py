@@ -10,29 +10,11 @@ from collections.abc import Mapping
 
 import keras
 
-from zoo.model.backbones.residual_blocks import AXIAL_FROM_STRIDE, Block, Expansion, activated, axial, basic
-from zoo.model.blocks import Features, Kernel, Style, conv_bn
-from zoo.model.layers import ResizeLike, Tensor
+from zoo.model.backbones.residual_blocks import AXIAL_FROM_STRIDE, Block, Expansion, axial, basic
+from zoo.model.blocks import Features, Kernel, Style, activated, conv_bn
+from zoo.model.layers import ResizeLike
 
 _FINEST_STRIDE = 4
-
-
-@keras.saving.register_keras_serializable(package="zoo")
-class Unread(keras.layers.Layer):
-    """Passes features on. What else it is given belongs to the network, but no output depends on it.
-
-    A compiled graph does not compute it, and a folded network does not have it.
-    """
-
-    def call(self, features: Tensor, unread: Tensor) -> Tensor:
-        """Returns `features`."""
-        return features
-
-    def compute_output_spec(
-        self, features: keras.KerasTensor, unread: keras.KerasTensor
-    ) -> keras.KerasTensor:
-        """Like `features`."""
-        return keras.KerasTensor(features.shape, self.compute_dtype)
 
 
 def stacked_decoder(

@@ -19,13 +19,12 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.model.backbones.stacked_decoder import Unread
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.backend import SharedZeros
 from zoo.model.checkpoint import Receipt, variables
 from zoo.model.folding import fold_batch_norm
 from zoo.model.inference import at_size
-from zoo.model.layers import Conv2D, NormalizeImage, ResizeLike
+from zoo.model.layers import Conv2D, NormalizeImage, ResizeLike, Unread
 
 DATA = Path(__file__).parents[1] / "data" / "networks"
 SMALL = "65x129"

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from zoo.errors import RegistryError
 from zoo.registry.messages import KeyPath, Problems, describe_value, did_you_mean, explain_error
-from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow
+from zoo.registry.network_options import KMAX
+from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow, KMaxRow
 from zoo.registry.yaml_file import BUILTIN, FILE_KEYS, RegistryFile
 
 Section = Literal["datasets", "templates", "entries", "backbones"]
@@ -132,6 +133,7 @@ class Declarations:
         list(self._layers(declaration))
         merged = self._merged(declaration)
         merged.pop("extends", None)
+        model = _row_schema(merged) if model is EntryRow else model  # type: ignore[assignment]
         if "name" in merged:
             message = "expected no such key, the name being the key of the whole mapping"
             raise self._error(declaration, ("name",), f"{message}; found {describe_value(merged['name'])}")
@@ -200,6 +202,14 @@ class Declarations:
                 through = f" (extended by {declaration.section}.{declaration.name})" if is_inherited else ""
                 return layer.file.error((*layer.path, *path), message + through)
         return declaration.file.error((*declaration.path, *path), message)
+
+
+def _row_schema(merged: dict[str, Any]) -> type[EntryRow]:
+    """Returns the schema of a row: the name of its backbone says which kind of network it is."""
+    value: Any = merged
+    for key in ("network", "backbone", "name"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return KMaxRow if str(value).startswith(KMAX) else EntryRow
 
 
 def _layout_errors(file: RegistryFile) -> Iterator[RegistryError]:

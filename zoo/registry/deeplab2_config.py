@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from zoo.errors import RegistryError
 from zoo.registry.messages import Problems, describe_value, did_you_mean, explain_error
-from zoo.registry.network_options import BackboneOptions, NetworkOptions
+from zoo.registry.network_options import KMAX, BackboneOptions, NetworkOptions
 from zoo.registry.schema import EvaluationOptions, TrainingOptions
 from zoo.registry.textproto import Name, Value, parse_textproto
 from zoo.registry.yaml_file import read_text
@@ -70,7 +70,8 @@ _FOREIGN = {
     "deeplab_v3": "DeepLabV3 (semantic segmentation alone)",
     "deeplab_v3_plus": "DeepLabV3+ (semantic segmentation alone)",
 }
-_BACKBONES = get_args(BackboneOptions.model_fields["name"].annotation)
+_NAMES: tuple[str, ...] = get_args(BackboneOptions.model_fields["name"].annotation)
+_BACKBONES = tuple(name for name in _NAMES if not name.startswith(KMAX))
 
 # Networks are built for the default of these alone.
 _FIXED = {"max_value_after_activation", "min_value_after_activation", "enable"}

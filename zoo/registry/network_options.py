@@ -6,11 +6,25 @@ so that an entry can be compared with the file it was transcribed from.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
+
+from zoo.registry.messages import describe_value
+
+KMAX = "kmax_"
+"""What the names of the encoders of kMaX-DeepLab start with."""
+
+_OF_KMAX = {
+    "use_squeeze_and_excite": False,
+    "stem_width_multiplier": 1.0,
+    "backbone_width_multiplier": 1.0,
+    "backbone_layer_multiplier": 1.0,
+    "use_sac_beyond_stride": -1,
+}
+"""What these encoders cannot vary."""
 
 FeatureKey = Literal["res1", "res2", "res3", "res4", "res5"]
 ConvolutionType = Literal["depthwise_separable_conv", "standard_conv"]
@@ -48,6 +62,12 @@ class BackboneArchitecture(Declared):
         "axial_swidernet",
         "max_deeplab_s_backbone",
         "max_deeplab_l_backbone",
+        "kmax_resnet50",
+        "kmax_axial_resnet50",
+        "kmax_convnext_tiny",
+        "kmax_convnext_small",
+        "kmax_convnext_base",
+        "kmax_convnext_large",
     ]
     use_squeeze_and_excite: Flag
     stem_width_multiplier: Factor
@@ -55,15 +75,34 @@ class BackboneArchitecture(Declared):
     backbone_layer_multiplier: Factor
     use_sac_beyond_stride: Annotated[int, Strict(), Field(ge=-1)]
 
+    @property
+    def is_kmax(self) -> bool:
+        """Whether it is an encoder of kMaX-DeepLab, which its name alone decides."""
+        return self.name.startswith(KMAX)
+
+    @model_validator(mode="after")
+    def _kmax_has_no_variants(self) -> Self:
+        if self.is_kmax:
+            for key, only in _OF_KMAX.items():
+                if (found := getattr(self, key)) != only:
+                    raise wrong_key(key, f"{describe_value(only)} for {self.name}", describe_value(found))
+        return self
+
 
 class BackboneOptions(BackboneArchitecture):
-    """A backbone inside Panoptic-DeepLab."""
+    """A backbone inside Panoptic-DeepLab or kMaX-DeepLab."""
 
     output_stride: Literal[8, 16, 32]
     drop_path_keep_prob: Probability
     drop_path_schedule: Literal["constant", "linear"]
     # Which tensors of MobileNetV3 the end points `res2` to `res5` are; None for every other backbone.
     low_level_endpoints: Literal["block_output", "depthwise_output"] | None = None
+
+    @model_validator(mode="after")
+    def _kmax_has_one_output_stride(self) -> Self:
+        if self.is_kmax and self.output_stride != 32:
+            raise wrong_key("output_stride", f"32 for {self.name}", str(self.output_stride))
+        return self
 
     @model_validator(mode="after")
     def _endpoints_belong_to_mobilenet(self) -> Self:
@@ -133,8 +172,37 @@ class EncoderOptions(Declared):
 class NetworkOptions(EncoderOptions):
     """Everything that decides the variables and outputs of Panoptic-DeepLab."""
 
+    kind: ClassVar = "panoptic_deeplab"
     semantic_decoder: DecoderOptions
     semantic_head: HeadOptions
     instance_decoder: DecoderOptions
     center_head: HeadOptions
     regression_head: HeadOptions
+
+
+class SemanticDecoderOptions(DecoderOptions):
+    """The semantic decoder of kMaX-DeepLab, on the last level's features before their activation."""
+
+    feature_key: Literal["feature_semantic"]  # type: ignore[assignment]
+
+
+class ClassHeadOptions(Declared):
+    """The prediction of each slot's class."""
+
+    output_channels: Positive  # classes, with void the last
+
+
+class KMaxOptions(EncoderOptions):
+    """Everything that decides the variables and outputs of kMaX-DeepLab.
+
+    The semantic decoder and head are upstream's `auxiliary_semantic_decoder`, which the networks for
+    Cityscapes lack, and `auxiliary_semantic_head`.
+    """
+
+    kind: ClassVar = "kmax_deeplab"
+    semantic_decoder: SemanticDecoderOptions | None = None
+    semantic_head: HeadOptions
+    pixel_space_head: HeadOptions
+    transformer_class_head: ClassHeadOptions
+    num_mask_slots: Positive
+    high_resolution_output_stride: Literal[2, 4]  # of the finest level that the pixel decoder reads

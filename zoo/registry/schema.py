@@ -22,6 +22,7 @@ from zoo.registry.network_options import (
     Declared,
     Factor,
     Flag,
+    KMaxOptions,
     NetworkOptions,
     Positive,
     Probability,
@@ -36,6 +37,7 @@ _LARGEST_THING_ID = 65
 MetricName = Literal["pq", "miou", "ap"]
 Evaluator = Literal["official", "internal"]
 Channel = Annotated[Count, Field(le=255)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[Decimal, Field(ge=0, le=100)]
 
 
@@ -65,19 +67,58 @@ class RemoteFile(Declared):
         return self.url.partition("?")[0].rsplit("/", 1)[-1]
 
 
-class EvaluationOptions(Declared):
-    """How the published numbers were made."""
+class EvaluationProtocol(Declared):
+    """How the published numbers were made, whatever the network."""
 
     dataset: Text  # its name upstream
     crop_size: SizePixels  # (height, width) to which images are padded
     min_resize_value: tuple[Count, ...]  # lower bound of the shorter side; (0,) for no resizing
     max_resize_value: tuple[Count, ...]  # upper bound of the longer side; (0,) for no resizing
     stuff_area_limit: Count  # pixels; stuff segments smaller than this become void
+
+
+class EvaluationOptions(EvaluationProtocol):
+    """How the published numbers of a Panoptic-DeepLab network were made."""
+
     center_score_threshold: Probability  # lowest heatmap value of an instance center
     nms_kernel: Positive  # width of the max-pooling window of center non-maximum suppression
     keep_k_centers: Positive  # the most centers that are kept
     add_flipped_images: Flag  # whether mirrored images are averaged in
     eval_scales: tuple[Factor, ...]  # that are averaged; empty for single-scale
+
+
+class MaskwiseOptions(Declared):
+    """How the masks of kMaX-DeepLab become segments, one mask after the other."""
+
+    transformer_class_confidence_threshold_thing: Probability  # lowest of a mask whose class is a thing
+    transformer_class_confidence_threshold_stuff: Probability  # lowest of a mask whose class is stuff
+    overlapping_threshold: Probability  # share of a mask's pixels that must be left by the masks before it
+    # Masks are ordered by class confidence ^ class weight * mask score ^ mask weight.
+    reorder_class_weight: Weight
+    reorder_mask_weight: Weight
+
+
+class MaskEvaluationOptions(EvaluationProtocol):
+    """How the published numbers of a kMaX-DeepLab network were made."""
+
+    thing_area_limit: Count  # pixels; instances smaller than this become void
+    transformer_post_processing: Literal["maskwise", "pixelwise"]
+    pixel_confidence_threshold: Probability  # a pixel belongs to a mask where its probability is above this
+    transformer_class_confidence_threshold: Probability | None = None  # lowest of a mask, pixel-wise
+    maskwise_postprocessing: MaskwiseOptions | None = None
+
+    @model_validator(mode="after")
+    def _has_the_settings_of_its_post_processing(self) -> Self:
+        settings = {
+            "maskwise": "maskwise_postprocessing",
+            "pixelwise": "transformer_class_confidence_threshold",
+        }
+        for kind, key in settings.items():
+            is_there, is_needed = getattr(self, key) is not None, kind == self.transformer_post_processing
+            if is_there != is_needed:
+                expected = f"{'a value' if is_needed else 'none'} with {self.transformer_post_processing}"
+                raise wrong_key(key, expected, "one" if is_there else "none")
+        return self
 
 
 class TrainingOptions(Declared):
@@ -228,8 +269,8 @@ class EntrySettings(Named):
     # normalisation; no optimizer slots and no counters.
     parameters: Positive | None = None
     multiply_adds: Positive | None = None  # for one image of the published crop
-    network: NetworkOptions
-    evaluation: EvaluationOptions
+    network: NetworkOptions | KMaxOptions
+    evaluation: EvaluationOptions | MaskEvaluationOptions
     training: TrainingOptions | None = None
     tolerance: Tolerance = Tolerance()
     related: tuple[RelatedFile, ...] = ()
@@ -240,8 +281,8 @@ class EntrySettings(Named):
 class Entry(EntrySettings):
     """One model that can be reproduced: a row of a published table.
 
-    Its full name is `<group>/<model>_os<output stride>`; `checkpoint` is the archive of a TensorFlow object
-    checkpoint.
+    Its full name is `<group>/<model>`, for Panoptic-DeepLab `<group>/<model>_os<output stride>`; `checkpoint`
+    is the archive of a TensorFlow object checkpoint.
     """
 
     published: tuple[Claim, ...] = ()  # official first, in the order of the tables' columns
@@ -260,6 +301,8 @@ class Entry(EntrySettings):
 class EntryRow(EntrySettings):
     """An entry as a registry writes it: the published numbers in columns, as in the table."""
 
+    network: NetworkOptions
+    evaluation: EvaluationOptions
     published: PublishedNumbers | None = None
 
     def entry(self) -> Entry:
@@ -267,6 +310,13 @@ class EntryRow(EntrySettings):
         settings = {name: getattr(self, name) for name in EntrySettings.model_fields}
         published = () if self.published is None else tuple(self.published.claims(self.tolerance))
         return Entry(**settings, published=published)
+
+
+class KMaxRow(EntryRow):
+    """The row of a kMaX-DeepLab network."""
+
+    network: KMaxOptions  # type: ignore[assignment]
+    evaluation: MaskEvaluationOptions  # type: ignore[assignment]
 
 
 class BackboneNetwork(Declared):
