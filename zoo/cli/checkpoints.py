@@ -19,7 +19,7 @@ from zoo.cli.options import (
     chosen_registry,
     reads_registry,
 )
-from zoo.cli.output import print_each, print_json, print_reports
+from zoo.cli.output import print_each, print_json, print_reports, print_text
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
 from zoo.runtimes.choice import FILE_RUNTIMES
@@ -49,7 +49,7 @@ def fetch(names: Names, as_json: AsJson = False) -> None:
             }
         )
         if not as_json:
-            typer.echo(f"{entry.name}: {checkpoint.path}")
+            print_text(f"{entry.name}: {checkpoint.path}")
     if as_json:
         print_each(found)
 
@@ -234,4 +234,4 @@ def convert(
     if as_json:
         print_json({"entry": network.entry.name, "file": str(file), "receipt": receipt.to_json()})
     else:
-        typer.echo(f"{network.entry.name}: {file}, sha256 of the weights {receipt.sha256}")
+        print_text(f"{network.entry.name}: {file}, sha256 of the weights {receipt.sha256}")

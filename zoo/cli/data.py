@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import AsJson, DataCache, chosen_registry, reads_registry, registry_files
-from zoo.cli.output import print_reports
+from zoo.cli.output import print_reports, print_text
 from zoo.errors import UsageError
 from zoo.files.progress import say
 from zoo.remote.path import path_at
@@ -111,7 +111,7 @@ def data_add(
     survey = _survey_of(name, path_at(data, data_cache), data_format, split, classes, old.get(name) or {})
     text = with_dataset(text, label, name, survey.body())
     if out is None:
-        typer.echo(text, nl=False)
+        print_text(text)
         return
     write_atomically(out, text)
     say(

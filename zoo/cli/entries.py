@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import AsJson, Name, chosen_registry, reads_registry
-from zoo.cli.output import console, print_json
+from zoo.cli.output import console, print_json, print_text
 from zoo.errors import UsageError
 from zoo.repro.records.claim_words import EVALUATOR_MARKS, HEADLINE_METRICS, LEGEND, metric_title
 
@@ -85,19 +85,19 @@ def list_entries(
         entries = sort_entries(entries, sort)
     _print_list(form, entries, entries_columns(entries))
     if form == "table" and sys.stdout.isatty():
-        typer.echo(f"\n{LEGEND}")
+        print_text(f"\n{LEGEND}")
 
 
 def _print_list(form: ListForm, listed: Sequence[Any], columns: Mapping[str, Sequence[str]]) -> None:
     if form == "json":
         print_json(_declarations(listed))
     elif form == "csv":
-        sys.stdout.write(_csv(listed))
+        print_text(_csv(listed))
     elif form == "markdown":
         from zoo.reports.tables.markdown_table import aligned_text
 
         numbers = columns.keys() - set(_TEXT_COLUMNS)
-        typer.echo(aligned_text(list(columns), zip(*columns.values(), strict=True), numbers))
+        print_text(aligned_text(list(columns), zip(*columns.values(), strict=True), numbers))
     else:
         console().print(_table(columns, _LEFT_OUT_FIRST))
 
@@ -138,7 +138,7 @@ def show(
     entry = chosen_registry().find(name)
     shown: dict[str, Any] = {**entry.model_dump(mode="json"), "digest": entry.digest()}
     if not as_json:
-        typer.echo(describe_entry(entry))
+        print_text(describe_entry(entry))
     if not network:
         if as_json:
             print_json(shown)
@@ -154,7 +154,7 @@ def show(
     else:
         typer.echo()
         console().print(_summary_table(built.summary))
-        typer.echo(f"\n{built}")
+        print_text(f"\n{built}")
     if not built.ok:
         raise typer.Exit(1)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from zoo.files.progress import say
+from zoo.files.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Prints one JSON value; what JSON cannot hold becomes text."""
-    typer.echo(json.dumps(value, indent=1, default=str))
+    print_text(json.dumps(value, indent=1, default=str))
+
+
+def print_text(text: str) -> None:
+    """Prints a text on stdout, and an end of line where it has none; what a terminal obeys is written out."""
+    typer.echo(visible(text.removesuffix("\n")))
 
 
 def print_each(values: list[Any]) -> None:
@@ -31,15 +37,21 @@ def print_reports(reports: Sequence[Any], *, as_json: bool) -> None:
         print_each([report.to_json() for report in reports])
         return
     for report in reports:
-        typer.echo(str(report))
+        print_text(str(report))
 
 
 def console() -> Console:
-    """Returns a console on stdout."""
+    """Returns a console on stdout; what a terminal obeys is written out, but for its own colours."""
     from rich.console import Console
+    from rich.segment import Segment
+
+    class Plain(Console):
+        def render(self, *renderable: Any, **options: Any) -> Iterator[Segment]:
+            for part in super().render(*renderable, **options):
+                yield part if part.control else Segment(visible(part.text), part.style)
 
     # Piped output is for programs: no wrapping at a width that nobody asked for.
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    return Plain(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def exit_with_verdict(records: Sequence[Mapping[str, Any]], *, strict: bool) -> None:

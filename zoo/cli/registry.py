@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.options import chosen_registry, reads_registry, registry_files
+from zoo.cli.output import print_text
 from zoo.errors import UsageError
 from zoo.files.progress import say
 
@@ -67,7 +68,7 @@ def registry_new(
     text = yaml.safe_dump(content, default_flow_style=None, sort_keys=False, width=110)
     load_registry(registry_files, [parse(text, str(out or "the new registry file"))])
     if out is None:
-        typer.echo(text, nl=False)
+        print_text(text)
     else:
         write_atomically(out, text)
         say(f"{name}: in {out}; `zoo --registry {out} load-check {name}` loads it")

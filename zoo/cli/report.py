@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.options import AsJson, Records, check_svg_name, chosen_registry, reads_registry, registry_files
-from zoo.cli.output import console, print_json
+from zoo.cli.output import console, print_json, print_text
 from zoo.files.progress import say
 
 report_app = typer.Typer(help="Tables and pages from the registry and run records.", no_args_is_help=True)
@@ -48,7 +47,7 @@ def report_diff(
     if form == "terminal":
         console().print(table.terminal(found))
     else:
-        sys.stdout.write(forms[form.value](found))
+        print_text(forms[form.value](found))
 
 
 @report_app.command("published")
@@ -60,7 +59,7 @@ def report_published(dataset: OneTable = None, project: OneProject = None) -> No
     """
     from zoo.reports.tables.published import published_tables
 
-    sys.stdout.write(published_tables(chosen_registry(), dataset, project))
+    print_text(published_tables(chosen_registry(), dataset, project))
 
 
 @report_app.command("measured")
@@ -87,7 +86,7 @@ def report_measured(
     from zoo.reports.tables.measured import measured
 
     text = measured(*records, form=form.value, side_by_side=side_by_side, registry=registry_files)
-    sys.stdout.write(text)
+    print_text(text)
 
 
 @report_app.command("write")
@@ -107,7 +106,7 @@ def report_write(
 
     if not check:
         for path in published_page.write_generated(chosen_registry(), folder):
-            typer.echo(f"{path}: written")
+            print_text(f"{path}: written")
         return
     stale = published_page.stale_files(chosen_registry(), folder)
     if stale:
@@ -140,7 +139,7 @@ def report_lint(
     if as_json:
         print_json(report.to_json())
     elif report.findings:
-        typer.echo(str(report))
+        print_text(str(report))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -195,7 +194,7 @@ def report_compare(
     if as_json:
         print_json(to_json(found))
     elif form == "markdown":
-        sys.stdout.write(markdown(found, top))
+        print_text(markdown(found, top))
     else:
         write_terminal(found, top, console())
     if found.fallen:
@@ -272,6 +271,6 @@ def explain(
     if as_json or form == "json":
         print_json(explanation.to_json())
     elif form == "markdown":
-        sys.stdout.write(step_tables.markdown(explanation, per_class=per_class))
+        print_text(step_tables.markdown(explanation, per_class=per_class))
     else:
         console().print(step_tables.terminal(explanation, per_class=per_class))

@@ -13,7 +13,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Returns a JSON object from a file, or None if there is none or it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -8,6 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from zoo.files.words import visible
+
 _LINE_EVERY_S = 15.0
 _LOOK_EVERY_S = 0.1
 _RATE_OVER_S = 30.0
@@ -19,7 +21,7 @@ _SHORTEST_RATE_S = 2.0
 def say(message: str) -> None:
     """Prints a line for a person, on standard error: standard output is for data."""
     # The name of a file may hold the end of a line.
-    print(f"zoo: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    print(f"zoo: {visible(' '.join(message.splitlines()))}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -61,7 +63,7 @@ class Progress:
             console=Console(stderr=True),
             disable=not show or self._prints,
         )
-        self._task = self._bar.add_task(title, total=total, completed=done, words="")
+        self._task = self._bar.add_task(visible(title), total=total, completed=done, words="")
 
     def __enter__(self) -> Progress:
         self._bar.start()

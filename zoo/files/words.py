@@ -48,6 +48,24 @@ def parse_size(text: str) -> int:
     return size
 
 
+# Control characters, ends of lines and paragraphs, marks of reading direction, and halves of characters.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """Returns a text in which what a terminal or a browser would obey is written out, as JSON writes it.
+
+    Names of files and classes come from anywhere: one may hold a code that clears the screen, or a mark that
+    turns the reading direction. Tabs and ends of lines stay.
+
+    >>> visible("safe" + chr(27) + "[2J")
+    'safe\\\\u001b[2J'
+    """
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def utc_now() -> str:
     """Returns the time, ISO 8601, UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
