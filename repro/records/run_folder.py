@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from zoo.repro.records.statistics import check_statistics
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
 OWN_FILES = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
+
+_UNREADABLE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises of an archive that it did not write, such as one of pickled objects."""
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -81,8 +86,11 @@ class RunFolder:
         archive, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if hashlib.sha256(archive).digest() != digest:
             return None
-        with np.load(io.BytesIO(archive), allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        try:
+            with np.load(io.BytesIO(archive), allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except _UNREADABLE:
+            return None
 
     def read_statistics(self, image_ids: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yields each image's statistics, see `zoo.repro.run.scores.InternalScores.measure`.

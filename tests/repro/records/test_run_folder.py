@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,9 @@ def test_missing_and_damaged_statistics_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected the statistics of 2 images, found 1"):
         folder.all_images_of({"entry": "a/b", "images": 2})
     path = folder.images / "one.npz"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"one\.npz: is missing or damaged"):
-        list(folder.read_statistics(["one"]))
+    whole, pickled = path.read_bytes(), io.BytesIO()
+    np.savez(pickled, **{"pq/tp": np.array([{}], object)})
+    for content in (whole[:-1], pickled.getvalue() + hashlib.sha256(pickled.getvalue()).digest()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"one\.npz: is missing or damaged"):
+            list(folder.read_statistics(["one"]))
