@@ -192,6 +192,8 @@ def _decode_without_tensorflow(data: bytes, name: str, *, is_jpeg: bool) -> np.n
             return _decode_jpeg(data)
         if data[:8] == PNG_SIGNATURE and _END not in data[-_SEARCHED_BYTES:]:
             raise ValueError("its end is missing")
+        if data[:8] == PNG_SIGNATURE:
+            check_png(data)
         with Image.open(io.BytesIO(data)) as image:
             if image.mode.startswith("I"):
                 # Pillow would cut off what is above 255.
@@ -200,6 +202,18 @@ def _decode_without_tensorflow(data: bytes, name: str, *, is_jpeg: bool) -> np.n
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name}: cannot be decoded as an image: {reason}") from None
+
+
+def check_png(data: bytes) -> None:
+    """Raises a ValueError where a part of a PNG differs from its checksum: Pillow decodes pixels all the same."""
+    position, kind = len(PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        (length,) = struct.unpack(">I", data[position : position + 4].rjust(4, b"\xff"))
+        content = memoryview(data)[position + 4 : position + 8 + length]
+        position += 12 + length
+        if data[position - 4 : position] != struct.pack(">I", zlib.crc32(content)):
+            raise ValueError("a checksum is wrong")
+        kind = bytes(content[:4])
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.repro.datasets.image_files import decode_image, read_bytes
+from zoo.repro.datasets.image_files import check_png, decode_image, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,7 +133,10 @@ def _open(file: BinaryIO, path: Path) -> Image:
 def _upright_pixels(image: Image, path: Path) -> np.ndarray:
     """Returns the RGB pixels of a picture that was opened, turned upright."""
     may_be_turned = True
-    if image.format in ("PNG", "JPEG", "MPO") and image.mode in ("RGB", "L") and not _has_transparency(image):
+    is_plain = image.mode in ("RGB", "L") and not _has_transparency(image)
+    if image.format == "PNG" and not is_plain:
+        check_png(read_bytes(path))
+    if image.format in ("PNG", "JPEG", "MPO") and is_plain:
         data = read_bytes(path)
         pixels = decode_image(data, str(path))
         # Pillow would decode a PNG's pixels to look for EXIF data behind them.

@@ -62,7 +62,9 @@ def test_jpeg_of_every_kind() -> None:
 
 def test_damaged_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     png = encoded(np.zeros((9, 11, 3), np.uint8), mode="P")
-    for data in (png[:-12], png[:60], b"", b"GIF"):
+    flipped = bytearray(encoded(np.arange(99, dtype=np.uint8).reshape(9, 11), mode="P"))
+    flipped[flipped.index(b"IDAT") + 20] ^= 1
+    for data in (png[:-12], png[:60], b"", b"GIF", bytes(flipped)):
         with pytest.raises(DataError, match=r"^picture: cannot be decoded as an image: .+") as caught:
             decode_image(data, "picture")
         assert "\n" not in str(caught.value)

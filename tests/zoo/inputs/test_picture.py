@@ -121,6 +121,10 @@ def test_what_cannot_be_used_is_one_line(read, refuses: Callable[..., None], tmp
         read(name, COLOURS)
         whole = (tmp_path / name).read_bytes()
         (tmp_path / f"cut_{name}").write_bytes(whole[: len(whole) * 2 // 3])
+    read("deep.png", GREY.astype(np.uint16))
+    deep = bytearray((tmp_path / "deep.png").read_bytes())
+    deep[deep.index(b"IDAT") + 20] ^= 1
+    (tmp_path / "flipped.png").write_bytes(deep)
     read("cmyk.jpg", Image.fromarray(COLOURS).convert("CMYK"))
     cmyk = (tmp_path / "cmyk.jpg").read_bytes()
     (tmp_path / "cut_cmyk.jpg").write_bytes(cmyk[: len(cmyk) // 2])
@@ -133,6 +137,7 @@ def test_what_cannot_be_used_is_one_line(read, refuses: Callable[..., None], tmp
     damaged = "picture of 80 x 48 pixels, found one that is cut short or damaged; copy or download it again"
     wrong = {
         "cut_a.png": f"expected a whole PNG {damaged}",
+        "flipped.png": f"expected a whole PNG {damaged}",
         "cut_a.jpg": f"expected a whole JPEG {damaged}",
         "cut_a.gif": f"expected a whole GIF {damaged}",
         "cut_a.bmp": f"expected a whole BMP {damaged}",
