@@ -205,7 +205,7 @@ def _decode_without_tensorflow(data: bytes, name: str, *, is_jpeg: bool) -> np.n
 
 
 def check_png(data: bytes) -> None:
-    """Raises a ValueError where a part of a PNG differs from its checksum: Pillow decodes pixels all the same."""
+    """Raises a ValueError where a part of a PNG differs from its checksum; Pillow decodes it all the same."""
     position, kind = len(PNG_SIGNATURE), b""
     while kind != b"IEND":
         (length,) = struct.unpack(">I", data[position : position + 4].rjust(4, b"\xff"))

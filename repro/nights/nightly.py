@@ -255,7 +255,7 @@ class _NightRun:
         if settings.runtime != chosen_backend():
             words += ["--runtime", settings.runtime]
         if settings.model is not None:
-            words += ["--model", str(settings.model)]
+            words += ["--model", str(settings.model), "--trust"]
         return [*words, "--restart"] if restart else words
 
     def _software_digest(self, entry: Entry) -> str:

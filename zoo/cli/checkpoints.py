@@ -15,6 +15,7 @@ from zoo.cli.options import (
     Name,
     Names,
     RuntimeName,
+    Trust,
     chosen_model,
     chosen_registry,
     reads_registry,
@@ -23,6 +24,7 @@ from zoo.cli.output import print_each, print_json, print_reports, print_text
 from zoo.errors import UsageError
 from zoo.files.tensorflow import import_tensorflow
 from zoo.runtimes.choice import FILE_RUNTIMES
+from zoo.runtimes.own_exports import require_published
 
 Against = Enum("Against", {"saved_model": "saved_model"}, type=str)
 
@@ -67,6 +69,7 @@ def verify(
     image: Annotated[
         Path | None, typer.Option(help="With --against, the image, PNG or JPEG; a bundled one if not given.")
     ] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Read fetched files again, whole, and check every digest down to each tensor's own.
@@ -74,7 +77,8 @@ def verify(
     A checkpoint that is not on disk yet is downloaded first.
 
     With `--against saved_model`, compare the network that is built here with the published SavedModel
-    instead; exit code 1 if they differ by more than rounding.
+    instead; exit code 1 if they differ by more than rounding. A SavedModel is a program: one that your own
+    registry names needs --trust.
 
     Examples: `zoo verify minicity/mobilenet_v3_small_os16`,
     `zoo verify cityscapes/resnet50_beta_os32 --against saved_model --image street.png`
@@ -82,7 +86,7 @@ def verify(
     if against is not None:
         if accept:
             raise UsageError("--accept: cannot be given with --against, which compares and pins nothing")
-        _verify_against_saved_model(names, image, as_json=as_json)
+        _verify_against_saved_model(names, image, trust=trust, as_json=as_json)
         return
     if image is not None:
         raise UsageError("--image: needs --against")
@@ -94,11 +98,14 @@ def verify(
     print_reports([fetcher.verify(entry, accept=accept) for entry in entries], as_json=as_json)
 
 
-def _verify_against_saved_model(names: list[str], image: Path | None, *, as_json: bool) -> None:
+def _verify_against_saved_model(names: list[str], image: Path | None, *, trust: bool, as_json: bool) -> None:
     if image is not None and not image.is_file():
         raise UsageError(f"--image {image}: no such file")
     registry = chosen_registry()
     entries = registry.resolve_all(names)
+    for entry in entries:
+        if entry.saved_model is not None and not trust:
+            require_published(f"{entry.name}: {entry.saved_model.url}", entry.saved_model.url)
     import_tensorflow()
     from zoo.network.agreement import compare_with_saved_model
 
@@ -117,6 +124,7 @@ def load_check(
     ] = None,
     runtime: RuntimeName = DEFAULT_RUNTIME,
     model: ModelPath = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Build the network, restore its checkpoint, and print the receipt.
@@ -125,7 +133,7 @@ def load_check(
 
     Example: `zoo load-check minicity/mobilenet_v3_small_os16`
     """
-    model = chosen_model(runtime, model)
+    model = chosen_model(runtime, model, trust=trust)
     from zoo.network import loading
 
     network = loading.load(

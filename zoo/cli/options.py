@@ -15,7 +15,7 @@ import typer
 from zoo.errors import UsageError, ZooError
 from zoo.files.keras_backend import BACKENDS, chosen_backend
 from zoo.remote.path import is_url, path_at
-from zoo.runtimes.choice import RUNTIMES, check_runtime
+from zoo.runtimes.choice import FILE_RUNTIMES, RUNTIMES, check_runtime
 
 if TYPE_CHECKING:
     from zoo.registry import Registry
@@ -80,8 +80,13 @@ ModelPath = Annotated[
         *("--model", "--weights"),
         metavar="FILE",
         help="The file of `zoo convert` that tensorflow, jax or torch loads in place of a checkpoint, or the "
-        "file of `zoo export` that another runtime runs: a program, so run none that you do not trust.",
+        "file of `zoo export` that another runtime runs, a program: one that was not exported here needs "
+        "--trust.",
     ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run a model that was not exported here: it may read and write your files."),
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Only the first N images, with 95 % intervals for all.")
@@ -141,6 +146,7 @@ class RuntimeOptions:
     device: DeviceName = "auto"
     runtime: RuntimeName = DEFAULT_RUNTIME
     model: ModelPath = None
+    trust: Trust = False
 
     def settings(self) -> dict[str, Any]:
         """Returns the options as the settings of a run name them, without TensorFlow's import.
@@ -151,7 +157,7 @@ class RuntimeOptions:
         from zoo.network.devices import parse_device
 
         parse_device(self.device)
-        model = chosen_model(self.runtime, self.model)
+        model = chosen_model(self.runtime, self.model, trust=self.trust)
         return {"device": self.device, "runtime": self.runtime, "model": model}
 
 
@@ -289,14 +295,19 @@ def data_folders(
     return folders
 
 
-def chosen_model(runtime: str, model: Path | None) -> Path | None:
+def chosen_model(runtime: str, model: Path | None, *, trust: bool) -> Path | None:
     """Returns the absolute path of `--model`, after a check that it and `--runtime` go together.
 
     Raises:
-      UsageError: they do not, the runtime is not installed, or there is no such file.
+      UsageError: they do not, the runtime is not installed, there is no such file, or it is a program that
+        was not exported here, and not to be trusted.
     """
     absolute = None if model is None else model.expanduser().absolute()
     check_runtime(runtime, absolute)
+    if absolute is not None and runtime in FILE_RUNTIMES and not trust:
+        from zoo.runtimes.own_exports import require_own_export
+
+        require_own_export(runtime, absolute)
     return absolute
 
 

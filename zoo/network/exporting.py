@@ -142,6 +142,7 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
 
     from zoo.runtimes.description import describe
     from zoo.runtimes.model_file import CheckpointRecord, read_model_file
+    from zoo.runtimes.own_exports import remember_export
 
     assert network.receipt is not None
     source = CheckpointRecord(
@@ -168,6 +169,7 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
             maps = _compare(entry, network, options, temporary, images) if images else {}
             _put_in_place(temporary, out, module.files_of(temporary))
     file = read_model_file(options.to, out, entry)
+    remember_export(file.sha256)
     written = sum(path.stat().st_size for path in module.files_of(out))
     return ExportReport(file, written, list(images), maps)
 

@@ -190,13 +190,21 @@ def load_registry(files: RegistryLike | None = None, parsed: Sequence[RegistryFi
     paths = {path_at(path).resolve(): path for path in (*listed, *(files or ()))}
     for file in parsed:
         paths.pop(path_at(file.label).resolve(), None)
-    builtin = resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8")
-    problems, read_files = Problems(), [parse(builtin, BUILTIN)]
+    problems, read_files = Problems(), [_builtin_file()]
     for path in paths.values():
         with problems.collected():
             read_files.append(read(path))
     problems.check()
     return Registry(*Declarations([*read_files, *parsed]).validated())
+
+
+def load_builtin_registry() -> Registry:
+    """Loads the built-in registry alone, whatever files the user has."""
+    return Registry(*Declarations([_builtin_file()]).validated())
+
+
+def _builtin_file() -> RegistryFile:
+    return parse(resources.files("zoo").joinpath("registry.yaml").read_text(encoding="utf-8"), BUILTIN)
 
 
 def list_entries(

@@ -193,6 +193,34 @@ def test_export_and_load_check(
     )
 
 
+def test_a_model_of_another_needs_trust(
+    zoo_call: Callable[..., Any], one_line: Callable[..., str], tmp_path: Path
+) -> None:
+    """What a file says of itself anybody can write: only what was exported here runs unasked."""
+    import onnx
+
+    path = tmp_path / "network.onnx"
+    words = ["export", NAME, "--to", "onnx", "--out", path, "--size", "33x65", "--no-verify"]
+    assert zoo_call(*words).returncode == 0
+    own = zoo_call("load-check", NAME, "--runtime", "onnx", "--model", path)
+    assert own.returncode == 0, own.stderr
+    model = onnx.load_model(path)
+    model.producer_name = "somebody else"
+    onnx.save_model(model, path)
+    for command in (
+        ["load-check", NAME],
+        ["reproduce", NAME],
+        ["predict", NAME, path],
+        ["nightly", NAME],
+    ):
+        out = [] if command[0] == "load-check" else ["--out", tmp_path / "out"]
+        done = zoo_call(*command, *out, "--runtime", "onnx", "--model", path)
+        assert "found another; a model file is a program" in one_line(done, 2)
+    assert not (tmp_path / "out").exists()
+    trusted = zoo_call("load-check", NAME, "--runtime", "onnx", "--model", path, "--trust")
+    assert trusted.returncode == 0, trusted.stderr
+
+
 def test_with_post_processing(tmp_path: Path) -> None:
     entry = REGISTRY.resolve(OTHER)
     options = ExportOptions("saved_model", with_post_processing=True)

@@ -263,7 +263,7 @@ def test_network_and_saved_model_of_the_same_weights_agree(registry: Registry) -
 
 
 def test_verify_prints_how_far_they_agree(
-    own: Path, image: np.ndarray, zoo_call: Call, tmp_path: Path
+    own: Path, image: np.ndarray, zoo_call: Call, one_line: Call, tmp_path: Path
 ) -> None:
     """Two networks that differ in the constants of their normalisation: exit code 1."""
     import tensorflow as tf
@@ -271,7 +271,9 @@ def test_verify_prints_how_far_they_agree(
     file = tmp_path / "street.png"
     file.write_bytes(tf.io.encode_png(image[:200, :300]).numpy())
     words = ("verify", "mine/otherwise_normalized_os16", "--against", "saved_model", "--image", file)
-    done = zoo_call("--registry", own, *words)
+    untrusted = one_line(zoo_call("--registry", own, *words), 2)
+    assert "expected a SavedModel of the built-in registry, found another; it is a program" in untrusted
+    done = zoo_call("--registry", own, *words, "--trust")
 
     assert done.returncode == 1, done.stderr
     first, *lines = done.stdout.splitlines()
