@@ -13,6 +13,10 @@ from typing import NamedTuple
 BASE = {"net/ckpt.index": b"the list of tensors", "net/ckpt.data-00000-of-00001": bytes(range(256)) * 40}
 
 
+BOMB_BYTES = 66_000_000
+"""A little more than an archive may unpack to at any ratio."""
+
+
 class Archive(NamedTuple):
     """An archive, and the files that may come of it; None where it has to be refused."""
 
@@ -26,7 +30,7 @@ def whole() -> Archive:
 
 
 def damaged(rng: random.Random) -> Archive:
-    """Returns an archive with a member or two that it should not have, or one of an unusual but sound form."""
+    """Returns an archive with a member or two that it should not have, or of an unusual but sound form."""
     members = [_file(name, content) for name, content in BASE.items()]
     files: dict[str, bytes] | None = dict(BASE)
     for _ in range(rng.choice((1, 1, 2))):
@@ -37,7 +41,8 @@ def damaged(rng: random.Random) -> Archive:
         rng.shuffle(members)
     if rng.random() < 0.2:
         return Archive(_zipped(rng), None)
-    return Archive(_packed(members, rng.choice((gzip.compress, bytes))), files)
+    is_bomb = any(member.size == BOMB_BYTES for member, _ in members)
+    return Archive(_packed(members, rng.choice((gzip.compress, gzip.compress if is_bomb else bytes))), files)
 
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -98,7 +103,7 @@ def _file_and_folder(rng: random.Random) -> tuple[list[Member], Found]:
 
 
 def _bomb(rng: random.Random) -> tuple[list[Member], Found]:
-    return [_file("net/zeros", bytes(70_000_000))], None
+    return [_file("net/zeros", bytes(BOMB_BYTES))], None
 
 
 def _many(rng: random.Random) -> tuple[list[Member], Found]:
@@ -131,7 +136,9 @@ def _headers(rng: random.Random) -> tuple[list[Member], Found]:
 
 
 def _odd_name(rng: random.Random) -> tuple[list[Member], Found]:
-    name = rng.choice(("net/a b", "net/\u202egnp", "net/\x1b[31mred", "net/<b>", "net/=1+1", "net/" + "y" * 150))
+    name = rng.choice(
+        ("net/a b", "net/\u202egnp", "net/\x1b[31mred", "net/<b>", "net/=1+1", "net/" + "y" * 150)
+    )
     return [_file(name)], {name: b"x"}
 
 
@@ -148,7 +155,9 @@ def _zipped(rng: random.Random) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as container:
         for name, content in BASE.items():
             container.writestr(name, content)
-        info = zipfile.ZipInfo(rng.choice(("../escaped", "/tmp/zoo-fuzz-escaped", "net/x", "a\\..\\..\\escaped")))
+        info = zipfile.ZipInfo(
+            rng.choice(("../escaped", "/tmp/zoo-fuzz-escaped", "net/x", "a\\..\\..\\escaped"))
+        )
         if info.filename == "net/x":
             info.external_attr = rng.choice((0o120777, 0o020666, 0o010666)) << 16
         container.writestr(info, b"/etc/passwd")

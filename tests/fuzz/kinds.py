@@ -269,7 +269,7 @@ class Table:
         text = json.dumps(value)
         if rng is not None and rng.random() < 0.3:
             text = damage_text(text, rng)
-        (given / "classes.json").write_text(text)
+        (given / "classes.json").write_bytes(text.encode("utf-8", errors="surrogatepass"))
         words = ["data", "add", "mine", "--data", self.seeds.city, "--classes", given / "classes.json"]
         return Case(words)
 
@@ -374,7 +374,9 @@ _RAW = "<script>alert(1)</script>"
 
 _YAML_TRAPS = (
     "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "".join(f"{k}: &{k} [{','.join(['*' + p] * 9)}]\n" for p, k in zip("abcdefgh", "bcdefghi", strict=True)),
+    + "".join(
+        f"{k}: &{k} [{','.join(['*' + p] * 9)}]\n" for p, k in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
     "entries: &e {x: *e}\n",
     "a: &a [*a]\nentries: *a\n",
     "entries: !!python/object/apply:os.system ['touch /tmp/zoo-fuzz-escaped']\n",
@@ -390,8 +392,8 @@ _YAML_TRAPS = (
     "%YAML 9.9\n---\nentries: {}\n",
     "--- a\n--- b\n",
     "\ufeffversion: 1\n",
-    "entries: {минисити/net: {extends: minicity/mobilenet_v3_small_os16}}\n",
-    "entries: {minicity/mоbilenet_v3_small_os16: {extends: minicity/mobilenet_v3_small_os16}}\n",
+    "entries: {\u043cini/net: {extends: minicity/mobilenet_v3_small_os16}}\n",
+    "entries: {minicity/m\u043ebilenet_v3_small_os16: {extends: minicity/mobilenet_v3_small_os16}}\n",
     'entries: {"own/\\x1b[31mred": {extends: minicity/mobilenet_v3_small_os16}}\n',
     'datasets: {"a\\u202eb": {title: x, format: coco, split: ../../x, images: 2}}\n',
     "datasets: {x: {title: x, format: coco, split: val, images: 1e400}}\n",
@@ -503,7 +505,7 @@ def _other_example(data: bytes, rng: Random) -> bytes:
     feature, value = example.features.feature[key], hostile(rng)
     if feature.bytes_list.value and rng.random() < 0.6:
         feature.bytes_list.value[0] = damage_bytes(feature.bytes_list.value[0], rng)
-    elif isinstance(value, int) and -(2**63) <= value < 2**63:
+    elif type(value) is int and -(2**63) <= value < 2**63:
         feature.int64_list.value[:] = [value]
     elif isinstance(value, str):
         feature.bytes_list.value[:] = [value.encode("utf-8", errors="replace")]

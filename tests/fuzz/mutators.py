@@ -14,7 +14,17 @@ HOSTILE_TEXTS = (
     *("<script>alert(1)</script>", "</title><svg onload=alert(1)>", '" onmouseover="x', "&lt;"),
     *("[x](javascript:alert(1))", "![x](http://x)", "a|b", "`x`", "**x**", "<!--", "{{x}}", "$(id)", "%s%n"),
     *("=1+1", "+1", "-1", "@x", "\tx", "../../../etc/passwd", "/etc/passwd", "C:\\x", "~root", "file:///etc"),
-    *("\ud800", "р\u0430yра", "ﬁ", "\u200b", "\ufeff", "e\u0301", "x" * 70_000, "[bold]x[/bold]", "[/x]"),
+    *(
+        "\ud800",
+        "\u0440\u0430y\u0440\u0430",
+        "ﬁ",
+        "\u200b",
+        "\ufeff",
+        "e\u0301",
+        "x" * 70_000,
+        "[bold]x[/bold]",
+        "[/x]",
+    ),
 )
 HOSTILE_NUMBERS = (
     *(0, -1, 1, 2, 255, 256, 65536, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400),
@@ -61,7 +71,7 @@ def damage_text(text: str, rng: random.Random) -> str:
     """Returns a text with words, lines or characters exchanged, repeated, lost or put in."""
     way = rng.randrange(5)
     if way == 0:
-        return damage_bytes(text.encode(), rng).decode("utf-8", errors="replace")
+        return damage_bytes(text.encode(errors="surrogatepass"), rng).decode("utf-8", errors="replace")
     lines = text.splitlines(keepends=True) or [""]
     at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
     if way == 1:

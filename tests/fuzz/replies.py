@@ -54,8 +54,12 @@ def damaged(body: bytes, url: str, rng: random.Random) -> list[bytes]:
     half, rest = body[: len(body) // 2], body[len(body) // 2 :]
     part = f"Content-Range: bytes {len(half)}-{len(body) - 1}/{len(body)}"
     broken = _reply(half, 'ETag: "1"', length=len(body))
-    number = rng.choice(("0", "-1", "1e9", "99999999999999999999", str(len(body) - 1), str(len(body) + 1), "x"))
-    place = rng.choice(("file:///etc/passwd", "ftp://x/y", "//", "http://[", f"{url}/again", "data:,x", "http://"))
+    number = rng.choice(
+        ("0", "-1", "1e9", "99999999999999999999", str(len(body) - 1), str(len(body) + 1), "x")
+    )
+    place = rng.choice(
+        ("file:///etc/passwd", "ftp://x/y", "//", "http://[", f"{url}/again", "data:,x", "http://")
+    )
     ways = (
         [_reply(body, length=number)],
         [_reply(body, f"Content-Length: {number}")],
@@ -75,7 +79,10 @@ def damaged(body: bytes, url: str, rng: random.Random) -> list[bytes]:
         [_reply(b"<html>log in</html>", "Content-Type: text/html")],
         [rng.randbytes(200)],
         [b""],
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + rng.choice((b"zz\r\n", b"fffffffff\r\nab"))],
+        [
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + rng.choice((b"zz\r\n", b"fffffffff\r\nab"))
+        ],
         [_reply(body, length="none")],
         [_reply(half, length="none")],
         [_reply(b"", f"Retry-After: {number}", status="503 Busy"), _reply(body)],

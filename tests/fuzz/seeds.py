@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import struct
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,10 @@ datasets:
   tiny: {title: Two scenes, format: cityscapes, split: val, images: 2}
   tiny_coco: {title: Two pictures, format: coco, split: val2017, images: 2}
 templates:
-  base: {extends: minicity/mobilenet_v3_small_os16, dataset: minicity}
+  base: {dataset: minicity}
 entries:
   own/net:
-    extends: base
+    extends: [minicity/mobilenet_v3_small_os16, base]
     title: My network
     checkpoint: URL
     published:
@@ -183,7 +184,10 @@ class Seeds:
 
         found = {}
         for end in ("safetensors", "weights.h5"):
-            write_weights(zoo.load(NAME), self.root / f"net.{end}")
+            # Keras asks NumPy in an old way.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                write_weights(zoo.load(NAME), self.root / f"net.{end}")
             found[end] = (self.root / f"net.{end}").read_bytes()
         return found
 
