@@ -8,28 +8,39 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from zoo.cli import checkpoints, entries
-from zoo.cli.data import data_app
-from zoo.cli.installation import cache_app, doctor
-from zoo.cli.nightly import nightly
 from zoo.cli.options import RegistryFiles, registry_files
-from zoo.cli.predict import predict
-from zoo.cli.registry import registry_app
-from zoo.cli.report import explain, report_app
-from zoo.cli.reproduce import reproduce
-from zoo.cli.score import score
 from zoo.errors import InterruptedRunError, RegistryError, UsageError, ZooError
 from zoo.files.progress import say
-from zoo.repro.cluster.workers import AUTO, is_address
-from zoo.repro.nights.exit_file import write_exit_file
+
+_PLACES = {
+    "list": "entries:list_entries",
+    "show": "entries:show",
+    "fetch": "checkpoints:fetch",
+    "verify": "checkpoints:verify",
+    "load-check": "checkpoints:load_check",
+    "convert": "checkpoints:convert",
+    "export": "checkpoints:export",
+    "predict": "predict:predict",
+    "reproduce": "reproduce:reproduce",
+    "score": "score:score",
+    "explain": "report:explain",
+    "nightly": "nightly:nightly",
+    "doctor": "installation:doctor",
+    "cache": "installation:cache_app",
+    "data": "data:data_app",
+    "registry": "registry:registry_app",
+    "report": "report:report_app",
+}
+"""Command, or group of commands -> the module of this folder that has it, and its name there."""
 
 # What the parser raises on a wrong call; its module differs between versions of Typer.
 _ParserError: Any = typer.BadParameter.__base__
@@ -44,8 +55,32 @@ def _expected_choice(refused: re.Match[str]) -> str:
     return f"{option} {value}: expected {' or '.join(choices.replace(chr(39), '').rsplit(', ', 1))}"
 
 
+class _CalledCommands(Mapping[str, Any]):
+    """The commands by name. The module of one is imported, and its options are read, when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = _PLACES[name].partition(":")
+        found = getattr(import_module(f"zoo.cli.{module}"), attribute)
+        alone = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+        if isinstance(found, typer.Typer):
+            alone.add_typer(found, name=name)
+        else:
+            alone.command(name)(found)
+        return typer.main.get_group(alone).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
 class _Commands(TyperGroup):
     """The commands; the parser's errors and an interrupt become one line each, like all other errors."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = _CalledCommands()
 
     def make_context(self, info_name: Any, args: list[str], *more: Any, **options: Any) -> Any:
         with _errors_of_one_line():
@@ -70,6 +105,10 @@ def _refuse_empty(words: list[str]) -> None:
 
 def _with_ray_address(words: list[str]) -> list[str]:
     """Returns the words with `auto` after a `--ray` that is followed by no address."""
+    if "--ray" not in words:
+        return words
+    from zoo.repro.cluster.workers import AUTO, is_address
+
     completed: list[str] = []
     for word, after in itertools.pairwise([*words, ""]):
         completed += [word, AUTO] if word == "--ray" and not is_address(after) else [word]
@@ -110,10 +149,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cache_app, name="cache")
-app.add_typer(data_app, name="data")
-app.add_typer(registry_app, name="registry")
-app.add_typer(report_app, name="report")
 
 
 @app.callback()
@@ -126,24 +161,6 @@ def options(
 ) -> None:
     """Reads the options that precede the command."""
     registry_files[:] = registry or []
-
-
-for _name, _command in {
-    "list": entries.list_entries,
-    "show": entries.show,
-    "fetch": checkpoints.fetch,
-    "verify": checkpoints.verify,
-    "load-check": checkpoints.load_check,
-    "convert": checkpoints.convert,
-    "export": checkpoints.export,
-    "predict": predict,
-    "reproduce": reproduce,
-    "score": score,
-    "explain": explain,
-    "nightly": nightly,
-    "doctor": doctor,
-}.items():
-    app.command(_name)(_command)
 
 
 def main() -> None:
@@ -207,6 +224,8 @@ def _describe_unexpected(error: BaseException) -> str:
 
 
 def _fail(message: str, exit_code: int, error: BaseException | None = None) -> NoReturn:
+    from zoo.repro.nights.exit_file import write_exit_file
+
     # A registry error has a line for each problem.
     texts = message.splitlines() if isinstance(error, RegistryError) else [message]
     lines = [" ".join(text.split()) for text in texts]

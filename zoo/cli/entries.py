@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import AsJson, Name, chosen_registry, reads_registry
-from zoo.cli.output import console, print_json, print_text
+from zoo.cli.output import PIPED_WIDTH, console, print_json, print_text
 from zoo.errors import UsageError
 from zoo.repro.records.claim_words import EVALUATOR_MARKS, HEADLINE_METRICS, LEGEND, metric_title
 
@@ -99,7 +100,20 @@ def _print_list(form: ListForm, listed: Sequence[Any], columns: Mapping[str, Seq
         numbers = columns.keys() - set(_TEXT_COLUMNS)
         print_text(aligned_text(list(columns), zip(*columns.values(), strict=True), numbers))
     else:
+        _print_table(columns)
+
+
+def _print_table(columns: Mapping[str, Sequence[str]]) -> None:
+    """Prints what `_table` shows; on a pipe without `rich`, whose import takes a good part of the time."""
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    sides = ["<" if title in _TEXT_COLUMNS else ">" for title in columns]
+    lines = ["  ".join(map("{:{}{}}".format, row, sides, widths)) for row in rows]
+    is_styled = sys.stdout.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()
+    if is_styled or len(lines[0]) > PIPED_WIDTH or not "".join(lines).isascii():
         console().print(_table(columns, _LEFT_OUT_FIRST))
+    else:
+        print_text("\n".join(lines))
 
 
 def _csv(listed: Sequence[Any]) -> str:

@@ -15,6 +15,9 @@ from zoo.files.words import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
+PIPED_WIDTH = 200
+"""Characters of a line that no terminal shows: programs want no wrapping at a width that nobody asked for."""
+
 
 def print_json(value: Any) -> None:
     """Prints one JSON value; what JSON cannot hold becomes text."""
@@ -50,8 +53,7 @@ def console() -> Console:
             for part in super().render(*renderable, **options):
                 yield part if part.control else Segment(visible(part.text), part.style)
 
-    # Piped output is for programs: no wrapping at a width that nobody asked for.
-    return Plain(width=None if sys.stdout.isatty() else 200, highlight=False)
+    return Plain(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
 
 
 def exit_with_verdict(records: Sequence[Mapping[str, Any]], *, strict: bool) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import url2pathname
 
 from zoo.errors import DownloadError
 from zoo.files.atomic import write_atomically
@@ -108,6 +107,9 @@ def locate(url: str, environ: Mapping[str, str] = os.environ) -> Location:
         name = url.split("://", 1)[1].split("/", 1)[1]
         return HttpLocation(url, f"{endpoint.rstrip('/')}/{parts.netloc}/{quote(name)}", "gzip")
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        # Not above: it imports all that `urllib` needs to open URLs.
+        from urllib.request import url2pathname
+
         return LocalLocation(Path(url2pathname(parts.path)))
     if parts.scheme == "package" and parts.netloc and parts.path.strip("/"):
         return PackageLocation(parts.netloc, unquote(parts.path.strip("/")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -42,6 +41,8 @@ def import_tensorflow() -> Any:
 @contextmanager
 def held_back_stderr() -> Iterator[None]:
     """Holds back what native libraries print, and shows it only where the block fails."""
+    import tempfile
+
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
