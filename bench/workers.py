@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,13 @@ def workers_of(cluster: Any) -> list[psutil.Process]:
     raylets = [
         psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.list_all_nodes()
     ]
-    found = [process for raylet in raylets for process in raylet.children(recursive=True)]
-    return [process for process in found if any("ray::Worker" in word for word in process.cmdline()[:1])]
+    found = []
+    for process in (child for raylet in raylets for child in raylet.children(recursive=True)):
+        # It may end meanwhile.
+        with suppress(psutil.Error):
+            if "ray::Worker" in "".join(process.cmdline()[:1]):
+                found.append(process)
+    return found
 
 
 def wait_until(holds: Callable[[], object], limit_s: float = 300) -> float:
