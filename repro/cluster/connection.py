@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -15,12 +17,16 @@ from typing import Any
 
 from zoo.errors import EvaluationError, not_installed
 from zoo.files.processes import available_cores, environment
+from zoo.files.progress import say
 from zoo.files.words import counted
 from zoo.repro.cluster.workers import AUTO, LOCAL, Share, Workers
 
 # Results wait there for the driver, which takes them at once.
 _OBJECT_STORE_BYTES = 512 << 20
 _LISTENS_WITHIN_S = 10.0
+# After 60 s, Ray would end this process with exit code 1.
+_HEAD_ANSWERS_WITHIN_S = 30.0
+_LOOK_AT_HEAD_S = 2.0
 # Ray gives up after 30 s, which a busy machine exceeds.
 _STARTS = 3
 # Where `ray://` means no other.
@@ -100,10 +106,37 @@ def _until_shut_down(ray: Any, workers: Workers, folder: Path, **options: Any) -
         except Exception as error:
             if not is_local or attempt == _STARTS - 1:
                 raise EvaluationError(f"{where}: {_why_not(error, is_local=is_local)}") from None
+    head, over = "" if is_local else ray.get_runtime_context().gcs_address, threading.Event()
+    # A client is told by Ray.
+    if head and not address.startswith("ray://"):
+        threading.Thread(target=_end_without, args=(head, where, over), daemon=True).start()
     try:
         yield
     finally:
+        over.set()
         ray.shutdown()
+
+
+def _end_without(head: str, where: str, over: threading.Event) -> None:
+    """Ends this process where the head of the cluster is gone for long: nothing that Ray does would return.
+
+    Args:
+      head: its address.
+      where: what the user calls it.
+      over: is set once it is not needed any more.
+    """
+    answered = time.monotonic()
+    while not over.wait(_LOOK_AT_HEAD_S):
+        try:
+            _connect(head)
+            answered = time.monotonic()
+        except OSError as error:
+            if time.monotonic() - answered > _HEAD_ANSWERS_WITHIN_S:
+                say(
+                    f"error: {where}: the head of the cluster, {head}, does not answer ({error}); what "
+                    "was computed is kept, and the same command resumes where it was"
+                )
+                os._exit(EvaluationError.exit_code)
 
 
 @contextmanager
@@ -126,11 +159,16 @@ def _require_listener(ray: Any, address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host:
         host, port = port, str(_CLIENT_PORT)
-    host = host.strip("[]")
-    if host in ("localhost", "127.0.0.1", "::1"):
+    if host.strip("[]") in ("localhost", "127.0.0.1", "::1"):
         # As Ray understands it.
         host = ray.util.get_node_ip_address()
-    socket.create_connection((host, int(port)), timeout=_LISTENS_WITHIN_S).close()
+    _connect(f"{host}:{port}")
+
+
+def _connect(address: str) -> None:
+    """Raises an OSError where nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS_WITHIN_S).close()
 
 
 def _why_not(error: Exception, *, is_local: bool) -> str:

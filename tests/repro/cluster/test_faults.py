@@ -180,3 +180,27 @@ def test_ray_started_here_ends_with_the_process_that_started_it(
         process.communicate()
     _, running = psutil.wait_procs(children, timeout=120)
     assert not running
+
+
+HEAD = """
+import socket, threading, time
+from zoo.repro.cluster import connection
+
+connection._LOOK_AT_HEAD_S, connection._HEAD_ANSWERS_WITHIN_S = 0.05, 0.2
+with socket.create_server(("127.0.0.1", 0)) as head:
+    address = f"127.0.0.1:{head.getsockname()[1]}"
+    arguments = address, "--ray auto", threading.Event()
+    threading.Thread(target=connection._end_without, args=arguments, daemon=True).start()
+    time.sleep(1)
+    print("it answers", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_does_not_wait_for_a_head_that_is_gone(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", HEAD], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stdout == "it answers\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("zoo: error: --ray auto: the head of the cluster, 127.0.0.1:")
+    assert line.endswith("the same command resumes where it was")
