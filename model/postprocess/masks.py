@@ -7,7 +7,7 @@ their scores (kMaX-DeepLab, arXiv 2207.04044). Pixel-wise, a pixel belongs to it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ import numpy as np
 from zoo.errors import UsageError
 from zoo.files.machine_code import compiled
 from zoo.metrics.overlap import index_labels
-from zoo.model.postprocess.instances import Instances, InstanceSums, instances_from_sums
+from zoo.model.postprocess.instances import InstanceSums, instances_from_sums
 from zoo.model.postprocess.options import MAX_CLASSES, MaskOptions
-from zoo.model.postprocess.result import ImagePrediction
+from zoo.model.postprocess.result import ImagePrediction, ThingMap
 from zoo.model.postprocess.sampling import Grid
 from zoo.model.postprocess.scoring import Size
 from zoo.model.postprocess.slots import Assigned, SlotMaps, assign_pixels
@@ -210,7 +210,7 @@ class MaskPrediction(ImagePrediction):
     maps: SlotMaps = field(repr=False)  # at the size of the image, or larger
     result: MaskResult = field(repr=False)
 
-    def official_things(self) -> tuple[np.ndarray, Instances]:
+    def official_things(self) -> ThingMap:
         """Finds the things that DeepLab2 gives to the Cityscapes script, whatever `panoptic` says there.
 
         The pixels of one mask id and one thing class in `semantic` are one thing. Its score has six decimals.
@@ -227,8 +227,7 @@ class MaskPrediction(ImagePrediction):
             np.bincount(index, each.reshape(-1)) / areas for each in (probability, merged.confidence[owner])
         )
         is_thing = labels // options.label_divisor != options.void_label
-        found = Instances(labels, areas, sure, mask, np.round(sure * mask, 6))
-        return things, Instances(*(getattr(found, each.name)[is_thing] for each in fields(found)))
+        return ThingMap(things, labels[is_thing], np.round(sure * mask, 6)[is_thing])
 
 
 @compiled

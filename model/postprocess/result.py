@@ -20,6 +20,15 @@ Maps: TypeAlias = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
+class ThingMap:
+    """Scored things in a map of their own."""
+
+    label_map: np.ndarray = field(repr=False)  # [H, W] int32, class * label_divisor + number; void elsewhere
+    labels: np.ndarray  # [K] int32, those of the things
+    score: np.ndarray  # [K] float64
+
+
+@dataclass(frozen=True, eq=False)
 class ImagePrediction:
     """The prediction for an image, at the size of that image."""
 
@@ -27,9 +36,9 @@ class ImagePrediction:
     semantic: np.ndarray = field(repr=False)  # [H, W] uint8, class of the largest probability
     instances: Instances  # the things in `panoptic` with their scores
 
-    def official_things(self) -> tuple[np.ndarray, Instances]:
-        """Returns what the Cityscapes instance-level script is given: a map of labels, and its things."""
-        return self.panoptic, self.instances
+    def official_things(self) -> ThingMap | None:
+        """Returns what the Cityscapes instance-level script is given; None for the things in `panoptic`."""
+        return None
 
 
 @dataclass(eq=False)

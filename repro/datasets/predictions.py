@@ -27,6 +27,7 @@ import numpy as np
 
 from zoo.files.atomic import write_atomically
 from zoo.files.machine_code import compiled
+from zoo.model.postprocess.result import ThingMap
 from zoo.repro.datasets.image_files import GREY, RGB, encode_png
 from zoo.repro.datasets.label_shapes import LabelShapes, measure_labels
 from zoo.repro.datasets.predicted_instances import (
@@ -67,7 +68,7 @@ def write_predictions(
     *,
     panoptic: np.ndarray | None,
     semantic: np.ndarray | None,
-    instances: ScoredInstances | Sequence[ScoredMask] | None,
+    instances: ScoredInstances | ThingMap | Sequence[ScoredMask] | None,
     info: DatasetInfo,
     things_as: str | None = None,
 ) -> None:
@@ -78,7 +79,7 @@ def write_predictions(
       image_id: the image's name; may be a path below `folder`.
       panoptic: [H, W] int32, the predicted panoptic map; None, as the others, where there is none.
       semantic: [H, W] integer, the semantic head's class of each pixel (train ids).
-      instances: a score for every thing in `panoptic`, or instances with masks of their own.
+      instances: a score for every thing in `panoptic`, or instances with a map or masks of their own.
       info: the classes and their encoding.
       things_as: "masks" or "rle" to write instances so, "" not to; None for what the data set's script reads.
 
@@ -89,16 +90,22 @@ def write_predictions(
     if len(set(sizes)) > 1 or any(len(size) != 2 for size in sizes):
         raise ValueError(f"{image_id}: expected two maps of one size, found {sizes[0]}, {sizes[-1]}")
     form = info.instance_results if things_as is None else things_as
-    masks, scores = None, None
+    masks, scores, things = None, None, None
     if isinstance(instances, Sequence):
         masks = instances
+    elif isinstance(instances, ThingMap):
+        things = instances
     elif instances is not None:
         scores = dict(zip(instances.labels.tolist(), instances.score.tolist(), strict=True))
     shapes = None if panoptic is None else measure_labels(panoptic)
     segments = {} if shapes is None else _segments(shapes, scores, info, image_id)
     semantic_png = None if semantic is None else _semantic_png(semantic, info, image_id)
 
-    if masks is not None and form:
+    if things is not None and form:
+        own = measure_labels(things.label_map)
+        scores = dict(zip(things.labels.tolist(), things.score.tolist(), strict=True))
+        _write_things(folder / INSTANCE, image_id, own, _segments(own, scores, info, image_id), form)
+    elif masks is not None and form:
         write_scored_masks(folder / INSTANCE, image_id, masks, info, form)
     elif shapes is not None and scores is not None and form:
         _write_things(folder / INSTANCE, image_id, shapes, segments, form)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from zoo.model.postprocess.result import ThingMap
     from zoo.repro.cluster.crew import Crew
     from zoo.repro.datasets.dataset import Dataset, Sample
     from zoo.repro.predictions.finding import Finding
@@ -126,8 +127,8 @@ class ImagePass(ABC):
             except DataError as error:
                 raise DataError(f"{error}; --keep-going leaves such images out") from None
 
-    def _keep(self, sample: Sample, predicted: PredictedImage) -> Measured:
-        """Scores and writes one image's prediction."""
+    def _keep(self, sample: Sample, predicted: PredictedImage, things: ThingMap | None = None) -> Measured:
+        """Scores and writes one image's prediction; `things` are written in place of those of its map."""
         with self._times.of("statistics_s"):
             scored = predicted.masks if predicted.instances is None else predicted.instances
             arrays = self.scores.measure(sample, predicted.panoptic, predicted.semantic, scored)
@@ -138,7 +139,7 @@ class ImagePass(ABC):
                     sample.image_id,
                     panoptic=predicted.panoptic,
                     semantic=predicted.semantic,
-                    instances=scored,
+                    instances=scored if things is None else things,
                     info=self._dataset.info,
                 )
             self._folder.write_statistics(sample.image_id, arrays)

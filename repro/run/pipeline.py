@@ -83,8 +83,10 @@ class Pipeline(LocalPass):
             height, width = sample.image.shape[:2]
             found = self._network.postprocess(maps, (height, width))
             scored = ScoredSegments(found.instances.labels, found.instances.score)
+            cuts_masks = self._dataset.info.instance_results == "masks"
+            things = found.official_things() if cuts_masks else None
         predicted = PredictedImage(sample.image_id, found.panoptic, found.semantic, scored, None)
-        return self._keep(sample, predicted)
+        return self._keep(sample, predicted, things)
 
 
 def find_weights(entry: Entry, settings: RunSettings, fetcher: Fetcher) -> tuple[Weights, ModelFile | None]:

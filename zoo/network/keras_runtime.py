@@ -11,11 +11,10 @@ import keras
 import numpy as np
 
 from zoo.model.backend import as_array, compiled_per_image
+from zoo.model.families import Options, family_of
 from zoo.model.images import check_images, checked_image
 from zoo.model.inference import aspp_window, at_size, compile_inference
 from zoo.model.multiscale import MultiScaleNetwork
-from zoo.model.postprocess.center_offset import postprocess, postprocess_full_resolution
-from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.model.preprocess import entry_resized_size, network_input, padded_size
 from zoo.network.devices import KerasDevice, describe
@@ -49,7 +48,13 @@ class KerasRuntime:
           entry: its evaluation says how images are resized.
           scales, flip: the factors of the image size, and the mirroring, whose maps are averaged.
           strategy: of `strategy_for`, in whose scope the network was made; None outside of one.
+
+        Raises:
+          UsageError: scales or mirroring, which the entry's family does not average.
         """
+        self._family: Any = family_of(entry) if entry.kind == "panoptic" else None
+        if self._family:
+            self._family.refuse_averages(entry.name, scales, flip)
         self.keras_model = keras_model
         self.input_shape: tuple[int | None, ...] = keras_model.input_shape
         self.replicas: int = strategy.num_replicas_in_sync if strategy else 1
@@ -107,16 +112,9 @@ class KerasRuntime:
                 outputs = [self._graph(image.dtype)(image, size) for image, size in inputs]
         return [{name: as_array(values) for name, values in maps.items()} for maps in outputs]
 
-    def postprocess(
-        self, maps: Maps, raw_size: tuple[int, int], options: PostprocessOptions
-    ) -> ImagePrediction:
+    def postprocess(self, maps: Maps, raw_size: tuple[int, int], options: Options) -> ImagePrediction:
         """Returns the prediction for an image of `raw_size` (height, width), at that size."""
-        scores = maps["semantic_probs" if self._averages else "semantic_logits"]
-        maps_of_image = scores, maps["center_heatmap"], maps["offset_map"]
-        if self._averages:
-            result = postprocess_full_resolution(*maps_of_image, options)
-        else:
-            result = postprocess(*maps_of_image, self._input_size, options)
+        result = self._family.merged(maps, self._input_size, options, averaged=self._averages)
         return result.restored(self._resized_size(raw_size), raw_size)
 
     @property
@@ -141,7 +139,9 @@ class KerasRuntime:
                 predict: Any = MultiScaleNetwork(self.keras_model, self._scales, self._flip)
             else:
                 predict = compile_inference(self.keras_model, fold=False)
-        return lambda batch: {name: values[0] for name, values in predict(batch).items()}
+        # A compiled graph leaves out what nothing reads.
+        read = self._family.averages if self._averages else self._family.maps
+        return lambda batch: {name: values[0] for name, values in predict(batch).items() if name in read}
 
     def _resize(self, image: Any, size: Any) -> Any:
         return network_input(image, size, self._input_size)[None]

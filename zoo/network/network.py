@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from zoo.model.checkpoint import Receipt
-    from zoo.model.postprocess.options import PostprocessOptions
+    from zoo.model.families import Options
     from zoo.model.postprocess.result import ImagePrediction, Maps
     from zoo.network.keras_runtime import KerasRuntime
     from zoo.network.saved_model import SavedModelRuntime
@@ -99,9 +99,10 @@ class Network:
           images: at most `replicas` images, [H, W, 3] uint8 or floating point 0..255, of any size.
 
         Returns:
-          For each image the stride-4 maps `semantic_logits` [h, w, C], `center_heatmap` [h, w, 1] and
-          `offset_map` [h, w, 2], float32, of the network's input. With scales or mirroring these are averages
-          at the input's size instead, and from a SavedModel all its outputs at the image's size:
+          For each image what post-processing reads, float32, of the network's input: the stride-4 maps
+          `semantic_logits` [h, w, C], `center_heatmap` [h, w, 1] and `offset_map` [h, w, 2]; of kMaX-DeepLab
+          `mask_logits` [h, w, slots] and `class_logits` [slots, classes + 1]. With scales or mirroring the
+          maps are averages at the input's size, and from a SavedModel all its outputs at the image's size:
           `semantic_probs` then takes the place of the logits.
         """
         self._panoptic_entry()
@@ -194,11 +195,12 @@ class Network:
         return self.own_classes or classes_of(self._panoptic_entry(), self.dataset)
 
     @cached_property
-    def options(self) -> PostprocessOptions:
+    def options(self) -> Options:
         """How the maps are post-processed where the published numbers are measured."""
-        from zoo.model.postprocess.options import PostprocessOptions
+        from zoo.model.families import family_of
 
-        return PostprocessOptions.from_entry(self._panoptic_entry().evaluation, self.classes)
+        entry = self._panoptic_entry()
+        return family_of(entry).options.from_entry(entry.evaluation, self.classes)
 
     def _picture(self, image: Image, caller: str) -> _Picture:
         if not isinstance(image, str | os.PathLike):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from importlib import metadata
 
-from zoo.model.postprocess.options import PostprocessOptions
+from zoo.model.families import family_of
 from zoo.model.preprocess import MEAN_PIXEL
 from zoo.registry import Entry
 from zoo.registry.dataset_info import DatasetInfo
@@ -13,12 +13,6 @@ from zoo.runtimes.model_file import About, CheckpointRecord
 
 _UPSTREAM = "google-research/deeplab2"
 _UPSTREAM_BUCKET = "/gresearch/tf-deeplab/"
-
-_MAPS = {
-    "semantic_logits": "scores of the classes at each position, before softmax",
-    "center_heatmap": "1 at the center of an instance",
-    "offset_map": "(y, x) from a position to the center of its instance, in positions of this map",
-}
 
 _WHOLE_MAPS = {
     "panoptic_pred": "class * `label_divisor` + number of the instance; at the picture's size",
@@ -40,18 +34,6 @@ _PREPROCESSING = (
     "Give it as float32, [1, height, width, 3]; the file normalises it itself.",
 )
 
-_POST_PROCESSING = (
-    "Resize all maps to the input's size, bilinear with aligned corners; scale offsets by the same factors.",
-    "Class of a pixel: the largest of `semantic_logits`.",
-    "Centers: pixels of `center_heatmap` above `center_score_threshold` that are the largest in a window of "
-    "`nms_kernel` pixels; at most `keep_k_centers`.",
-    "Instance of a pixel of a thing class: the center nearest to the pixel plus its offset.",
-    "Class of an instance: that of most of its pixels. Panoptic label: class * `label_divisor` + number of "
-    "the instance in its class, from 1; stuff has number 0, and is void where it has at most "
-    "`stuff_area_limit` pixels.",
-    "Cut the padding off, and resize label maps to the picture's size, to the nearest pixel.",
-)
-
 
 def describe(
     entry: Entry,
@@ -63,7 +45,7 @@ def describe(
     with_post_processing: bool = False,
 ) -> About:
     """Returns what the file of an entry's network says of itself."""
-    options = PostprocessOptions.from_entry(entry.evaluation, classes)
+    family = family_of(entry)
     evaluation = entry.evaluation
     return About.model_validate(
         {
@@ -81,7 +63,7 @@ def describe(
                 "type": "uint8" if with_post_processing else "float32",
                 "values": "RGB, 0 to 255, height before width",
             },
-            "outputs": _WHOLE_MAPS if with_post_processing else _MAPS,
+            "outputs": _WHOLE_MAPS if with_post_processing else dict(family.maps),
             "preprocessing": {
                 "done_inside": with_post_processing,
                 "steps": _PREPROCESSING,
@@ -103,8 +85,8 @@ def describe(
             ],
             "post_processing": {
                 "done_inside": with_post_processing,
-                "steps": _POST_PROCESSING,
-                **asdict(options),
+                "steps": family.steps,
+                **asdict(family.options.from_entry(entry.evaluation, classes)),
             },
             "written_by": {name: metadata.version(name) for name in ("panoptic-zoo", "tensorflow", "keras")},
         }

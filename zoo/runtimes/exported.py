@@ -10,9 +10,8 @@ import numpy as np
 
 from zoo.errors import UsageError
 from zoo.model.backend import as_array, compiled_per_image
+from zoo.model.families import Options, family_of
 from zoo.model.images import check_images, checked_image
-from zoo.model.postprocess.center_offset import postprocess
-from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.model.preprocess import entry_resized_size, network_input
 from zoo.registry import Entry
@@ -79,12 +78,9 @@ class ExportedRuntime:
             found.append({name: values[0] for name, values in maps.items()})
         return found
 
-    def postprocess(
-        self, maps: Maps, raw_size: tuple[int, int], options: PostprocessOptions
-    ) -> ImagePrediction:
+    def postprocess(self, maps: Maps, raw_size: tuple[int, int], options: Options) -> ImagePrediction:
         """Returns the prediction for an image of `raw_size` (height, width), at that size."""
-        maps_of_image = maps["semantic_logits"], maps["center_heatmap"], maps["offset_map"]
-        result = postprocess(*maps_of_image, self._size, options)
+        result = family_of(self._entry).merged(maps, self._size, options)
         return result.restored(self._resized_size(raw_size), raw_size)
 
     def _resized_size(self, raw_size: tuple[int, ...]) -> tuple[int, int]:

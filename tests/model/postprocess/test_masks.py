@@ -135,7 +135,7 @@ def test_resizing_on_the_way_equals_resizing_first(seed: int) -> None:
 def test_official_things_are_masks_cut_by_the_semantic_map() -> None:
     result, stored = case("case1")
     size = (size_y, size_x) = stored["panoptic"].shape
-    things, scored = result.restored((size_y - 1, size_x - 1), (size_y - 1, size_x - 1)).official_things()
+    things = result.restored((size_y - 1, size_x - 1), (size_y - 1, size_x - 1)).official_things()
     ids, semantic, pixel, sure = (
         stored[name][: size[0] - 1, : size[1] - 1]
         for name in ("mask_id", "semantic", "instance_scores", "semantic_scores")
@@ -144,12 +144,12 @@ def test_official_things_are_masks_cut_by_the_semantic_map() -> None:
     for class_id in np.intersect1d(np.unique(semantic), result.options.thing_class_ids):
         for mask_id in np.unique(ids[semantic == class_id]):
             mask = (semantic == class_id) & (ids == mask_id)
-            assert (things[mask] == class_id * 1000 + mask_id).all()
+            assert (things.label_map[mask] == class_id * 1000 + mask_id).all()
             expected[int(class_id * 1000 + mask_id)] = pixel[mask].mean() * sure[mask].mean()
-    assert dict(zip(scored.labels.tolist(), scored.score.tolist(), strict=True)) == pytest.approx(
+    assert dict(zip(things.labels.tolist(), things.score.tolist(), strict=True)) == pytest.approx(
         expected, abs=1e-6
     )
-    assert 0 in scored.score  # those of unsure pixels
+    assert 0 in things.score  # those of unsure pixels
     assert len(expected) > 2 * len(result.restored(size, size).instances)
 
 
