@@ -10,7 +10,7 @@ from rich.text import Text
 from zoo.reports.explain.pq_steps import RULE_COLUMNS, RULES_BESIDE_EACH_OTHER, SAME_IN_BOTH
 from zoo.reports.explain.steps import Explanation
 from zoo.reports.explain.waterfall import Waterfall
-from zoo.reports.tables.markdown_table import aligned_text
+from zoo.reports.tables.markdown_table import aligned_text, plain
 from zoo.reports.tables.terminal import fitted_table
 
 _NUMBERS = ("", "Worth", "After it")
@@ -93,7 +93,7 @@ def markdown(explanation: Explanation, *, per_class: bool = False) -> str:
     """Returns the explanation as Markdown."""
     parts = []
     for waterfall in explanation.all_waterfalls:
-        parts.append(headline(explanation, waterfall))
+        parts.append(plain(headline(explanation, waterfall)))
         parts.append(aligned_text(step_columns(waterfall), step_rows(waterfall), _NUMBERS))
         if per_class:
             header, rows, others = class_table(waterfall)

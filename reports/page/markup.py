@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from zoo.files.words import visible
+
 
 class Markup(str):
     """Text that is HTML or SVG already."""
@@ -28,7 +30,7 @@ def tag(element: str, /, *content: Any, **attributes: Any) -> Markup:
         if value is None or value is False:
             continue
         key = key.rstrip("_").replace("_", "-")
-        words.append(key if value is True else f'{key}="{escape(_text(value))}"')
+        words.append(key if value is True else f'{key}="{escape(visible(_text(value)))}"')
     start = f"<{' '.join(words)}>"
     return Markup(start if element in _VOID_ELEMENTS else f"{start}{join(content)}</{element}>")
 
@@ -44,7 +46,7 @@ def _content(part: Any) -> str:
     if isinstance(part, Markup):
         return part
     if isinstance(part, (str, int, float)):
-        return escape(_text(part), quote=False)
+        return escape(visible(_text(part)), quote=False)
     return join(part)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.registry.frames import csv_cell
 from zoo.reports.runs import settings_of
-from zoo.reports.tables.markdown_table import aligned_text
+from zoo.reports.tables.markdown_table import aligned_text, plain
 from zoo.repro.records.claim_words import (
     BOUNDARY_METRICS,
     EVALUATOR_MARKS,
@@ -114,7 +114,7 @@ def markdown(records: Iterable[Mapping[str, Any]]) -> str:
     records = list(records)
     table = aligned_text(columns_of(records), claim_rows(records), _NUMBERS)
     reasons = _reasons(records)
-    notes = ["", *(f"- {reason}" for reason in reasons)] if reasons else []
+    notes = ["", *(f"- {plain(reason)}" for reason in reasons)] if reasons else []
     return "\n".join([table, *notes]) + "\n"
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from zoo.errors import DataError
 from zoo.reports.runs import ChangedCondition, Run, changed_conditions, finite_or_none, open_run
-from zoo.reports.tables.markdown_table import compact_text
+from zoo.reports.tables.markdown_table import compact_text, plain
 from zoo.reports.tables.terminal import fitted_table
 from zoo.repro.records.claim_words import BOUNDARY_METRICS, EVALUATORS, metric_title
 from zoo.repro.records.statistics import image_quality
@@ -305,7 +305,7 @@ def _heading(found: Comparison) -> list[str]:
 
 def markdown(found: Comparison, top: int) -> str:
     """Returns the comparison as Markdown, with the `top` classes and images that moved most."""
-    blocks = [f"# {found.title}", "\n".join(f"- {line}" for line in _heading(found))]
+    blocks = [f"# {plain(found.title)}", "\n".join(f"- {plain(line)}" for line in _heading(found))]
     for table in _tables(found, top):
         blocks.append(f"## {table.title}")
         if table.rows:

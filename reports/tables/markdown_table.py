@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from zoo.files.words import visible
+
 _BAR = re.compile(r"(?<!\\)\|")
 _RULE_CELL = re.compile(r":?-+:?")
 _HEADING = re.compile(r" {0,3}#{1,6}\s+(.*?)(?:\s+#+)?\s*")
@@ -46,7 +48,7 @@ def aligned_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
 
     The columns that `numbers` names are aligned to the right.
     """
-    texts = [_escaped(row) for row in (header, *rows)]
+    texts = [_escaped(header), *(_escaped(map(plain, row)) for row in rows)]
     # A rule of two dashes and a colon is the shortest there is.
     widths = [max(3, *map(len, cells)) for cells in zip(*texts, strict=True)]
     padded = [
@@ -63,7 +65,7 @@ def aligned_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
 def compact_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str]) -> str:
     """Returns a table as `aligned_text` does, but no wider than its text: its columns do not line up."""
     rule = ["---:" if title in numbers else "---" for title in header]
-    return _with_bars([header, rule, *map(_escaped, rows)])
+    return _with_bars([header, rule, *(_escaped(map(plain, row)) for row in rows)])
 
 
 def _with_bars(lines: Iterable[Sequence[str]]) -> str:
@@ -72,6 +74,11 @@ def _with_bars(lines: Iterable[Sequence[str]]) -> str:
 
 def _escaped(cells: Iterable[str]) -> list[str]:
     return [cell.replace("|", r"\|") for cell in cells]
+
+
+def plain(text: str) -> str:
+    """Returns a text from anywhere, such as the name of a class, on one line, without HTML and links."""
+    return visible(" ".join(text.splitlines())).replace("<", "&lt;").replace("](", r"]\(")
 
 
 @dataclass(frozen=True)

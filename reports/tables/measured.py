@@ -17,7 +17,7 @@ from zoo.reports.runs import Run, find_runs, one_of_each_entry, open_run, runs_i
 from zoo.reports.tables.efficiency import efficiency_columns
 from zoo.reports.tables.frames import results_frame
 from zoo.reports.tables.latex import latex_text
-from zoo.reports.tables.markdown_table import Column, table_text
+from zoo.reports.tables.markdown_table import Column, plain, table_text
 from zoo.reports.tables.published import (
     ENTRY_COLUMNS,
     NUMBER_COLUMNS,
@@ -151,7 +151,7 @@ def _section(
         names = [entry.title if table else f"{entry.title} ({entry.name})" for entry in entries]
         rows = [[name, *cells[1:]] for name, cells in zip(names, rows, strict=True)]
         return latex_text(header, rows, ". ".join([heading, *notes]))
-    below = "".join(["\n", *(f"- {note}\n" for note in notes)]) if notes else ""
+    below = "".join(["\n", *(f"- {plain(note)}\n" for note in notes)]) if notes else ""
     shown = [*layout(columns, table), *(Column(title, is_centered=True) for title in needed)]
     return f"### {heading}\n\n{table_text(shown, rows)}{below}"
 

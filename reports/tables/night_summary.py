@@ -16,7 +16,7 @@ from zoo.reports.runs import open_run
 from zoo.reports.tables.claim_table import claim_rows, markdown
 from zoo.reports.tables.compare import Comparison, compare_runs, to_json
 from zoo.reports.tables.history import tally
-from zoo.reports.tables.markdown_table import compact_text
+from zoo.reports.tables.markdown_table import compact_text, plain
 from zoo.reports.tables.terminal import fitted_table
 from zoo.repro.records.claim_words import MISMATCH, metric_title
 from zoo.repro.records.claims import UNJUDGED_EXIT_CODE, unjudged
@@ -117,7 +117,7 @@ def summary_markdown(summary: Values, night: Night) -> str:
     if rows:
         blocks.append(compact_text(COLUMNS, map(_cells, rows), COLUMNS[-2:]))
     for title, notes in _notes(summary):
-        blocks += [f"## {title}", "\n".join(f"- {note}" for note in notes)]
+        blocks += [f"## {title}", "\n".join(f"- {plain(note)}" for note in notes)]
     records = [read_record(night.record_path(entry)) for entry in night.measured()]
     if records:
         blocks += ["## Claims", markdown(records).rstrip("\n")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from zoo.errors import RegistryError, UsageError
 from zoo.registry import Claim, DatasetDeclaration, Entry, Registry
 from zoo.registry.schema import Evaluator, MetricName, PublishedTable
-from zoo.reports.tables.markdown_table import Column, table_text
+from zoo.reports.tables.markdown_table import Column, plain, table_text
 
 # From upstream's folder of project pages to the root of its repository.
 TO_ROOT = "../../"
@@ -162,7 +162,7 @@ def links_of(entry: Entry) -> str:
 def entry_cells(entry: Entry) -> list[str]:
     """Returns the cells of an entry under `ENTRY_COLUMNS`."""
     # Without links, the name says which of several rows of the same backbone this is.
-    backbone = f"{entry.title} {links_of(entry) or f'(`{entry.name}`)'}"
+    backbone = f"{plain(entry.title)} {links_of(entry) or f'(`{entry.name}`)'}"
     return [backbone, str(entry.output_stride), resolution(entry)]
 
 

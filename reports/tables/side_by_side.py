@@ -11,7 +11,7 @@ from zoo.reports.runs import Run, runs_in_order
 from zoo.reports.tables.claim_table import run_names
 from zoo.reports.tables.efficiency import EFFICIENCY, device_of, efficiency_columns, efficiency_of
 from zoo.reports.tables.latex import latex_text
-from zoo.reports.tables.markdown_table import aligned_text
+from zoo.reports.tables.markdown_table import aligned_text, plain
 from zoo.repro.records.claim_words import EVALUATOR_MARKS, EVALUATORS, LEGEND, metric_title
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def side_by_side_text(runs: Sequence[Run], *, latex: bool = False) -> str:
     ]
     if latex:
         return latex_text(header, rows, ". ".join([HEADING, *notes]))
-    below = [f"- {note}" for note in [*notes, LEGEND]]
+    below = [f"- {plain(note)}" for note in [*notes, LEGEND]]
     return "\n".join([f"### {HEADING}\n", aligned_text(header, rows, header[1:]), "", *below]) + "\n"
 
 

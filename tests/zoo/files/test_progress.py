@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from zoo.files.progress import Progress
+from zoo.files.progress import Progress, say
 from zoo.files.words import readable_size
 
 
@@ -122,3 +122,8 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
             progress.at(size_bytes)
     assert "[a].gz" in stream.getvalue()
     assert "40.0 MB of 40.0 MB, 15.0 MB/s" in stream.getvalue()
+
+
+def test_a_message_is_one_line_that_no_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    say("runs/a\n\x1b[2J\x9b1m\u202egnp.exe\x7f")
+    assert capsys.readouterr().err == "zoo: runs/a \\u001b[2J\\u009b1m\\u202egnp.exe\\u007f\n"
