@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from zoo.errors import RegistryError
 from zoo.registry.messages import KeyPath, Problems, describe_value, did_you_mean, explain_error
-from zoo.registry.network_options import KMAX
 from zoo.registry.schema import Backbone, DatasetDeclaration, Entry, EntryRow, KMaxRow
 from zoo.registry.yaml_file import BUILTIN, FILE_KEYS, RegistryFile
 
@@ -205,11 +204,9 @@ class Declarations:
 
 
 def _row_schema(merged: dict[str, Any]) -> type[EntryRow]:
-    """Returns the schema of a row: the name of its backbone says which kind of network it is."""
-    value: Any = merged
-    for key in ("network", "backbone", "name"):
-        value = value.get(key) if isinstance(value, dict) else None
-    return KMaxRow if str(value).startswith(KMAX) else EntryRow
+    """Returns the schema of a row: a network with a head for the classes of its masks is a kMaX-DeepLab."""
+    network = merged.get("network")
+    return KMaxRow if isinstance(network, dict) and "transformer_class_head" in network else EntryRow
 
 
 def _layout_errors(file: RegistryFile) -> Iterator[RegistryError]:

@@ -70,6 +70,8 @@ _FOREIGN = {
     "deeplab_v3": "DeepLabV3 (semantic segmentation alone)",
     "deeplab_v3_plus": "DeepLabV3+ (semantic segmentation alone)",
 }
+_NOT_BUILT = "such networks cannot be built here"
+_NOT_READ = "no such configuration is read: extend an entry of that network, such as coco/kmax_resnet50"
 _NAMES: tuple[str, ...] = get_args(BackboneOptions.model_fields["name"].annotation)
 _BACKBONES = tuple(name for name in _NAMES if not name.startswith(KMAX))
 
@@ -154,18 +156,19 @@ class _Reader:
         for field, network in _FOREIGN.items():
             place = f"model_options.{field}"
             if self._message.value_of(place) is not None:
-                if field == "max_deeplab" and str(backbone).startswith("kmax"):
+                rest = _NOT_BUILT
+                if field == "max_deeplab" and str(backbone).startswith(KMAX):
                     network = "kMaX-DeepLab"
+                    rest = _NOT_READ
                 about = f" with the backbone {backbone}" if isinstance(backbone, str) else ""
-                raise self._foreign(place, f"expected panoptic_deeplab, found {network}{about}")
+                raise self._foreign(place, f"expected panoptic_deeplab, found {network}{about}; {rest}")
         if isinstance(backbone, str) and backbone not in _BACKBONES:
             expected = f"{', '.join(map(repr, _BACKBONES[:-1]))} or {_BACKBONES[-1]!r}"
             place = "model_options.backbone.name"
-            raise self._foreign(place, f"expected {expected}, found {backbone!r}")
+            raise self._foreign(place, f"expected {expected}, found {backbone!r}; {_NOT_BUILT}")
 
     def _foreign(self, place: str, reason: str) -> RegistryError:
-        line = self._message.line_of(place)
-        return self._error(line, f"{place}: {reason}; such networks cannot be built here")
+        return self._error(self._message.line_of(place), f"{place}: {reason}")
 
     def _read(self, model: type[BaseModel], path: str) -> dict[str, Any]:
         settings: dict[str, Any] = {}
@@ -217,7 +220,7 @@ class _Reader:
         value = self._converted(values[0], kind, place)
         if name in _FIXED and value != kind:
             reason = f"expected {describe_value(kind)}, found {describe_value(value)}"
-            raise self._error(line, f"{place}: {reason}; such networks cannot be built here")
+            raise self._error(line, f"{place}: {reason}; {_NOT_BUILT}")
         return value
 
     def _converted(self, value: Value, kind: Any, place: str) -> Any:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from zoo.registry.messages import describe_value
 
 KMAX = "kmax_"
-"""What the names of the encoders of kMaX-DeepLab start with."""
+"""What the names of kMaX-DeepLab and its encoders start with."""
 
 _OF_KMAX = {
     "use_squeeze_and_excite": False,
@@ -165,14 +165,21 @@ class EncoderOptions(Declared):
 
     backbone: BackboneOptions
     batch_norm: BatchNormOptions
+    kind: ClassVar[str] = ""  # of the network, as upstream's folders of configurations are called
     # (height, width); sets the pooling window of ASPP, `(crop - 1) / output_stride + 1`.
     train_crop_size: SizePixels
+
+    @model_validator(mode="after")
+    def _has_a_backbone_of_its_kind(self) -> Self:
+        if self.kind and self.backbone.is_kmax != self.kind.startswith(KMAX):
+            raise wrong_key("backbone", f"a backbone of {self.kind}", self.backbone.name)
+        return self
 
 
 class NetworkOptions(EncoderOptions):
     """Everything that decides the variables and outputs of Panoptic-DeepLab."""
 
-    kind: ClassVar = "panoptic_deeplab"
+    kind = "panoptic_deeplab"
     semantic_decoder: DecoderOptions
     semantic_head: HeadOptions
     instance_decoder: DecoderOptions
@@ -199,7 +206,7 @@ class KMaxOptions(EncoderOptions):
     Cityscapes lack, and `auxiliary_semantic_head`.
     """
 
-    kind: ClassVar = "kmax_deeplab"
+    kind = "kmax_deeplab"
     semantic_decoder: SemanticDecoderOptions | None = None
     semantic_head: HeadOptions
     pixel_space_head: HeadOptions
