@@ -324,7 +324,7 @@ def test_what_is_not_an_image_is_refused(network: Any, image: Any) -> None:
 
 def test_classes_that_are_not_known_are_said_so(small: Any) -> None:
     entry = load_registry().resolve("coco/resnet50_os32")
-    evaluation = entry.evaluation.model_copy(update={"dataset": "ade20k_panoptic"})
+    evaluation = entry.evaluation.model_copy(update={"dataset": "mapillary_vistas"})
     entry = entry.model_copy(update={"evaluation": evaluation})
     with pytest.raises(UsageError, match=r"^coco/resnet50_os32: predict: expected the classes of"):
         classes_of(entry)
