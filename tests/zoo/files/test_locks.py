@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -49,3 +51,18 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         holding(tmp_path / "file" / "lock", TAKEN, remedy="choose another"),
     ):
         pytest.fail("a lock in a file")
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network file systems are whose lock service does not run."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(ZooError, match=r"^cannot write .*: no locks available; choose another$"),
+        holding(tmp_path / "lock", TAKEN, wait=True, remedy="choose another"),
+    ):
+        pytest.fail("a lock without locks")
