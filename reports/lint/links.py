@@ -64,7 +64,7 @@ def config_link(entry: Entry) -> str:
 def regular_link(place: LinkKind, table: PublishedTable, model: str) -> str:
     """Returns the target of a row's link by the rule of its table."""
     pattern = TO_ROOT + table.config_pattern if place == "config" else table.checkpoint_pattern
-    return pattern.replace("{model}", model)
+    return table.regular(pattern, model)
 
 
 def check_cell(line: int, cell: BackboneCell, entry: Entry, table: PublishedTable) -> Iterator[Finding]:

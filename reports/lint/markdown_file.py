@@ -11,17 +11,17 @@ from zoo.errors import DataError
 from zoo.registry import DatasetDeclaration, Registry
 from zoo.registry.schema import PublishedTable
 from zoo.reports.lint.links import Finding, backbone_cell, config_link, folder_of_links
-from zoo.reports.lint.table import BACKBONE, check_table
+from zoo.reports.lint.table import check_table
 from zoo.reports.tables.markdown_table import Table, read_tables
 from zoo.reports.tables.published import (
-    ENTRY_COLUMNS,
-    NUMBER_COLUMNS,
+    BACKBONE,
+    TableColumns,
     headings_of,
     places_in,
     tables_of,
 )
 
-_FAMILY = frozenset(column.title for column in (*ENTRY_COLUMNS, *NUMBER_COLUMNS))
+_FAMILY = frozenset(TableColumns().titles)
 # A table with so many of the family's columns is one of the family.
 _ENOUGH_COLUMNS = 3
 
@@ -77,7 +77,7 @@ def lint_file(
     if not projects:
         headings = " or ".join(map(repr, headings_of(known)))
         raise DataError(
-            f"{path}: expected a table like those of {headings}, with a column {BACKBONE}, found none"
+            f"{path}: expected a table like those of {headings}, with a column {BACKBONE.title}, found none"
         )
     known = [pair for pair in known if pair[1].project in projects]
     findings = list(_findings(tables, registry, known, is_one=dataset is not None or project is not None))

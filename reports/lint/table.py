@@ -17,9 +17,7 @@ from zoo.reports.lint.links import (
     config_link,
 )
 from zoo.reports.tables.markdown_table import Row, Table
-from zoo.reports.tables.published import ENTRY_COLUMNS, SourceLine, number_columns, printed, resolution
-
-BACKBONE = ENTRY_COLUMNS[0].title
+from zoo.reports.tables.published import BACKBONE, SourceLine, TableColumns, claim_in, columns_of, printed
 
 _Line = tuple[Row, BackboneCell]
 """A row of the file, and its first cell taken apart."""
@@ -29,19 +27,18 @@ def check_table(
     found: Table, places: Sequence[tuple[SourceLine, Entry]], table: PublishedTable
 ) -> Iterator[Finding]:
     """Compares a table with the registry's rows, those of later editions too, in the order of their lines."""
-    numbers = number_columns(entry for place, entry in places if not place.edition)
-    titles = [column.title for column in ENTRY_COLUMNS] + [column.title for column in numbers]
-    yield from _check_columns(found, titles)
-    if BACKBONE not in found.header.cells:
+    columns = columns_of((entry for place, entry in places if not place.edition), table)
+    yield from _check_columns(found, columns.titles)
+    if BACKBONE.title not in found.header.cells:
         return
-    first = found.header.cells.index(BACKBONE)
+    first = found.header.cells.index(BACKBONE.title)
     lines = [(row, backbone_cell(row.cells[first] if first < len(row.cells) else "")) for row in found.rows]
     entries = [entry for _, entry in places]
     matched = _match(lines, entries)
     for number, (row, cell) in enumerate(lines):
         if number in matched:
             yield from check_cell(row.line, cell, matched[number], table)
-            yield from _check_cells(row, found.header.cells, matched[number])
+            yield from _check_cells(row, found.header.cells, matched[number], columns)
         else:
             yield from _check_stranger(row.line, cell, entries, table)
     yield from _check_rows(found, lines, matched, places)
@@ -96,18 +93,18 @@ def _check_stranger(
     yield from check_links_of_stranger(line, cell, table)
 
 
-def _check_cells(row: Row, header: Sequence[str], entry: Entry) -> Iterator[Finding]:
+def _check_cells(row: Row, header: Sequence[str], entry: Entry, columns: TableColumns) -> Iterator[Finding]:
     if len(row.cells) != len(header):
         yield Finding(row.line, f"row of {entry.name}", f"{len(header)} cells", str(len(row.cells)))
         return
     found = dict(zip(header, row.cells, strict=True))
-    texts = (str(entry.output_stride), resolution(entry))
-    for title, text in zip((column.title for column in ENTRY_COLUMNS[1:]), texts, strict=True):
+    for title, text_of in columns.about.items():
+        text = text_of(entry)
         if found.get(title, text) != text:
             yield Finding(row.line, f"{title} of {entry.name}", text, found[title] or "none")
-    for column in number_columns([entry]):
+    for column in columns.numbers:
         text = printed(entry, column)
-        if found.get(column.title, text) != text:
+        if claim_in(entry, column) and found.get(column.title, text) != text:
             number = _number(found[column.title], text)
             yield Finding(row.line, f"{column.title} of {entry.name}", text, number)
 

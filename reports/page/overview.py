@@ -10,9 +10,17 @@ from zoo.reports.runs import Run
 from zoo.reports.tables.claim_table import INTERVAL, measured_rows, numbers_in_print
 from zoo.reports.tables.efficiency import DEVICE, efficiency_columns
 from zoo.reports.tables.history import moments
-from zoo.repro.records.claim_words import HEADLINE_METRICS, MATCH, MISMATCH, NOT_JUDGED, WITHIN, metric_title
+from zoo.repro.records.claim_words import (
+    HEADLINE_METRICS,
+    MATCH,
+    MISMATCH,
+    NOT_JUDGED,
+    NOT_MEASURABLE,
+    WITHIN,
+    metric_title,
+)
 
-_SIGNS = {MATCH: "✓", WITHIN: "≈", MISMATCH: "✕", NOT_JUDGED: "○"}
+_SIGNS = {MATCH: "✓", WITHIN: "≈", MISMATCH: "✕", NOT_JUDGED: "○", NOT_MEASURABLE: "○"}
 _WIDE = "number wide"
 
 

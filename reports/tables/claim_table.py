@@ -13,15 +13,17 @@ from zoo.reports.runs import settings_of
 from zoo.reports.tables.markdown_table import aligned_text, plain
 from zoo.repro.records.claim_words import (
     BOUNDARY_METRICS,
+    CLAIM_ORDER,
     EVALUATOR_MARKS,
     EVALUATORS,
     HEADLINE_METRICS,
     LEGEND,
     MATCH,
-    METRIC_TITLES,
     MISMATCH,
     NOT_JUDGED,
+    NOT_MEASURABLE,
     WITHIN,
+    metric_title,
 )
 from zoo.repro.records.record import run_name
 
@@ -41,7 +43,7 @@ def measured_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     metrics, intervals = record.get("metrics", {}), record.get("intervals", {})
     rows = [dict(claim) for claim in record["claims"]]
-    order = list(_DECIMALS)
+    order = [*CLAIM_ORDER, *(key for key in _DECIMALS if key not in CLAIM_ORDER)]
     for (evaluator, metric), decimals in _DECIMALS.items():
         places = [order.index((row["evaluator"], row["metric"])) for row in rows]
         place = order.index((evaluator, metric))
@@ -67,7 +69,7 @@ def claim_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, record in zip(run_names(records), records, strict=True):
         for row in measured_rows(record):
-            title = f"{METRIC_TITLES[row['metric']]} {EVALUATOR_MARKS[row['evaluator']]}"
+            title = f"{metric_title(row['metric'])} {EVALUATOR_MARKS[row['evaluator']]}"
             *numbers, interval = numbers_in_print(row, row["decimals"]).values()
             cells = [name, title, row["evaluator"], *numbers, *([interval] if has_intervals else [])]
             rows.append((*cells, row["verdict"] or ""))
@@ -174,7 +176,13 @@ def terminal(records: Iterable[Mapping[str, Any]]) -> Any:
     from zoo.reports.tables.terminal import fitted_table
 
     records = list(records)
-    colours = {MATCH: "green", WITHIN: "yellow", MISMATCH: "bold red", NOT_JUDGED: "dim"}
+    colours = {
+        MATCH: "green",
+        WITHIN: "yellow",
+        MISMATCH: "bold red",
+        NOT_JUDGED: "dim",
+        NOT_MEASURABLE: "dim",
+    }
     # Runs of one entry are named by what tells them apart.
     one_entry = run_name(records[0]) if len(set(map(run_name, records))) == 1 else None
     header = ["Run" if one_entry else "Entry", *columns_of(records)[1:]]

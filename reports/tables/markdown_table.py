@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from zoo.files.words import visible
 
@@ -23,14 +23,18 @@ class Column:
     """Whether the rule asks for centered cells; the source text is aligned to the left anyway."""
     extra_width: int = 0
     """Characters by which the rule and the rows are wider than the widest cell."""
+    wider_rows: Mapping[int, int] = field(default_factory=dict)
+    """Row -> characters by which its cell is wider than the column, which is laid out without them."""
 
 
 def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Returns a table whose columns are as wide as their widest cell, with a newline at its end."""
-    titles = [column.title for column in columns]
     texts = [_escaped(row) for row in rows]
-    # A rule of one dash between two colons is the shortest there is.
-    widths = [max(3, *map(len, cells)) for cells in zip(titles, *texts, strict=True)]
+    titles, widths = [column.title for column in columns], []
+    for i, column in enumerate(columns):
+        cells = (len(text[i]) - column.wider_rows.get(n, 0) for n, text in enumerate(texts))
+        # A rule of one dash between two colons is the shortest there is.
+        widths.append(max(3, len(column.title), *cells))
     wider = [width + column.extra_width for width, column in zip(widths, columns, strict=True)]
 
     def line(cells: Sequence[str], to: Sequence[int]) -> str:
@@ -40,7 +44,11 @@ def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
         f":{'-' * (width - 2)}:" if column.is_centered else "-" * width
         for column, width in zip(columns, wider, strict=True)
     ]
-    return line(titles, widths) + line(rule, wider) + "".join(line(text, wider) for text in texts)
+    lines = [line(titles, widths), line(rule, wider)]
+    for n, text in enumerate(texts):
+        more = (column.wider_rows.get(n, 0) for column in columns)
+        lines.append(line(text, [width + extra for width, extra in zip(wider, more, strict=True)]))
+    return "".join(lines)
 
 
 def aligned_text(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str]) -> str:

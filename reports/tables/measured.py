@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,16 +20,14 @@ from zoo.reports.tables.frames import results_frame
 from zoo.reports.tables.latex import latex_text
 from zoo.reports.tables.markdown_table import Column, plain, table_text
 from zoo.reports.tables.published import (
-    ENTRY_COLUMNS,
-    NUMBER_COLUMNS,
+    BACKBONE,
     OFFICIAL_AP,
     NumberColumn,
+    TableColumns,
     claim_in,
+    columns_of,
     entries_in,
-    entry_cells,
     headings_of,
-    layout,
-    number_columns,
     tables_of,
 )
 from zoo.reports.tables.side_by_side import reservations, side_by_side_frame, side_by_side_text
@@ -134,26 +133,39 @@ def _section(
     latex: bool,
 ) -> str:
     found = [runs[entry.name] for entry in entries if entry.name in runs]
-    numbers = set(number_columns(entries))
+    columns = columns_of(entries, table)
     if any(run.value(OFFICIAL_AP.evaluator, OFFICIAL_AP.metric) is not None for run in found):
-        numbers.add(OFFICIAL_AP)
-    columns = [column for column in NUMBER_COLUMNS if column in numbers]
+        columns = _with_official_ap(columns)
     rows = [
-        [*entry_cells(entry), *(_rounded(entry, column, runs.get(entry.name)) for column in columns)]
+        [
+            *columns.about_entry(entry),
+            *(_rounded(entry, column, runs.get(entry.name)) for column in columns.numbers),
+        ]
         for entry in entries
     ]
     needed = efficiency_columns([runs.get(entry.name) for entry in entries])
     rows = [[*cells, *more] for cells, *more in zip(rows, *needed.values(), strict=True)]
     notes = [f"{run.entry}: {notes}" for run in found if (notes := reservations(run))]
     if latex:
-        titles = [f"{metric_title(column.metric)} {EVALUATOR_MARKS[column.evaluator]}" for column in columns]
-        header = [*(column.title for column in ENTRY_COLUMNS), *titles, *needed]
+        titles = [
+            f"{metric_title(column.metric)} {EVALUATOR_MARKS[column.evaluator]}" for column in columns.numbers
+        ]
+        header = [BACKBONE.title, *columns.about, *titles, *needed]
         names = [entry.title if table else f"{entry.title} ({entry.name})" for entry in entries]
         rows = [[name, *cells[1:]] for name, cells in zip(names, rows, strict=True)]
         return latex_text(header, rows, ". ".join([heading, *notes]))
     below = "".join(["\n", *(f"- {plain(note)}\n" for note in notes)]) if notes else ""
-    shown = [*layout(columns, table), *(Column(title, is_centered=True) for title in needed)]
+    shown = [*columns.layout(table, entries), *(Column(title, is_centered=True) for title in needed)]
     return f"### {heading}\n\n{table_text(shown, rows)}{below}"
+
+
+def _with_official_ap(columns: TableColumns) -> TableColumns:
+    """Returns columns with that of the official AP at its place, where upstream could not measure it."""
+    keys = [(column.evaluator, column.metric) for column in columns.numbers]
+    if (OFFICIAL_AP.evaluator, OFFICIAL_AP.metric) in keys:
+        return columns
+    place = sum(evaluator == OFFICIAL_AP.evaluator for evaluator, _ in keys)
+    return replace(columns, numbers=[*columns.numbers[:place], OFFICIAL_AP, *columns.numbers[place:]])
 
 
 def _rounded(entry: Entry, column: NumberColumn, run: Run | None) -> str:

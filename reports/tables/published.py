@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from zoo.errors import RegistryError, UsageError
 from zoo.registry import Claim, DatasetDeclaration, Entry, Registry
-from zoo.registry.schema import Evaluator, MetricName, PublishedTable
+from zoo.registry.schema import ClaimedEvaluator, ColumnQuirk, MetricName, PublishedTable
 from zoo.reports.tables.markdown_table import Column, plain, table_text
 
 # From upstream's folder of project pages to the root of its repository.
@@ -22,7 +22,7 @@ class NumberColumn:
     """A column of numbers, with as many decimals as upstream's columns usually print."""
 
     title: str
-    evaluator: Evaluator
+    evaluator: ClaimedEvaluator
     metric: MetricName
     decimals: int
 
@@ -39,11 +39,18 @@ NUMBER_COLUMNS = (
     NumberColumn("AP<sup>Mask</sup> [**]", "internal", "ap", 2),
 )
 
-ENTRY_COLUMNS = (
-    Column("Backbone"),
-    Column("Output stride", is_centered=True),
-    Column("Input resolution", is_centered=True),
-)
+BACKBONE = Column("Backbone")
+"""The first column of every table."""
+
+
+_CELLS: dict[str, Callable[[Entry], str]] = {
+    "output_stride": lambda entry: str(entry.output_stride),
+    "input_resolution": lambda entry: "{} x {}".format(*entry.input_resolution),
+}
+_USUAL_COLUMNS = {
+    "Output stride": _CELLS["output_stride"],
+    "Input resolution": _CELLS["input_resolution"],
+}
 
 
 @dataclass(frozen=True)
@@ -117,10 +124,56 @@ def entries_in(registry: Registry, dataset: DatasetDeclaration, table: Published
     return [entry for place, entry in places_in(registry, dataset, table) if not place.edition]
 
 
-def number_columns(entries: Iterable[Entry]) -> list[NumberColumn]:
-    """Returns the columns for which any of the entries has a published number, in the tables' order."""
-    entries = list(entries)
-    return [column for column in NUMBER_COLUMNS if any(claim_in(entry, column) for entry in entries)]
+@dataclass(frozen=True)
+class TableColumns:
+    """The columns of a table behind the backbone.
+
+    Attributes:
+      about: title -> text of an entry's cell, of the columns that say what the entry is.
+      numbers: the columns of numbers, which follow.
+    """
+
+    about: Mapping[str, Callable[[Entry], str]] = field(default_factory=lambda: _USUAL_COLUMNS)
+    numbers: Sequence[NumberColumn] = NUMBER_COLUMNS
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles of all columns."""
+        return [BACKBONE.title, *self.about, *(column.title for column in self.numbers)]
+
+    def about_entry(self, entry: Entry) -> list[str]:
+        """Returns an entry's cells before the numbers."""
+        # Without links, the name says which of several rows of the same backbone this is.
+        backbone = f"{plain(entry.title)} {links_of(entry) or f'(`{entry.name}`)'}"
+        return [backbone, *(text(entry) for text in self.about.values())]
+
+    def layout(self, table: PublishedTable | None = None, entries: Sequence[Entry] = ()) -> list[Column]:
+        """Returns how the columns are written, with the quirks of the published table of these entries."""
+        columns = [BACKBONE, *(Column(title, is_centered=True) for title in self.titles[1:])]
+        quirks: dict[str, ColumnQuirk] = {quirk.column: quirk for quirk in table.quirks} if table else {}
+        for at, column in enumerate(columns):
+            quirk = quirks.get(column.title)
+            if quirk and quirk.rows:
+                rows = [n for n, entry in enumerate(entries) if entry.short_name in quirk.rows]
+                columns[at] = replace(column, wider_rows=dict.fromkeys(rows, quirk.extra_width))
+            elif quirk:
+                columns[at] = replace(column, extra_width=quirk.extra_width)
+        return columns
+
+
+def columns_of(entries: Iterable[Entry], table: PublishedTable | None = None) -> TableColumns:
+    """Returns a table's columns: as it declares them, or the usual ones as far as any entry has a number."""
+    if table is None or not table.columns:
+        entries = list(entries)
+        numbers = [column for column in NUMBER_COLUMNS if any(claim_in(entry, column) for entry in entries)]
+        return TableColumns(numbers=numbers)
+    about = {title: _CELLS[cell] for title, cell in table.columns.items() if cell in _CELLS}
+    declared = [
+        NumberColumn(title, *cell.split("."), decimals=1 + cell.startswith("internal"))  # type: ignore[arg-type]
+        for title, cell in table.columns.items()
+        if title not in about
+    ]
+    return TableColumns(about, declared)
 
 
 def claim_in(entry: Entry, column: NumberColumn) -> Claim | None:
@@ -159,32 +212,15 @@ def links_of(entry: Entry) -> str:
     return with_quirks(entry, "links", f"({', '.join(links)})") if links else ""
 
 
-def entry_cells(entry: Entry) -> list[str]:
-    """Returns the cells of an entry under `ENTRY_COLUMNS`."""
-    # Without links, the name says which of several rows of the same backbone this is.
-    backbone = f"{plain(entry.title)} {links_of(entry) or f'(`{entry.name}`)'}"
-    return [backbone, str(entry.output_stride), resolution(entry)]
-
-
-def resolution(entry: Entry) -> str:
-    """Returns the input resolution as the tables print it."""
-    return "{} x {}".format(*entry.input_resolution)
-
-
-def layout(numbers: Sequence[NumberColumn], table: PublishedTable | None) -> list[Column]:
-    """Returns the columns of a table of this family, with the published table's quirks."""
-    quirks = () if table is None else table.quirks
-    extra: dict[str, int] = {quirk.column: quirk.extra_width for quirk in quirks}
-    entry_columns = [replace(column, extra_width=extra.get(column.title, 0)) for column in ENTRY_COLUMNS]
-    return [*entry_columns, *(Column(number.title, is_centered=True) for number in numbers)]
-
-
 def published_table(registry: Registry, dataset: DatasetDeclaration, table: PublishedTable) -> str:
     """Returns one published table: header, rule and rows."""
     entries = entries_in(registry, dataset, table)
-    numbers = number_columns(entries)
-    rows = [[*entry_cells(entry), *(printed(entry, number) for number in numbers)] for entry in entries]
-    return table_text(layout(numbers, table), rows)
+    columns = columns_of(entries, table)
+    rows = [
+        [*columns.about_entry(entry), *(printed(entry, number) for number in columns.numbers)]
+        for entry in entries
+    ]
+    return table_text(columns.layout(table, entries), rows)
 
 
 def published_tables(registry: Registry, dataset: str | None = None, project: str | None = None) -> str:

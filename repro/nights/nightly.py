@@ -32,7 +32,7 @@ from zoo.repro.cluster.workers import LOCAL
 from zoo.repro.datasets.opening import open_dataset
 from zoo.repro.nights.limited import Call, Ended, wait_for_one
 from zoo.repro.nights.order import longest_first
-from zoo.repro.records.claim_words import NOT_JUDGED
+from zoo.repro.records.claim_words import NOT_JUDGED, NOT_MEASURABLE
 from zoo.repro.records.claims import all_hold
 from zoo.repro.records.night_folder import (
     FAILED,
@@ -305,7 +305,7 @@ def _compared(settings: NightSettings) -> dict[str, Any]:
 
 def _judged(record: Mapping[str, Any]) -> str:
     claims = record["claims"]
-    if all(claim["verdict"] == NOT_JUDGED for claim in claims):
+    if all(claim["verdict"] in (NOT_JUDGED, NOT_MEASURABLE) for claim in claims):
         return NOT_JUDGED
     return HELD if all_hold(claims) else MISSED
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 EVALUATORS = ("official", "internal")
+"""The evaluators that measure."""
+SERVER = "server"
+"""The evaluator of published numbers that only a data set's server can measure."""
 HEADLINE_METRICS = ("pq", "miou", "ap")
+"""The metrics that every table shows, in their order."""
+CLAIM_METRICS = ("pq", "pq_things", "pq_stuff", "miou", "ap")
 """The metrics that claims are about, in the order in which tables show them."""
+CLAIM_ORDER = tuple((evaluator, metric) for evaluator in (*EVALUATORS, SERVER) for metric in CLAIM_METRICS)
+"""Evaluator and metric of every possible claim, in the order in which tables show them."""
 
 BOUNDARY_METRICS = ("boundary_pq", "boundary_iou")
 """Further metrics of the internal evaluator, which are measured where they are asked for."""
@@ -25,8 +32,8 @@ METRIC_TITLES = {
 }
 """What a metric is called in print; others are shown by their names in the record."""
 
-EVALUATOR_MARKS = {"official": "[*]", "internal": "[**]"}
-"""What the published tables call the two evaluators."""
+EVALUATOR_MARKS = {"official": "[*]", "internal": "[**]", SERVER: "[server]"}
+"""What tables call the evaluators; the first two as the published ones do."""
 LEGEND = "[*] official scripts, [**] the reference implementation's pipeline"
 """What the marks of the published tables' columns mean."""
 
@@ -34,6 +41,7 @@ MATCH = "match"
 WITHIN = "within"
 MISMATCH = "mismatch"
 NOT_JUDGED = "not judged"
+NOT_MEASURABLE = "not measurable here"
 
 
 def metric_title(metric: str) -> str:

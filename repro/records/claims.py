@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, WITHIN
+from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, NOT_MEASURABLE, SERVER, WITHIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +21,8 @@ UNJUDGED_EXIT_CODE = 4
 # Percentage points. Neighbouring rows of the published tables lie about one apart: a wider interval would
 # include another model's number as well, and agreeing with the published one would mean nothing.
 WIDEST_INTERVAL = 2.0
+
+_SERVER_REASON = "the data set's server measures it, on images whose ground truth is not public"
 
 
 def judge(measured: float | Decimal, published: Decimal | str, decimals: int, tolerance: float = 0.0) -> str:
@@ -91,7 +93,7 @@ def judge_claims(
     claim, `within`, only where the 95 % interval for the whole data set includes what was published and is no
     wider than `WIDEST_INTERVAL`, so that the two cannot be a point or more apart unnoticed. An interval
     without any width (images that are all alike) says nothing of the spread and holds none. A partial run
-    never misses a claim.
+    never misses a claim. What only a data set's server measures is not measurable here.
 
     Args:
       claims: the entry's published numbers.
@@ -117,7 +119,9 @@ def judge_claims(
             "difference": None if measured is None else measured - float(claim.value),
         }
         interval = (intervals or {}).get(claim.evaluator, {}).get(claim.metric)
-        if value is None:
+        if claim.evaluator == SERVER:
+            row |= {"verdict": NOT_MEASURABLE, "reason": _SERVER_REASON}
+        elif value is None:
             ran = "measure it" if metrics.get(claim.evaluator) else "run"
             row |= {"verdict": NOT_JUDGED, "reason": f"the {claim.evaluator} evaluator did not {ran}"}
         elif partial is not None and not_judged is None and measured is not None and _is_finite(interval):
@@ -154,8 +158,11 @@ def all_hold(rows: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def unjudged(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """Returns in one line which of a run's claims have no verdict, and why; None where all have one."""
-    rows = list(rows)
+    """Returns in one line which of a run's claims have no verdict, and why; None where all have one.
+
+    Those that are not measurable here do not count.
+    """
+    rows = [row for row in rows if row["verdict"] != NOT_MEASURABLE]
     if not rows:
         return "nothing judged: nothing was published for it"
     reasons = [str(row.get("reason", "")) for row in rows if row["verdict"] == NOT_JUDGED]

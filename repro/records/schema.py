@@ -26,7 +26,7 @@ from typing_extensions import Self
 from zoo.errors import DataError
 from zoo.registry.messages import describe_value, explain_error, models_in
 from zoo.registry.network_options import Positive, wrong_key
-from zoo.registry.schema import Evaluator
+from zoo.registry.schema import ClaimedEvaluator, Evaluator, MetricName
 
 SCHEMA_VERSION = 1
 MEASURE_AGAIN = "`zoo reproduce` measures again"
@@ -58,14 +58,14 @@ class _Part(BaseModel):
 class ClaimRow(_Part):
     """A published number, what was measured, and the verdict."""
 
-    metric: Literal["pq", "miou", "ap"]
-    evaluator: Evaluator
+    metric: MetricName
+    evaluator: ClaimedEvaluator
     published: Number
     decimals: Annotated[int, Strict(), Field(ge=0, le=9)]
     tolerance: Annotated[Number, Field(ge=0)] = 0.0
     measured: NumberOrNone
     difference: NumberOrNone
-    verdict: Literal["match", "within", "mismatch", "not judged"]
+    verdict: Literal["match", "within", "mismatch", "not judged", "not measurable here"]
     reason: String | None = None
     interval: Interval | None = None
 

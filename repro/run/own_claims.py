@@ -13,7 +13,7 @@ from zoo.errors import UsageError
 from zoo.registry.messages import explain_error
 from zoo.registry.schema import Claim, PublishedNumbers, Tolerance
 from zoo.registry.yaml_file import read
-from zoo.repro.records.claim_words import EVALUATORS, HEADLINE_METRICS
+from zoo.repro.records.claim_words import CLAIM_METRICS, CLAIM_ORDER, EVALUATORS
 
 _CLAIM = re.compile(r"(?:(?P<evaluator>\w+)\.)?(?P<metric>\w+)=(?P<value>\d{1,3}(?:\.\d{1,9})?)")
 
@@ -30,8 +30,8 @@ def parse_claim(text: str, evaluators: Sequence[str] = EVALUATORS) -> Claim:
     """
     matched = _CLAIM.fullmatch(text.strip().lower())
     evaluator = (matched["evaluator"] or evaluators[0]) if matched else ""
-    if not matched or evaluator not in EVALUATORS or matched["metric"] not in HEADLINE_METRICS:
-        metrics = ", ".join(HEADLINE_METRICS)
+    if not matched or evaluator not in EVALUATORS or matched["metric"] not in CLAIM_METRICS:
+        metrics = ", ".join(CLAIM_METRICS)
         raise UsageError(
             f"--claim {text}: expected a metric ({metrics}) and percent as printed, "
             "as pq=58.1 or internal.pq=58.1"
@@ -51,7 +51,8 @@ def parse_claim(text: str, evaluators: Sequence[str] = EVALUATORS) -> Claim:
 def read_claims(path: Path) -> list[Claim]:
     """Returns the claims of a YAML or JSON file in the form of a registry's `published:`.
 
-    That is `official:` and `internal:` with `pq`, `miou` and `ap`, with or without `published:` above.
+    That is `official:` and `internal:` with `pq`, `pq_things`, `pq_stuff`, `miou` and `ap`, with or without
+    `published:` above.
 
     Raises:
       RegistryError: the file cannot be read, or has another form.
@@ -81,5 +82,4 @@ def joined_claims(claims: Iterable[Claim]) -> list[Claim]:
                 f"{'.'.join(key)}: expected one claim, found {found[key].value} and {claim.value}"
             )
         found[key] = claim
-    order = [(evaluator, metric) for evaluator in EVALUATORS for metric in HEADLINE_METRICS]
-    return [found[key] for key in order if key in found]
+    return [found[key] for key in CLAIM_ORDER if key in found]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,16 @@ import typer
 from zoo.cli.options import AsJson, Name, chosen_registry, reads_registry
 from zoo.cli.output import PIPED_WIDTH, console, print_json, print_text
 from zoo.errors import UsageError
-from zoo.repro.records.claim_words import EVALUATOR_MARKS, HEADLINE_METRICS, LEGEND, metric_title
+from zoo.repro.records.claim_words import (
+    CLAIM_ORDER,
+    EVALUATOR_MARKS,
+    EVALUATORS,
+    HEADLINE_METRICS,
+    LEGEND,
+    NOT_MEASURABLE,
+    SERVER,
+    metric_title,
+)
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -31,6 +39,7 @@ _TEXT_COLUMNS = ("Name", "Backbone", "Training", "Data", "On disk", "Stage")
 # The columns that a narrow terminal leaves out, in this order; `zoo show` prints them all.
 _LEFT_OUT_FIRST = (
     *("Data", "Training"),
+    *("PQ stuff [server]", "PQ things [server]", "PQ [server]", "PQ stuff [*]", "PQ things [*]"),
     *("Mult-adds", "Parameters", "Input", "AP [*]", "On disk", "Stride"),
     *("Backbone", "AP [**]", "mIoU [**]", "PQ [**]", "mIoU [*]", "PQ [*]"),
 )
@@ -66,7 +75,8 @@ def list_entries(
     """List the entries with their published numbers.
 
     The column *On disk* says where a checkpoint is found without a download: `cache`, `bundled`, or `disk`.
-    [*] numbers are from the official scripts, [**] from the reference implementation's pipeline.
+    [*] numbers are from the official scripts, [**] from the reference implementation's pipeline; those of a
+    [server] are not measurable here.
     `--format csv` has unrounded sizes, URLs, and the published numbers as printed.
 
     Examples: `zoo list`, `zoo list 'coco/*' --sort pq`, `zoo list --dataset cityscapes --format csv`
@@ -122,7 +132,7 @@ def _csv(listed: Sequence[Any]) -> str:
 
     if listed and listed[0].kind == "panoptic":
         frame = entries_frame(listed)
-        for evaluator, metric in itertools.product(EVALUATOR_MARKS, HEADLINE_METRICS):
+        for evaluator, metric in CLAIM_ORDER:
             numbers = [_published(entry).get((evaluator, metric), "") for entry in listed]
             frame[f"{evaluator}_{metric}"] = [str(number) for number in numbers]
     else:
@@ -185,8 +195,10 @@ SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
     "name": (lambda entry: entry.name, False),
     "parameters": (lambda entry: entry.parameters, False),
     "multiply_adds": (lambda entry: entry.multiply_adds, False),
-    **{metric: (_published_as("official", metric), True) for metric in HEADLINE_METRICS},
-    **{f"internal_{metric}": (_published_as("internal", metric), True) for metric in HEADLINE_METRICS},
+    **{
+        f"{evaluator}_{metric}".removeprefix("official_"): (_published_as(evaluator, metric), True)
+        for evaluator, metric in CLAIM_ORDER
+    },
 }
 """`--sort KEY` -> the value to sort by, and whether the largest comes first."""
 
@@ -217,10 +229,10 @@ def entries_columns(entries: Sequence[Entry]) -> dict[str, list[str]]:
         "On disk": _on_disk(entries),
     }
     published = [_published(entry) for entry in entries]
-    for evaluator, mark in EVALUATOR_MARKS.items():
-        for metric in HEADLINE_METRICS:
-            numbers = [str(values.get((evaluator, metric), "")) for values in published]
-            columns[f"{metric_title(metric)} {mark}"] = numbers
+    for evaluator, metric in CLAIM_ORDER:
+        numbers = [str(values.get((evaluator, metric), "")) for values in published]
+        if any(numbers) or (evaluator in EVALUATORS and metric in HEADLINE_METRICS):
+            columns[f"{metric_title(metric)} {EVALUATOR_MARKS[evaluator]}"] = numbers
     return columns
 
 
@@ -298,4 +310,5 @@ def describe_entry(entry: Entry | Backbone) -> str:
         if columns:
             declared["published"] = {**columns, "source": entry.published[0].source}
     declared["digest"] = entry.digest()
-    return str(yaml.safe_dump(declared, sort_keys=False, width=110, allow_unicode=True)).rstrip()
+    text = str(yaml.safe_dump(declared, sort_keys=False, width=110, allow_unicode=True)).rstrip()
+    return text.replace(f"\n  {SERVER}:\n", f"\n  {SERVER}:  # {NOT_MEASURABLE}\n")

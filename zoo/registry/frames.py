@@ -51,10 +51,10 @@ def published(
 ) -> DataFrame:
     """Returns a row for each published number of entries; arguments and errors are those of `entries`.
 
-    Columns: `entry` (string: its full name); `dataset`, `metric` (pq, miou, ap), `evaluator` (official,
-    internal) (category); `value` (float64, percent), `tolerance` (float64, percentage points), `decimals`
-    (Int64: digits after the point), `printed` (string: `value` with all its digits), `source` (string: file
-    and line).
+    Columns: `entry` (string: its full name); `dataset`, `metric` (pq, pq_things, pq_stuff, miou, ap),
+    `evaluator` (official, internal, server) (category); `value` (float64, percent), `tolerance` (float64,
+    percentage points), `decimals` (Int64: digits after the point), `printed` (string: `value` with all its
+    digits), `source` (string: file and line).
     """
     found = list_entries(*patterns, dataset=dataset, backbone=backbone, files=registry)
     rows = [

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from zoo.registry.formats import FORMATS
@@ -34,8 +35,10 @@ from zoo.registry.network_options import (
 # The largest whose instances 1 to 535, or more for smaller ids, fit 16 bits.
 _LARGEST_THING_ID = 65
 
-MetricName = Literal["pq", "miou", "ap"]
+MetricName = Literal["pq", "pq_things", "pq_stuff", "miou", "ap"]
 Evaluator = Literal["official", "internal"]
+# Whose numbers are published: those of a data set's server, on images without public ground truth, as well.
+ClaimedEvaluator = Literal["official", "internal", "server"]
 Channel = Annotated[Count, Field(le=255)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[Decimal, Field(ge=0, le=100)]
@@ -133,6 +136,8 @@ class Scores(Declared):
     """Numbers of one evaluator, in percent, with the decimals that were printed."""
 
     pq: Percent | None = None
+    pq_things: Percent | None = None
+    pq_stuff: Percent | None = None
     miou: Percent | None = None
     ap: Percent | None = None
 
@@ -144,7 +149,7 @@ class Scores(Declared):
 
 
 class Tolerance(Declared):
-    """The tolerance of the claims on each metric, in percentage points."""
+    """The tolerance of the claims on each metric, in percentage points; PQ's holds for its parts too."""
 
     pq: Percent = Decimal(0)
     miou: Percent = Decimal(0)
@@ -155,7 +160,7 @@ class Claim(Declared):
     """One published number."""
 
     metric: MetricName
-    evaluator: Evaluator
+    evaluator: ClaimedEvaluator
     value: Percent  # exactly as printed: `Decimal("36.80")`
     source: Text  # file and line
     # Percentage points by which a measured number may leave the interval that the printed digits stand for,
@@ -173,18 +178,19 @@ class PublishedNumbers(Declared):
 
     official: Scores = Scores()
     internal: Scores = Scores()
+    server: Scores = Scores()
     source: Text
 
     def claims(self, tolerance: Tolerance) -> Iterator[Claim]:
-        """Yields the numbers one by one, official ones first, in the order of the published tables."""
-        for evaluator in get_args(Evaluator):
+        """Yields the numbers one by one, official ones first and the server's last."""
+        for evaluator in get_args(ClaimedEvaluator):
             for metric, value in getattr(self, evaluator).printed():
                 yield Claim(
                     metric=metric,
                     evaluator=evaluator,
                     value=value,
                     source=self.source,
-                    tolerance=getattr(tolerance, metric),
+                    tolerance=getattr(tolerance, metric.partition("_")[0]),
                 )
 
 
@@ -208,11 +214,28 @@ class Quirk(Declared):
 
 
 class ColumnQuirk(Declared):
-    """A column that upstream set wider than its widest cell: the rule and the rows, not the header."""
+    """A column that upstream set wider than its widest cell: the rule and the rows, not the header.
+
+    Where `rows` names entries by their short names, only their rows are wider, than the column itself.
+    """
 
     column: Literal["Backbone", "Output stride", "Input resolution"]
     extra_width: Positive
+    rows: tuple[Text, ...] = ()
     note: Text
+
+
+def _known_cell(cell: str) -> str:
+    evaluator, _, metric = cell.partition(".")
+    numbers = evaluator in get_args(ClaimedEvaluator) and metric in get_args(MetricName)
+    if not numbers and cell not in ("output_stride", "input_resolution"):
+        raise PydanticCustomError(
+            "wrong_cell", "output_stride, input_resolution, or a number such as official.pq"
+        )
+    return cell
+
+
+TableCell = Annotated[str, AfterValidator(_known_cell)]
 
 
 class PublishedTable(Declared):
@@ -226,7 +249,14 @@ class PublishedTable(Declared):
     source: Text
     config_pattern: Annotated[str, Field(pattern=r"\{model\}")]
     checkpoint_pattern: Annotated[str, Field(pattern=r"\{model\}")]
+    name_prefix: str = ""  # of the short names, which `{model}` lacks
+    # What follows the backbone in a row, by the column's title; the usual columns where none are given.
+    columns: dict[Text, TableCell] = Field(default_factory=dict)
     quirks: tuple[ColumnQuirk, ...] = ()
+
+    def regular(self, pattern: str, model: str) -> str:
+        """Returns what one of the patterns makes of the short name of an entry."""
+        return pattern.replace("{model}", model.removeprefix(self.name_prefix))
 
     @property
     def project(self) -> str:
