@@ -6,6 +6,7 @@ The files in `tests/data/reports` are tables of google-research/deeplab2 (Apache
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Callable
 from functools import partial
@@ -38,6 +39,14 @@ def coco_table() -> str:
 @pytest.fixture(scope="session")
 def axial_table() -> str:
     return (DATA / "published_axial.md").read_bytes().decode()
+
+
+@pytest.fixture(scope="session")
+def kmax_tables() -> dict[str, str]:
+    """The tables of kMaX-DeepLab by data set."""
+    text = (DATA.parent / "registry/published_tables.md").read_text(encoding="utf-8")
+    sections = re.findall(r"<!-- kmax_deeplab\.md:\d+ (\w+) -->\n(.*?\n)(?:\n|\Z)", text, re.DOTALL)
+    return dict(sections)
 
 
 WriteRecord = Callable[..., Path]

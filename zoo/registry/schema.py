@@ -360,7 +360,8 @@ class Backbone(Named):
 
     kind: Literal["backbone"] = "backbone"
     network: BackboneNetwork
-    strategy: Literal["simple", "strong"]  # strong: with AutoAugment, label smoothing and drop path
+    # strong: with AutoAugment, label smoothing and drop path; converted: from the weights of its authors
+    strategy: Literal["simple", "strong", "converted"]
     data: Text  # that it was trained on, for example "ImageNet-1K"
     source: Text  # file and line where it is listed
 

@@ -14,8 +14,8 @@ from zoo.registry import Entry, Registry, load_registry
 from zoo.reports.tables.markdown_table import read_tables
 from zoo.reports.tables.published import (
     TO_ROOT,
+    columns_of,
     entries_in,
-    number_columns,
     published_table,
     published_tables,
     source_line_of,
@@ -28,16 +28,19 @@ Call = Callable[..., Any]
 
 
 def test_the_published_tables_byte_for_byte(
-    registry: Registry, cityscapes_table: str, coco_table: str, axial_table: str
+    registry: Registry,
+    cityscapes_table: str,
+    coco_table: str,
+    axial_table: str,
+    kmax_tables: dict[str, str],
 ) -> None:
     tables = [published_table(registry, *found) for found in tables_of(registry)]
-    assert [table.encode() for table in tables] == [
-        table.encode() for table in (cityscapes_table, coco_table, axial_table)
-    ]
+    kmax = [kmax_tables[dataset] for dataset in ("cityscapes", "coco", "ade20k")]
+    assert tables == [cityscapes_table, coco_table, axial_table, *kmax]
 
 
 def test_the_command_prints_all_under_their_headings(
-    zoo_call: Call, cityscapes_table: str, coco_table: str, axial_table: str
+    zoo_call: Call, cityscapes_table: str, coco_table: str, axial_table: str, kmax_tables: dict[str, str]
 ) -> None:
     done = zoo_call("report", "published")
     assert (done.returncode, done.stderr) == (0, "")
@@ -45,10 +48,16 @@ def test_the_command_prints_all_under_their_headings(
     cityscapes = f"{heading}\n\n{cityscapes_table}"
     coco = f"### COCO Panoptic Segmentation\n\n{coco_table}"
     below = f"{heading} (axial_deeplab.md)\n\n{axial_table}"
-    assert done.stdout == "\n".join((cityscapes, coco, below))
+    city = f"### Cityscapes Panoptic/Semantic/Instance Segmentation\n\n{kmax_tables['cityscapes']}"
+    coco_again = f"### COCO Panoptic Segmentation (kmax_deeplab.md)\n\n{kmax_tables['coco']}"
+    rooms = f"### ADE20K Panoptic Segmentation\n\n{kmax_tables['ade20k']}"
+    assert done.stdout == "\n".join((cityscapes, coco, below, city, coco_again, rooms))
+    kmax_coco = coco_again.replace(" (kmax_deeplab.md)", "")
     for options, sections in (
-        (("--dataset", "cityscapes"), (cityscapes, below)),
-        (("--dataset", "coco"), (coco,)),
+        (("--dataset", "cityscapes"), (cityscapes, below, city)),
+        (("--dataset", "coco"), (coco, coco_again)),
+        (("--dataset", "ade20k"), (rooms,)),
+        (("--project", "kmax_deeplab"), (city, kmax_coco, rooms)),
         (("--project", "panoptic_deeplab"), (cityscapes, coco)),
         (("--project", "axial_deeplab"), (f"{heading}\n\n{axial_table}",)),
         (("--dataset", "cityscapes", "--project", "panoptic_deeplab"), (cityscapes,)),
@@ -59,19 +68,19 @@ def test_the_command_prints_all_under_their_headings(
 @pytest.mark.parametrize("name", ["minicity", "mars"])
 def test_a_data_set_without_a_published_table(zoo_call: Call, one_line: Call, name: str) -> None:
     message = one_line(zoo_call("report", "published", "--dataset", name), 2)
-    assert "cityscapes or coco" in message
+    assert "cityscapes or coco or ade20k" in message
 
 
 def test_a_project_without_a_published_table(zoo_call: Call, one_line: Call) -> None:
     message = one_line(zoo_call("report", "published", "--project", "vip_deeplab"), 2)
-    assert "expected one with a published table: panoptic_deeplab or axial_deeplab" in message
+    assert "expected one with a published table: panoptic_deeplab or axial_deeplab or kmax_deeplab" in message
     message = one_line(zoo_call("report", "published", "--project", "axial_deeplab", "--dataset", "coco"), 2)
     assert "expected both of one table" in message
 
 
 def test_rows_of_later_editions_and_bundled_entries_are_none(registry: Registry) -> None:
     names = [entry.name for found in tables_of(registry) for entry in entries_in(registry, *found)]
-    assert len(names) == len(set(names)) == 17
+    assert len(names) == len(set(names)) == 17 + 17
     assert "cityscapes/mobilenet_v3_small_os32" in names
     assert "cityscapes/mobilenet_v3_small_os16" not in names
     assert not any(name.startswith("mini") for name in names)
@@ -110,8 +119,8 @@ def test_widths_follow_the_widest_cell(registry: Registry, coco_table: str) -> N
 
 def test_columns_follow_the_numbers(registry: Registry) -> None:
     titles = {
-        dataset.name: [column.title for column in number_columns(entries_in(registry, dataset, table))]
-        for dataset, table in tables_of(registry)
+        dataset.name: [column.title for column in columns_of(entries_in(registry, dataset, table)).numbers]
+        for dataset, table in tables_of(registry, project="panoptic_deeplab")
     }
     assert titles["coco"] == ["PQ [*]", "PQ [**]", "mIoU [**]", "AP<sup>Mask</sup> [**]"]
     assert titles["cityscapes"] == ["PQ [*]", "mIoU [*]", *titles["coco"][1:]]
@@ -139,7 +148,7 @@ def test_files_are_named_by_the_rule_but_for_recorded_quirks(registry: Registry,
         ("config", table.config_pattern, entry.config),
         ("checkpoint", table.checkpoint_pattern, entry.checkpoint.url),
     ):
-        regular = pattern.replace("{model}", entry.short_name)
+        regular = table.regular(pattern, entry.short_name)
         assert with_quirks(entry, place, regular) == file
         assert (regular == file) == (not any(quirk.place == place for quirk in entry.quirks))
 
@@ -188,6 +197,11 @@ def test_quirks_follow_the_schema(tmp_path: Path, quirk: str, expected: str) -> 
     ("line", "expected"),
     [
         ("config_pattern: configs/x.textproto", "table.config_pattern: expected text that matches"),
+        (
+            "columns: {PQ: official.rq}",
+            "table.columns.PQ: expected output_stride, input_resolution, or a number",
+        ),
+        ("columns: {PQ: mars.pq}", "found 'mars.pq'"),
         ("quirks: [{column: PQ, extra_width: 1, note: a}]", "table.quirks.0.column: expected 'Backbone'"),
         ("quirks: [{column: Backbone, extra_width: 0, note: a}]", "table.quirks.0.extra_width: expected"),
         ("widths: [1]", "found 'widths'"),

@@ -27,7 +27,9 @@ Call = Callable[..., Any]
 # ---- order ----
 
 
-@pytest.mark.parametrize("key", SORT_KEYS)
+@pytest.mark.parametrize(
+    "key", [key for key in SORT_KEYS if "_pq_" not in key and key not in ("server_miou", "server_ap")]
+)
 def test_every_key_sorts(zoo_call: Call, key: str) -> None:
     found = json.loads(zoo_call("list", "--sort", key, "--json").stdout)
 
@@ -36,8 +38,9 @@ def test_every_key_sorts(zoo_call: Call, key: str) -> None:
         values = [entry[key] for entry in found]
         assert values == sorted(values)
     else:
-        evaluator, _, metric = f"official_{key}".rpartition("_")
-        evaluator = "internal" if "internal" in evaluator else "official"
+        evaluator, metric = "official", key
+        if key.startswith(("internal_", "server_")):
+            evaluator, _, metric = key.partition("_")
         numbers = [
             next(
                 (

@@ -160,13 +160,13 @@ FAULTS = {
     "wrong choice": (
         "    format: cityscapes",
         "    format: voc",
-        r":4: datasets\.village\.format: expected 'cityscapes' or 'coco', found 'voc'",
+        r":4: datasets\.village\.format: expected 'cityscapes' or 'coco' or 'ade20k', found 'voc'",
     ),
     "unknown data set": (
         "    dataset: village",
         "    dataset: vilage",
         r":10: templates\.village\.dataset: "
-        r"expected one of the data sets cityscapes, coco, minicity, minicoco, village, "
+        r"expected one of the data sets cityscapes, coco, ade20k, minicity, minicoco, village, "
         r"found 'vilage' \(did you mean 'village'\?\) \(extended by entries\.mine/resnet50_beta_os32\)",
     ),
     "unknown template": (
@@ -246,7 +246,7 @@ FAULTS = {
         "    title: My R",
         "    published: {source: me, official: {pq: 50.0, iou: 60}}\n    title: My R",
         r":14: entries\.mine/resnet50_beta_os32\.published\.official\.iou: "
-        r"expected one of the keys pq, miou, ap, found 'iou'.*",
+        r"expected one of the keys pq, pq_things, pq_stuff, miou, ap, found 'iou'.*",
     ),
     "impossible percentage": (
         "    title: My R",

@@ -142,8 +142,8 @@ def test_select_refuses_what_does_not_exist() -> None:
         UnknownNameError, match=r"no project 'axial'.*expected one of panoptic_deeplab, axial_d"
     ):
         REGISTRY.select(project="axial")
-    with pytest.raises(UnknownNameError, match="expected one of cityscapes, coco, minicity"):
-        REGISTRY.dataset("ade20k")
+    with pytest.raises(UnknownNameError, match="expected one of cityscapes, coco, ade20k, minicity"):
+        REGISTRY.dataset("voc")
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,10 @@ def test_select_refuses_what_does_not_exist() -> None:
         ("MobilenetV3-S", {"mobilenet_v3_small"}),
         ("MobileNetV3-Small", {"mobilenet_v3_small"}),
         ("mobilenetv3-*", {"mobilenet_v3_small", "mobilenet_v3_large"}),
-        ("ResNet-50", {"resnet50"}),
-        ("RESNET50", {"resnet50"}),
-        ("resnet", {"resnet50", "resnet50_beta", "wide_resnet41"}),
+        ("ResNet-50", {"resnet50", "kmax_resnet50"}),
+        ("RESNET50", {"resnet50", "kmax_resnet50"}),
+        ("resnet", {"resnet50", "resnet50_beta", "wide_resnet41", "kmax_resnet50", "kmax_axial_resnet50"}),
+        ("convnext-t", {"kmax_convnext_tiny"}),
         ("beta", {"resnet50_beta"}),
         ("SWideRNet-SAC-(1, 1, 4.5)", {"swidernet"}),
     ],

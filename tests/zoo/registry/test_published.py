@@ -13,8 +13,18 @@ from zoo.registry import Entry, Registry, load_registry
 DATA = Path(__file__).parents[2] / "data"
 STORAGE = "https://storage.googleapis.com/gresearch/tf-deeplab"
 
-# Column of the tables -> evaluator and metric of the claim.
+# Column of the tables, without escapes -> evaluator and metric of the claim.
 COLUMNS = {
+    "val PQ [*]": ("official", "pq"),
+    "val PQ<sup>thing</sup> [*]": ("official", "pq_things"),
+    "val PQ<sup>stuff</sup> [*]": ("official", "pq_stuff"),
+    "test PQ [*]": ("server", "pq"),
+    "test PQ<sup>thing</sup> [*]": ("server", "pq_things"),
+    "test PQ<sup>stuff</sup>": ("server", "pq_stuff"),
+    "val PQ [**]": ("internal", "pq"),
+    "PQ<sup>thing</sup> [*]": ("official", "pq_things"),
+    "PQ<sup>stuff</sup> [*]": ("official", "pq_stuff"),
+    "AP<sup>mask</sup> [*]": ("official", "ap"),
     "PQ [*]": ("official", "pq"),
     "mIoU [*]": ("official", "miou"),
     "PQ [**]": ("internal", "pq"),
@@ -26,6 +36,9 @@ AXIAL = [
     *(f"axial_swidernet_1_1_{layers}" for layers in ("1", "3", "4.5")),
     *(f"max_deeplab_{size}_backbone" for size in "sl"),
 ]
+
+CONVNEXT = [f"convnext_{size}" for size in ("tiny", "small", "base", "large")]
+KMAX = ["resnet50", "axial_resnet50", *CONVNEXT]
 
 SAVED_MODELS = {
     *(f"cityscapes/{name}_os16" for name in AXIAL),
@@ -44,8 +57,8 @@ class TableRow:
     title: str
     config: str
     checkpoint: str
-    output_stride: int
-    input_resolution: tuple[int, int]
+    output_stride: str  # empty where the table does not print it, as the next
+    input_resolution: str
     numbers: list[tuple[str, str, str]]
 
 
@@ -66,23 +79,22 @@ def _published_rows() -> list[TableRow]:
 
 
 def _row(header: str, cells: list[str], dataset: str, source: str) -> TableRow:
-    columns = [cell.strip() for cell in header.split("|")]
+    columns = [cell.strip().replace("\\", "") for cell in header.split("|")]
     named = dict(zip(columns, cells, strict=True))
     # One link of the published table ends in a stray parenthesis.
     links = re.fullmatch(
         r"(.*) \(\[config\]\(\.\./\.\./(.*?)\), \[ckpt\]\((.*?)\)\)+", named["Backbone"].strip()
     )
     assert links is not None
-    height, width = named["Input resolution"].split(" x ")
     return TableRow(
         dataset=dataset,
         source=source,
         title=links[1],
         config=links[2],
         checkpoint=links[3],
-        output_stride=int(named["Output stride"]),
-        input_resolution=(int(height), int(width)),
-        numbers=[(*COLUMNS[column], named[column]) for column in columns if column in COLUMNS],
+        output_stride=named.get("Output stride", ""),
+        input_resolution=named.get("Input resolution", named.get("Input Resolution", "")),
+        numbers=sorted((*COLUMNS[column], named[column]) for column in columns if column in COLUMNS),
     )
 
 
@@ -107,22 +119,25 @@ def _options(entry: Entry) -> dict:
 
 
 def test_every_table_row_is_an_entry_and_every_entry_is_a_table_row(published_entries: list[Entry]) -> None:
+    published = _published_rows()
+    assert len(published) == 19 + 17
+    by_source = {row.source: row for row in published}
     declared = [
         TableRow(
             dataset=entry.dataset,
-            source=entry.published[0].source,
+            source=source,
             title=entry.title,
             config=entry.config or "",
             checkpoint=entry.checkpoint.url,
-            output_stride=entry.output_stride,
-            input_resolution=entry.input_resolution,
-            numbers=[(claim.evaluator, claim.metric, str(claim.value)) for claim in entry.published],
+            output_stride=str(entry.output_stride) if by_source[source].output_stride else "",
+            input_resolution=(
+                "{} x {}".format(*entry.input_resolution) if by_source[source].input_resolution else ""
+            ),
+            numbers=sorted((claim.evaluator, claim.metric, str(claim.value)) for claim in entry.published),
         )
         for entry in published_entries
+        for source in [entry.published[0].source]
     ]
-    published = _published_rows()
-    assert len(published) == 19
-    by_source = {row.source: row for row in published}
     assert {row.source: row for row in declared} == by_source
     assert len(declared) == len(by_source)
 
@@ -148,6 +163,9 @@ def test_printed_decimals_are_kept(registry: Registry) -> None:
 def test_names_say_what_the_entries_are(registry: Registry) -> None:
     for entry in registry.entries:
         assert entry.name.startswith(f"{entry.dataset}/")
+        if entry.project == "kmax_deeplab":
+            assert entry.short_name.startswith(entry.network.backbone.name)
+            continue
         assert entry.name.endswith(f"_os{entry.output_stride}")
         if entry.config is not None:
             assert Path(entry.config).name.startswith(entry.short_name)
@@ -168,7 +186,8 @@ def test_numbers_are_numbers_of_the_declared_type(registry: Registry) -> None:
         backbone = entry.network.backbone
         assert type(backbone.backbone_layer_multiplier) is float
         assert type(entry.network.batch_norm.epsilon) is float
-        assert type(entry.evaluation.center_score_threshold) is float
+        if entry.network.kind == "panoptic_deeplab":
+            assert type(entry.evaluation.center_score_threshold) is float
         assert all(type(claim.value) is Decimal for claim in entry.published)
 
 
@@ -189,6 +208,12 @@ def test_saved_models(registry: Registry) -> None:
         stem = name.partition("/")[2]
         file_name = f"{stem}_{project}_cityscapes_trainfine_saved_model.tar.gz"
         expected[name] = f"{STORAGE}/saved_model/{file_name}"
+    for dataset in ("coco", "cityscapes"):
+        for backbone in KMAX:
+            file_name = f"{backbone}_kmax_deeplab_{dataset}_train.tar.gz"
+            expected[f"{dataset}/kmax_{backbone}"] = f"{STORAGE}/saved_model/{file_name}"
+    file_name = "convnext_large_kmax_deeplab_coco_train_unlabeled.tar.gz"
+    expected["coco/kmax_convnext_large_unlabeled"] = f"{STORAGE}/saved_model/{file_name}"
     assert found == expected
 
 
@@ -220,6 +245,10 @@ def test_backbones(registry: Registry) -> None:
         full_name = "imagenet/resnet50_strong" if name == "resnet50" else f"imagenet/{name}"
         file_name = f"{name}_imagenet1k_strong_training_strategy.tar.gz"
         expected[full_name] = (file_name, "strong", "ImageNet-1K")
+    both = "ImageNet-22K + 1K"
+    expected["imagenet/axial_resnet50"] = ("maxs_gelu_imagenet_22k_1k_224.tar.gz", "strong", both)
+    for name in CONVNEXT:
+        expected[f"imagenet/{name}"] = (f"{name}_imagenet_22k_1k_384.tar.gz", "converted", both)
     assert found == expected
     assert all(item.checkpoint.url.startswith(f"{STORAGE}/checkpoint/") for item in registry.backbones)
 
@@ -229,8 +258,14 @@ def test_backbones_have_the_architecture_of_their_rows(registry: Registry) -> No
     seen = set()
     for backbone in registry.backbones:
         pattern = backbone.short_name.removesuffix("_strong")
-        for entry in registry.select([f"c*/{pattern}_os*"]):
-            assert entry.network.backbone.model_dump(include=fields) == backbone.network.backbone.model_dump()
+        of_backbone = re.compile(rf"(kmax_)?{re.escape(pattern)}(_os\d+|_res\d+|_unlabeled)?")
+        for entry in registry.entries:
+            if entry.dataset.startswith("mini") or not of_backbone.fullmatch(entry.short_name):
+                continue
+            expected = backbone.network.backbone.model_dump()
+            if entry.project == "kmax_deeplab":
+                expected["name"] = f"kmax_{pattern}"
+            assert entry.network.backbone.model_dump(include=fields) == expected
             seen.add(entry.name)
     assert seen == {
         entry.name for entry in registry.entries if not entry.name.startswith(("minicity/", "minicoco/"))
@@ -241,6 +276,7 @@ def test_datasets(registry: Registry) -> None:
     declared = {item.name: (item.format, item.split, item.images) for item in registry.datasets}
     assert declared["cityscapes"] == ("cityscapes", "val", 500)
     assert declared["coco"] == ("coco", "val2017", 5000)
+    assert declared["ade20k"] == ("ade20k", "val", 2000)
     assert declared["minicity"] == ("cityscapes", "val", 30)
     assert declared["minicoco"] == ("coco", "val2017", 30)
 
