@@ -40,6 +40,7 @@ class Family:
       averages: the maps at full resolution that are averaged over scales and mirrored images; none where the
         family has no such averages.
       merge_averages: takes these maps and options.
+      in_graphs: whether post-processing exists in graph operations, so that a file can hold it.
       steps: post-processing in words.
     """
 
@@ -49,6 +50,7 @@ class Family:
     merge: Callable[..., Merged]
     averages: tuple[str, ...]
     merge_averages: Callable[..., Merged]
+    in_graphs: bool
     steps: tuple[str, ...]
 
     def refuse_averages(self, owner: str, scales: Sequence[float], flip: bool) -> None:
@@ -57,6 +59,15 @@ class Family:
             raise UsageError(
                 f"{owner}: expected one scale and no mirrored images: the mask slots of {self.title} have no "
                 "average over several"
+            )
+
+    def require_graph(self, owner: str) -> None:
+        """Raises a `UsageError` where a file cannot hold post-processing."""
+        if not self.in_graphs:
+            raise UsageError(
+                f"{owner}: --with-post-processing: expected a network whose post-processing exists in "
+                f"graph operations, found one of {self.title}; leave the option out: `--model FILE` merges "
+                "its maps outside of the file"
             )
 
     def merged(self, maps: Maps, size: Size, options: Options, *, averaged: bool = False) -> Merged:
@@ -85,6 +96,7 @@ FAMILIES = {
         merge=postprocess,
         averages=("semantic_probs", "center_heatmap", "offset_map"),
         merge_averages=postprocess_full_resolution,
+        in_graphs=True,
         steps=(
             "Resize all maps to the input's size, bilinear with aligned corners; scale offsets by the same "
             "factors.",
@@ -109,6 +121,7 @@ FAMILIES = {
         merge=postprocess_masks,
         averages=(),
         merge_averages=postprocess_masks,
+        in_graphs=False,
         steps=(
             "Class of a slot: the largest softmax probability of its `class_logits` but void's; that is its "
             "class confidence.",

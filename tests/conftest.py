@@ -41,6 +41,7 @@ _WORKER_BYTES = 4 << 30
 # What takes longest starts first, so that no worker is left waiting for another's last file.
 _LONGEST = (
     "model/test_residual_goldens.py",
+    "repro/run/test_reproduce_kmax.py",
     "repro/run/test_reproduce.py",
     "repro/nights/test_nightly.py",
     "zoo/network/test_loading_backbones.py",

@@ -93,11 +93,13 @@ def reproduce_entry(
     """
     from zoo.fetch.fetcher import Fetcher
     from zoo.files.cache import RUNS
+    from zoo.model.families import family_of
 
     clock = Clock()
     settings, fetcher = settings or RunSettings(), fetcher or Fetcher()
     if settings.runtime in BACKENDS:
         choose_backend(settings.runtime)
+    family_of(entry).refuse_averages(entry.name, settings.scales, settings.flip)
     declared = registry.dataset(entry.dataset)
     dataset = open_dataset(declared, data, fetcher, keep_going=settings.keep_going, needed_by=entry.name)
     require_outputs(entry, dataset.info)

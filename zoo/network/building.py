@@ -45,7 +45,15 @@ class LoadOptions:
         refuse_options(runtime, [name for name in self.chosen() if name not in _OF_ANY_RUNTIME], self.device)
 
     def checked(self, entry: Entry | Backbone) -> LoadOptions:
-        """Returns the options with the input size as two integers of at least 2, or raises a `UsageError`."""
+        """Returns the options with the input size as two integers, as they go with an entry.
+
+        Raises:
+          UsageError: a side below 2, or scales or mirroring that the entry's family does not average.
+        """
+        if entry.kind == "panoptic":
+            from zoo.model.families import family_of
+
+            family_of(entry).refuse_averages(entry.name, self.scales, self.flip)
         if self.input_size is None:
             return self
         try:

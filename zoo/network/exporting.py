@@ -123,8 +123,12 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
       VerificationError: the file computes other maps; it is not kept.
       ZooError: the checkpoint cannot be restored, or the file cannot be written.
     """
+    from zoo.model.families import family_of
+
     runtime = FILE_RUNTIMES[options.to]
     _check_out(out, options.to)
+    if options.with_post_processing:
+        family_of(entry).require_graph(entry.name)
     choose_backend("tensorflow")
     import_tensorflow()
     module = runtime.imported(options.to)

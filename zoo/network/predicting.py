@@ -92,6 +92,7 @@ def predict_files(
 
     start = time.perf_counter()
     inputs = _usable_inputs(what, out, options.write)
+    LoadOptions(**options.for_loading()).checked(entry)
     classes = classes_of(entry, registry.dataset(entry.dataset))
     writers = _writers(options.write, out, classes)
     model = model_file_of(entry, options.runtime, options.model)

@@ -1,7 +1,8 @@
 """A kMaX-DeepLab with formula weights from end to end, against what the reference implementation predicted.
 
-The network of `coco/kmax_resnet50` at 129 x 129 sees the first four scenes of minicoco. A close call is a pixel
-whose probability is within 1e-4 of its threshold, or whose two best slots are within 1e-3: rounding settles it.
+The network of `coco/kmax_resnet50` at 129 x 129 sees the first four scenes of minicoco. A close call is a
+pixel whose probability is within 1e-4 of its threshold, or whose two best slots are within 1e-3: rounding
+settles it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ import pytest
 import zoo
 from zoo.errors import UsageError
 from zoo.fetch.fetcher import Fetcher
+from zoo.files.atomic import write_atomically
 from zoo.model.build import build_network
 from zoo.model.checkpoint import variables
+from zoo.network.exporting import ExportOptions, export_entry
+from zoo.network.predicting import PredictOptions, predict_files
+from zoo.prediction.overlay import encode_picture
 from zoo.registry import load_registry
 from zoo.repro.coco.classes import COCO
 from zoo.repro.datasets.image_files import decode_image, read_bytes
@@ -112,9 +117,6 @@ def test_a_picture_is_predicted_as_the_run_predicts_it(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     monkeypatch.setenv("ZOO_LOCK", str(tmp_path / "zoo.lock"))
     declared = load_registry(registry)
-    for options in ({"flip": True}, {"scales": (0.5, 1.0)}):
-        with pytest.raises(UsageError, match=f"^{NAME}: expected one scale and no mirrored images: the mask"):
-            zoo.load(NAME, registry=declared, **options)
     network = zoo.load(NAME, registry=declared, optimize=True)
     dataset = open_dataset(declared.dataset("minicoco"), None, Fetcher())
     image, name = dataset.load(0).image, dataset.image_ids[0]
@@ -126,3 +128,29 @@ def test_a_picture_is_predicted_as_the_run_predicts_it(
     assert set(network.maps([image])[0]) == {"mask_logits", "class_logits"}
     with pytest.raises(UsageError, match="no mirrored images"):
         network.predict_panoptic(image, flip=True)
+
+
+def test_what_the_family_lacks_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    path = tmp_path / "registry.yaml"
+    path.write_text(REGISTRY % "file:///nowhere/model.tar.gz", encoding="utf-8")
+    declared = load_registry(path)
+    entry = declared.resolve(NAME)
+    picture = tmp_path / "picture.png"
+    write_atomically(picture, encode_picture(np.zeros((20, 30, 3), np.uint8), ".png"))
+    for options in ({"flip": True}, {"scales": (0.5, 1.0)}):
+        for call in (
+            lambda: zoo.load(NAME, registry=declared, **options),  # noqa: B023
+            lambda: reproduce(NAME, registry=declared, out=tmp_path, **options),  # noqa: B023
+            lambda: predict_files(
+                entry,
+                declared,
+                [str(picture)],
+                tmp_path / "out",
+                PredictOptions(**options),  # noqa: B023
+            ),
+        ):
+            with pytest.raises(UsageError, match=f"^{NAME}: expected one scale and no mirrored images: the"):
+                call()
+    whole = ExportOptions(to="saved_model", with_post_processing=True)
+    with pytest.raises(UsageError, match=f"^{NAME}: --with-post-processing: expected a network whose post-"):
+        export_entry(entry, declared, tmp_path / "model", whole)
