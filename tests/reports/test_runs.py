@@ -30,6 +30,7 @@ def test_runs_are_found_below_a_folder_oldest_first(make_run: MakeRun, tmp_path:
     loose.write_text(json.dumps(record), encoding="utf-8")
     (tmp_path / "history" / "other.json").write_text('{"entry": 1}', encoding="utf-8")
     (tmp_path / "history" / "broken.json").write_text("{", encoding="utf-8")
+    (tmp_path / "history" / "deep.json").write_text("[" * 100_000, encoding="utf-8")
     found = [run.path for run in find_runs([tmp_path / "history"])]
     assert found == [older / "record.json", loose, newer / "record.json"]
     # Given twice, read once.

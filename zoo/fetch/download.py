@@ -18,6 +18,7 @@ from zoo.errors import DownloadError, VerificationError, cannot_write
 from zoo.fetch.locations import download_name
 from zoo.fetch.resume import Answer, Part, read_answer, request_headers
 from zoo.fetch.transports import Transport, transport_for
+from zoo.fetch.unpack import Limits
 from zoo.fetch.verify import Expectation, KnownFile, declared_difference, digest_file, read_known, recognise
 from zoo.files.cache import SET_CACHE, Cache, remove
 from zoo.files.progress import Progress
@@ -38,6 +39,7 @@ class DownloadOptions:
     progress_bytes: int = 4 << 20  # an attempt that brought so many new bytes starts the counting again
     timeouts_s: tuple[float, float] = (20.0, 60.0)  # for a connection, and for further bytes
     chunk_bytes: int = 1 << 18  # read at a time
+    most_undeclared_bytes: int = Limits.total_bytes  # of a file whose length nobody declared
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random  # in [0, 1); it spreads clients that failed together
     show_progress: bool = True  # on standard error
@@ -227,6 +229,13 @@ class _Download:
                     part.discard()
                     sent = f"the server declares {limit} bytes and sent {came} or more"
                     raise InterruptedTransferError(sent)
+                if limit is None and part.size_bytes > self.options.most_undeclared_bytes:
+                    part.discard()
+                    most = readable_size(self.options.most_undeclared_bytes)
+                    raise DownloadError(
+                        f"{self.url}: expected at most {most}, as no length is declared, found more; "
+                        "check the URL, or give `bytes` in the registry"
+                    )
         part.pause()
         if total is not None and part.size_bytes < total:
             raise InterruptedTransferError(f"the server declares {total} bytes and sent {part.size_bytes}")

@@ -9,6 +9,7 @@ import re
 import runpy
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_what_will_not_pass_is_not_tried_again(server: Any, client: Any, status:
     assert f"{url}: the server answered {status} " in one_line(caught)
     assert (len(server.requests), client.waits, client.left()) == (1, [], [])
     assert not client.target.parent.exists()
+
+
+def test_a_body_without_a_length_has_a_limit(server: Any, client: Any) -> None:
+    """Otherwise a server could fill the disk."""
+    url = server.put("/model.tar.gz", BODY, always=server.chunked)
+    client.options = replace(client.options, most_undeclared_bytes=len(BODY) - 1)
+    with pytest.raises(DownloadError) as caught:
+        client.fetch(url)
+    assert "expected at most 200.0 kB, as no length is declared, found more" in one_line(caught)
+    assert (len(server.requests), client.left()) == (1, [])
+    client.options = replace(client.options, most_undeclared_bytes=len(BODY))
+    assert client.fetch(url).sha256 == SHA256
 
 
 def test_a_server_that_is_not_there(server: Any, client: Any) -> None:
