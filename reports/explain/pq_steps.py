@@ -33,7 +33,8 @@ from zoo.reports.explain.waterfall import RuleChange, mean_of_present
 SAME_IN_BOTH = (
     "segments match where their classes are equal and their IoU is above 0.5 in float64",
     "areas and intersections are whole numbers of pixels of the same maps; nothing is rounded (the official "
-    "script takes the areas of the ground truth from its JSON file, which has the numbers of pixels)",
+    "script takes the areas of the ground truth from its JSON file, which has the numbers of pixels; that of "
+    "ADE20K counts stuff which things cover as well, and leaves a residual)",
     "a prediction's pixels on void are left out of the union; pixels that are void in the prediction are in "
     "no predicted segment",
     "crowd regions are never false negatives and never matched",

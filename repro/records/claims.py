@@ -22,7 +22,7 @@ UNJUDGED_EXIT_CODE = 4
 # include another model's number as well, and agreeing with the published one would mean nothing.
 WIDEST_INTERVAL = 2.0
 
-_SERVER_REASON = "the data set's server measures it, on images whose ground truth is not public"
+_SERVER_REASON = "only the data set's server has the ground truth of the test images"
 
 
 def judge(measured: float | Decimal, published: Decimal | str, decimals: int, tolerance: float = 0.0) -> str:

@@ -62,6 +62,25 @@ def test_markdown_lines_up_and_parses() -> None:
     assert cells[5] == ["coco/resnet50_os32", "PQ [*]", "official", "35.5", "", "", "not judged"]
 
 
+def test_parts_of_pq_and_the_numbers_of_a_server_have_rows() -> None:
+    claims = [
+        claim("match", 53.0, 1, 53.02),
+        claim("match", 58.3, 1, 58.31, metric="pq_things"),
+        claim("match", 53.50, 2, 53.501, evaluator="internal"),
+        claim("not measurable here", 53.4, 1, None, evaluator="server", reason="its server has the truth"),
+    ]
+    metrics = {"official": {"pq": 53.02, "pq_things": 58.31, "ap": 30.25}}
+    record = {"entry": "coco/kmax_resnet50", "claims": claims, "metrics": metrics}
+    assert [row[1:] for row in claim_rows([record])] == [
+        ("PQ [*]", "official", "53.0", "53.02", "+0.02", "match"),
+        ("PQ things [*]", "official", "58.3", "58.31", "+0.01", "match"),
+        ("AP [*]", "official", "", "30.25", "", ""),
+        ("PQ [**]", "internal", "53.50", "53.501", "+0.001", "match"),
+        ("PQ [server]", "server", "53.4", "", "", "not measurable here"),
+    ]
+    assert "- not measurable here: its server has the truth\n" in markdown([record])
+
+
 def test_markdown_without_rows_is_still_a_table() -> None:
     header, rule = markdown([]).splitlines()
     assert header.count("|") == rule.count("|") == len(COLUMNS) + 1

@@ -65,6 +65,22 @@ def test_measured_numbers_stand_in_the_published_layout(
     assert f"### COCO Panoptic Segmentation\n\n{with_numbers(coco_table, {})}\n" in done.stdout
 
 
+def test_tables_with_columns_of_their_own(
+    registry: Registry, write_record: WriteRecord, kmax_tables: dict[str, str]
+) -> None:
+    official = {"pq": 53.02, "pq_things": 58.31, "pq_stuff": 44.88, "ap": 30.0}
+    path = write_record("coco/kmax_resnet50", metrics={"official": official, "internal": {"pq": 53.5}})
+    tables = tables_in(measured(registry, path))
+    table = tables["COCO Panoptic Segmentation"]
+    (published,) = read_tables(kmax_tables["coco"])
+    titles = list(published.header.cells)
+    # AP is measured here, though upstream did not.
+    assert list(table.header.cells) == [*titles[:4], "AP<sup>Mask</sup> [*]", *titles[4:]]
+    assert table.rows[0].cells[1:] == ("53.0", "58.3", "44.9", "30.0", "", "", "", "53.50")
+    assert [row.cells[0] for row in table.rows] == [row.cells[0] for row in published.rows]
+    assert len(tables["ADE20K Panoptic Segmentation"].rows) == 4
+
+
 def test_every_row_of_the_tables_is_there(registry: Registry) -> None:
     tables = tables_in(measured(registry))
     assert {heading: len(tables[heading].rows) for heading in ROWS} == ROWS

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.registry.schema import Claim
-from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, WITHIN
+from zoo.repro.records.claim_words import MATCH, MISMATCH, NOT_JUDGED, NOT_MEASURABLE, WITHIN
 from zoo.repro.records.claims import (
     all_hold,
     judge,
     judge_claims,
     printed_interval,
+    unjudged,
 )
+from zoo.repro.records.schema import ClaimRow
 
 
 def claim(value: str, metric: str = "pq", evaluator: str = "official", tolerance: str = "0") -> Claim:
@@ -222,6 +224,22 @@ def test_all_hold_only_without_a_mismatch() -> None:
     assert all_hold(rows())
     assert all_hold(rows(MATCH, WITHIN, NOT_JUDGED))
     assert not all_hold(rows(MATCH, MISMATCH, WITHIN))
+
+
+def test_what_only_a_server_measures_is_kept_and_not_held_against_a_run() -> None:
+    claims = [claim("53.0"), claim("58.3", "pq_things"), claim("53.4", evaluator="server")]
+    measured = {"official": {"pq": 53.01, "pq_things": 58.3}}
+    rows = judge_claims(claims, measured)
+    assert [row["verdict"] for row in rows] == [MATCH, MATCH, NOT_MEASURABLE]
+    assert (rows[2]["published"], rows[2]["measured"], rows[2]["difference"]) == (53.4, None, None)
+    assert "only the data set's server" in rows[2]["reason"]
+    assert [ClaimRow.model_validate(row).evaluator for row in rows] == ["official", "official", "server"]
+    assert all_hold(rows)
+    assert unjudged(rows) is None
+    # Nor does it count among what a partial run has not judged.
+    rows = judge_claims(claims, measured, partial="1 of 30 images")
+    assert rows[2]["verdict"] == NOT_MEASURABLE
+    assert unjudged(rows) == "nothing judged: 1 of 30 images"
 
 
 # ---- partial runs ----

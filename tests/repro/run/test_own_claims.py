@@ -15,10 +15,11 @@ def test_a_claim_is_about_the_official_number_to_the_decimals_written() -> None:
     assert (claim.metric, claim.evaluator, str(claim.value), claim.decimals) == ("pq", "official", "58.10", 2)
     assert parse_claim("internal.miou=70").evaluator == "internal"
     assert parse_claim("ap=1.5", ("internal",)).evaluator == "internal"
+    assert parse_claim("pq_stuff=44.9").metric == "pq_stuff"
 
 
 @pytest.mark.parametrize(
-    "text", ["pq", "pq=", "pq=abc", "sq=50.0", "mine.pq=50", "pq=-1", "pq=1e1", "pq=100.1"]
+    "text", ["pq", "pq=", "pq=abc", "sq=50.0", "mine.pq=50", "server.pq=50", "pq=-1", "pq=1e1", "pq=100.1"]
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"--claim {text}: expected"):
@@ -39,7 +40,7 @@ def test_one_number_has_one_claim() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("claims.yaml", "official: {pq: 58.10, ap: 36}\ninternal: {miou: 70.25}\n"),
+        ("claims.yaml", "official: {ap: 36, pq: 58.10}\ninternal: {miou: 70.25}\n"),
         ("claims.json", '{"published": {"official": {"pq": 58.10, "ap": 36}, "internal": {"miou": 70.25}}}'),
     ],
 )
