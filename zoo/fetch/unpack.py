@@ -50,10 +50,10 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> list[Unpac
     """Unpacks a `.tar.gz`, `.tar` or `.zip` archive, told by its first bytes; returns its files by path.
 
     Only regular files and folders are ever made: a link inside the archive becomes a copy of its target.
-    Refused are absolute paths, `..`, links that leave the folder, devices and pipes, two members of one name,
-    and archives beyond the limits. Every checksum that the format has is checked to its end. The filters of
-    `tarfile` are laxer: they strip a leading `/`, keep `\\`, and make links. The folder must be empty; after
-    an error, discard what was unpacked until then.
+    Refused are absolute paths, `..`, links that leave the folder, devices and pipes, sparse files, two
+    members of one name, and archives beyond the limits. Every checksum that the format has is checked to its
+    end. The filters of `tarfile` are laxer: they strip a leading `/`, keep `\\`, and make links. The folder
+    must be empty; after an error, discard what was unpacked until then.
 
     Raises:
       ArchiveError: the archive is damaged, unsafe, or of another kind.
@@ -133,6 +133,9 @@ class _Unpacking:
         with tarfile.open(fileobj=counted, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload]
             for member in tar:
                 name = self._member(member.name)
+                if member.issparse():
+                    # Its holes are not in the archive, so no limit would see them.
+                    raise self._refused(f"{member.name!r} is a sparse file; pack it without `--sparse`")
                 if member.isdir():
                     self._make_folder(name)
                 elif member.isreg():

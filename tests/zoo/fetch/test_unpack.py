@@ -274,6 +274,11 @@ def test_bombs(tmp_path: Path, unpacking: Unpacking) -> None:
     linked = [special(f"copy{number}", tarfile.LNKTYPE, "file") for number in range(30)]
     copies = write(tmp_path, tar_bytes({"file": DATA}, *linked))
     unpacking.refuses(copies, "more than the allowed 1.0 MB", limits=Limits(total_bytes=1_000_000))
+    # A file of a terabyte in a kilobyte: its holes never pass the limits, which count what is read.
+    holes = tarfile.TarInfo("holes")
+    holes.pax_headers = {"GNU.sparse.size": "1000000000000", "GNU.sparse.map": "0,999999999999"}
+    sparse = write(tmp_path, holes.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    unpacking.refuses(sparse, "'holes' is a sparse file; pack it without `--sparse`")
     assert unpacking(bomb).files[0].bytes == 3_000_000
 
 
