@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.registry.schema import EvaluationOptions
+from zoo.registry.schema import EvaluationProtocol
 
 MEAN_PIXEL = 127.5
 """The value that images are padded with: normalisation turns it into zero."""
@@ -45,7 +45,7 @@ def resized_size(
 
 
 def entry_resized_size(
-    raw_size: tuple[int, int], evaluation: EvaluationOptions, input_size: tuple[int, int] | None = None
+    raw_size: tuple[int, int], evaluation: EvaluationProtocol, input_size: tuple[int, int] | None = None
 ) -> tuple[int, int]:
     """Returns the (height, width) to which an entry's evaluation resizes an image before padding.
 

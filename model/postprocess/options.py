@@ -10,7 +10,6 @@ import numpy as np
 
 from zoo.errors import UsageError
 from zoo.registry.dataset_info import DatasetInfo
-from zoo.registry.schema import EvaluationOptions
 
 MAX_CLASSES = 256
 
@@ -37,7 +36,7 @@ class PostprocessOptions:
             )
 
     @classmethod
-    def from_entry(cls, evaluation: EvaluationOptions, dataset: DatasetInfo) -> PostprocessOptions:
+    def from_entry(cls, evaluation: Any, dataset: DatasetInfo) -> PostprocessOptions:
         """Returns the options of a registry entry's `evaluation` on a data set."""
         names = ("center_score_threshold", "nms_kernel", "keep_k_centers", "stuff_area_limit")
         return cls(

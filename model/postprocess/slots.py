@@ -6,7 +6,7 @@ the slots is ever held. The vector units run along the slots, which lie side by 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -187,7 +187,7 @@ def _blend_down(
 
 
 @compiled
-def _next(value: np.ndarray, bound: np.float32, start: int) -> int:  # pragma: no cover - compiled
+def _next(value: np.ndarray, bound: np.float32, start: int) -> Any:  # pragma: no cover - compiled
     """Returns the first position from `start` on of a value that is not below a bound, else their number."""
     found = np.int32(value.size)
     for i in range(start, value.size):

@@ -12,7 +12,7 @@ from zoo.errors import DataError
 from zoo.metrics.segments import OfficialTruth, look_up
 from zoo.repro.coco.annotations import Annotation, ImageId, read_annotations
 from zoo.repro.coco.classes import COCO
-from zoo.repro.coco.split_files import NamesFiles, SplitFiles, coco_files
+from zoo.repro.coco.split_files import SplitFiles, coco_files
 from zoo.repro.datasets.dataset import NO_PICTURE, FolderDataset, Sample
 from zoo.repro.datasets.image_files import (
     RGB,
@@ -43,7 +43,7 @@ class CocoDataset(FolderDataset):
     info = COCO
     layout = "<split>/ with images, annotations/panoptic_<split>.json and its folder of PNG files"
     official_run = "zoo.repro.coco.official:CocoRun"
-    names_files: ClassVar[NamesFiles] = staticmethod(coco_files)
+    names_files: ClassVar[staticmethod[[str], SplitFiles]] = staticmethod(coco_files)
 
     @classmethod
     def find_splits(cls, path: Path) -> list[str]:

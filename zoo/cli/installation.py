@@ -203,7 +203,8 @@ def _runtimes() -> dict[str, Any]:
     """Returns for each runtime its version and devices, an error, or None where it is not installed."""
     with ThreadPoolExecutor() as threads:
         found = dict(zip(RUNTIMES, threads.map(_runtime, RUNTIMES), strict=True))
-    return {name: found[name] and {**found[name], "default": name == chosen_backend()} for name in RUNTIMES}
+    default = chosen_backend()
+    return {name: about and {**about, "default": name == default} for name, about in found.items()}
 
 
 def _runtime(name: str) -> dict[str, Any] | None:

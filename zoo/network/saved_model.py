@@ -13,9 +13,9 @@ import numpy as np
 
 from zoo.errors import ArchiveError, UsageError
 from zoo.files.tensorflow import import_tensorflow
+from zoo.model.families import Options
 from zoo.model.images import checked_image
 from zoo.model.postprocess.instances import Instances
-from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.registry import Entry
 
@@ -141,9 +141,7 @@ class SavedModelRuntime:
         """Returns all outputs for each raw image."""
         return [self.outputs(image) for image in images]
 
-    def postprocess(
-        self, maps: Maps, raw_size: tuple[int, int], options: PostprocessOptions
-    ) -> ImagePrediction:
+    def postprocess(self, maps: Maps, raw_size: tuple[int, int], options: Options) -> ImagePrediction:
         """Returns what was merged inside the SavedModel, with the score of each instance."""
         panoptic = maps["panoptic_pred"].astype(np.int32)
         labels, first, areas = np.unique(panoptic, return_index=True, return_counts=True)
