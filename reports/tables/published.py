@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from zoo.errors import RegistryError, UsageError
 from zoo.registry import Claim, DatasetDeclaration, Entry, Registry
@@ -168,11 +169,15 @@ def columns_of(entries: Iterable[Entry], table: PublishedTable | None = None) ->
         numbers = [column for column in NUMBER_COLUMNS if any(claim_in(entry, column) for entry in entries)]
         return TableColumns(numbers=numbers)
     about = {title: _CELLS[cell] for title, cell in table.columns.items() if cell in _CELLS}
-    declared = [
-        NumberColumn(title, *cell.split("."), decimals=1 + cell.startswith("internal"))  # type: ignore[arg-type]
-        for title, cell in table.columns.items()
-        if title not in about
-    ]
+    declared = []
+    for title, cell in table.columns.items():
+        if title in about:
+            continue
+        evaluator, _, metric = cell.partition(".")
+        decimals = 2 if evaluator == "internal" else 1
+        declared.append(
+            NumberColumn(title, cast("ClaimedEvaluator", evaluator), cast("MetricName", metric), decimals)
+        )
     return TableColumns(about, declared)
 
 
