@@ -192,7 +192,8 @@ def candidate_cells(
             first[i * columns + j] = used
             if used + n > items.shape[0]:
                 larger = np.empty(2 * items.shape[0] + n, np.int32)
-                larger[:used] = items[:used]
+                for item in range(used):
+                    larger[item] = items[item]
                 items = larger
             for k in range(n):
                 if nearest[k] <= bound:

@@ -140,7 +140,8 @@ def assign_rows(
                         sums.probability[i] += np.float64(own)
                         if used + 2 > shared.shape[0]:
                             larger = np.empty((2 * shared.shape[0], 2), np.int64)
-                            larger[:used] = shared[:used]
+                            for kept in range(used):
+                                larger[kept, 0], larger[kept, 1] = shared[kept, 0], shared[kept, 1]
                             shared = larger
                         shared[used, 0], shared[used, 1] = y * width + x, i
                         used += 1

@@ -24,7 +24,9 @@ def unfiltered(stored, height, row_bytes, pixel_bytes):  # type: ignore[no-untyp
         # The last three bytes stay in registers: reading them back would take most of the time.
         one = two = three = 0
         if kind == 0:
-            row[:] = given
+            # Not `row[:] = given`: the message about shapes that differ takes seconds to compile.
+            for i in range(row_bytes):
+                row[i] = given[i]
         elif kind == 1:
             for i in range(row_bytes):
                 left = three if pixel_bytes == 3 else two if pixel_bytes == 2 else one

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from zoo.cli.options import RegistryFiles, registry_files
 from zoo.errors import InterruptedRunError, RegistryError, UsageError, ZooError
 from zoo.files.progress import say
+from zoo.files.tensorflow import keep_feature_maps
 
 _PLACES = {
     "list": "entries:list_entries",
@@ -170,6 +171,7 @@ def main() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the program ends
     if sys.stdout is None:
         _fail("standard output is closed; send it to a file or to /dev/null", ZooError.exit_code)
+    keep_feature_maps()
     code = 0
     try:
         try:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import psutil
 import pytest
 
-from zoo.files.processes import memory_of
+from zoo.files.processes import memory_of, without_collection
 
 HOLDS_MEMORY = "import sys; held = bytearray(200 << 20); print(1, flush=True); sys.stdin.read()"
 STARTS_IT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLDS_MEMORY!r}])"
@@ -26,3 +27,19 @@ def test_memory_is_that_of_all_descendants() -> None:
         assert held_bytes > 200 << 20
         process.stdin.close()
     assert memory_of(process.pid) == 0
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_a_block_as_before_it(collects: bool) -> None:
+    def fail() -> None:
+        assert not gc.isenabled()
+        raise ValueError("in the block")
+
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="in the block"), without_collection():
+            fail()
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
