@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
@@ -156,10 +156,15 @@ def registry(_: str) -> str:
 
 def _keys(model: type[BaseModel], shown: set[type]) -> Iterator[str]:
     """Yields a table of a model's keys, then the models that they hold, each once."""
+    from zoo.registry.schema import Named
+
     shown.add(model)
     comments = {name: text for each in reversed(model.__mro__) for name, text in _comments(each).items()}
     rows = []
     for name, field in model.model_fields.items():
+        # Names are the keys of a file's mappings, and kinds its sections.
+        if name in ("name", "kind") and issubclass(model, Named):
+            continue
         default = "required" if field.is_required() else f"`{_default(field.default)}`"
         rows.append((f"`{name}`", f"`{_type_words(field.annotation)}`", default, comments.get(name, "")))
     yield inspect.cleandoc(model.__doc__ or "")
@@ -198,14 +203,16 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _type_words(annotation: Any) -> str:
     """Returns an annotation without modules, constraints, and the None that stands for an absent key."""
-    if origin := getattr(annotation, "__origin__", None):
-        inner = [_type_words(each) for each in annotation.__args__ if each is not Ellipsis]
-        name = getattr(origin, "__name__", str(origin))
-        if name == "Annotated" or not isinstance(origin, type):
-            return inner[0] if name != "Literal" else " | ".join(map(str, annotation.__args__))
-        return f"{name}[{', '.join(inner)}]"
-    if inner := getattr(annotation, "__args__", None):
-        return " | ".join(_type_words(each) for each in inner if each is not type(None))
+    if hasattr(annotation, "__metadata__"):
+        return _type_words(annotation.__origin__)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    inner = [_type_words(each) for each in arguments if each not in (Ellipsis, type(None))]
+    if isinstance(origin, type) and issubclass(origin, (list, tuple, dict)):
+        return f"{origin.__name__}[{', '.join(inner)}]"
+    if inner:
+        return " | ".join(inner)
     return getattr(annotation, "__name__", repr(annotation))
 
 
@@ -221,8 +228,8 @@ def text(name: str) -> str:
 
 
 def notebook(name: str) -> str:
-    """Returns a notebook's cells, with outputs where `NAME.executed.ipynb` beside it holds them."""
-    executed = ROOT / "docs" / f"{name}.executed.ipynb"
+    """Returns a notebook's cells, with outputs where `NAME_executed.ipynb` beside it holds them."""
+    executed = ROOT / "docs" / f"{name}_executed.ipynb"
     source = executed if executed.is_file() else ROOT / "docs" / f"{name}.ipynb"
     parts = []
     for cell in json.loads(source.read_text(encoding="utf-8"))["cells"]:
@@ -237,7 +244,9 @@ def _output(output: dict[str, Any]) -> str:
     if "image/png" in data:
         return f"![Output of the cell above](data:image/png;base64,{data['image/png'].strip()})"
     if "text/html" in data:
-        return f'<div class="output" markdown="0">\n{"".join(data["text/html"])}\n</div>'
+        # A DataFrame, without its own looks: the theme's tables scroll where they are wide.
+        table = re.sub(r"<style.*?</style>|</?div.*?>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        return re.sub(r"<table .*?>", "<table>", table.replace("<th></th>", "<td></td>")).strip()
     if "text/markdown" in data:
         return "".join(data["text/markdown"])
     plain = "".join(data.get("text/plain", output.get("text", "")))

@@ -1,4 +1,4 @@
-"""The commands and the Python of the documentation: those of the site's blocks run, all others are parsed.
+"""What the documentation shows: commands and Python of the site's blocks run, all others are parsed.
 
 Blocks of a page run in their order, in one folder, with the names and folders of published data replaced by
 those of the bundled data. What measures an image set again that another page has measured is not repeated.
@@ -138,7 +138,7 @@ def mentioned() -> Iterator[tuple[str, list[str]]]:
     """Yields where a command stands, and its words: indented and fenced lines, and examples of the help."""
     for path in (ROOT / "README.md", *(DOCS / page for page in PAGES)):
         text = path.read_text(encoding="utf-8")
-        for line in re.findall(r"^(?:    )?(zoo [a-z].*)$", text, re.MULTILINE):
+        for line in re.findall(r"^(?:    )?(zoo [a-z-].*)$", text, re.MULTILINE):
             yield path.name, shlex.split(line, comments=True)[1:]
     for name, command in each_command():
         for example in re.findall(r"`(zoo [^`]+)`", command.help.partition("Example")[2]):
@@ -185,3 +185,9 @@ def test_options_that_are_mentioned_are_options() -> None:
         for fragment in re.findall(r"`(zoo [^`\n]*|--[^`\n]*)`", page.read_text(encoding="utf-8")):
             for option in re.findall(r"(?<!\S)--[a-z][\w-]*", fragment.partition(" -- ")[2] or fragment):
                 assert option in known | {"--registry", "--version", "--help"}, f"{page.name}: {fragment}"
+
+
+def test_every_family_has_a_page() -> None:
+    pages = "".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    for project in {entry.project for entry in load_registry().entries}:
+        assert f"<!-- zoo:models {project} -->" in pages
