@@ -10,6 +10,15 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 
+def tensorflow_variables(network: keras.Model) -> list[tf.Variable]:
+    """Returns the variables of a network, for an object that is saved in its place.
+
+    Of a saved Keras network, TensorFlow Serving and `saved_model_cli` restore other variables than its
+    functions read.
+    """
+    return [variable.value for variable in network.variables]
+
+
 class OneImageGraph(tf.Module):
     """A network of one batch size and image size, with the variables that its function reads.
 
@@ -22,7 +31,7 @@ class OneImageGraph(tf.Module):
     ) -> None:
         """Traces a function of an image of `size` (height, width), which reads the variables of `network`."""
         super().__init__()
-        self.network = network
+        self.own_variables = tensorflow_variables(network) if network is not None else []
         self._size = size
         image = tf.TensorSpec((1, *size, 3), tf.float32, name="images")
         self.function = tf.function(maps, input_signature=[image], autograph=False).get_concrete_function()

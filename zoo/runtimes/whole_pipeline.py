@@ -13,6 +13,7 @@ from zoo.model.postprocess.center_offset_graph import (
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.preprocess import network_input
 from zoo.registry.schema import EvaluationOptions
+from zoo.runtimes.tensorflow_graph import tensorflow_variables
 
 _LABELS = ("panoptic_pred", "semantic_pred", "instance_pred")
 
@@ -43,7 +44,7 @@ class WholePipeline(tf.Module):
           options: how maps are merged.
         """
         super().__init__()
-        self.network = network
+        self.own_variables = tensorflow_variables(network)
 
         def whole(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
             raw_size = tf.shape(input_tensor)[:2]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,54 @@ def test_files_say_what_they_are(file: Any) -> None:
     assert about["post_processing"]["nms_kernel"] == ENTRY.evaluation.nms_kernel
     assert about["licence"] == "Apache-2.0"
     assert f"{SIZE[0]} x {SIZE[1]} px" in str(file)
+
+
+def by_onnx(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    onnx.checker.check_model(path, full_check=True)
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True, data_prop=True)
+    assert [each.dim_value for each in model.graph.input[0].type.tensor_type.shape.dim] == [1, *SIZE, 3]
+    names = [each.name for each in model.graph.output]
+    return dict(zip(names, ReferenceEvaluator(model).run(None, {"images": image}), strict=True))
+
+
+def by_openvino(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    import openvino
+
+    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return {each.any_name: values for each, values in compiled({"images": image}).items()}
+
+
+def by_litert(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
+        interpreter = tf.lite.Interpreter(str(path))
+    return interpreter.get_signature_runner("serving_default")(images=image)
+
+
+def by_saved_model(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    work = path.parent
+    np.save(work / "image.npy", image)
+    words = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run", "--dir", path]
+    words += ["--tag_set", "serve", "--signature_def", "serving_default"]
+    words += ["--inputs", f"images={work}/image.npy", "--outdir", work / "maps"]
+    subprocess.run(words, check=True, capture_output=True, cwd=work)
+    return {each.stem: np.load(each) for each in (work / "maps").iterdir()}
+
+
+def test_files_open_with_their_own_tools(file: Any) -> None:
+    own_tool = {"onnx": by_onnx, "openvino": by_openvino, "litert": by_litert, "saved_model": by_saved_model}
+    image = np.random.default_rng(2).integers(0, 256, (1, *SIZE, 3)).astype(np.float32)
+
+    found = own_tool[file.file.runtime](file.file.path, image)
+
+    expected = zoo.load(NAME, input_size=SIZE, optimize=True)(image)
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert np.abs(found[name] - values).max() < 1e-4 * np.std(values), name
 
 
 def test_wrong_files_are_refused(file: Any, tmp_path: Path) -> None:
