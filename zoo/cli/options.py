@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from zoo.errors import UsageError, ZooError
 from zoo.files.keras_backend import BACKENDS, chosen_backend
 from zoo.remote.path import is_url, path_at
-from zoo.runtimes.choice import FILE_RUNTIMES, RUNTIMES, check_runtime
+from zoo.runtimes.choice import AUTO, DEFAULT, FILE_RUNTIMES, RUNTIMES, check_runtime, refuse_options
 
 if TYPE_CHECKING:
-    from zoo.registry import Registry
+    from zoo.network.predicting import PredictOptions
+    from zoo.registry import Entry, Registry
     from zoo.repro.cluster.workers import Workers
+    from zoo.repro.run.settings import RunSettings
+
+_Settings = TypeVar("_Settings", "RunSettings", "PredictOptions")
 
 registry_files: list[str] = []
 """What `--registry` named in the call that is running."""
@@ -69,7 +73,8 @@ RuntimeName = Annotated[
         "--runtime",
         metavar="NAME",
         help=f"What runs the network: {', '.join(RUNTIMES[:-1])}, or {RUNTIMES[-1]}; all but "
-        f"{', '.join(BACKENDS)} run a file of `zoo export`.",
+        f"{', '.join(BACKENDS)} run a file of `zoo export`. `reproduce` and `predict` take auto too: the one "
+        "that is fastest here of those that are installed, measured the first time.",
     ),
 ]
 DEFAULT_RUNTIME = chosen_backend()
@@ -170,9 +175,35 @@ class NetworkOptions(RuntimeOptions):
     flip: Flip = False
 
     def settings(self) -> dict[str, Any]:
-        """Returns the options as `RuntimeOptions` does."""
+        """Returns the options as `RuntimeOptions` does, without `auto`: see `on_the_fastest`."""
         precision, scales = self.precision.value, parse_scales(self.scales)
+        if self.runtime == AUTO:
+            self._require_defaults()
+            return replace(self, runtime=DEFAULT).settings()
         return {**super().settings(), "precision": precision, "scales": scales, "flip": self.flip}
+
+    def _require_defaults(self) -> None:
+        """Raises a UsageError for what the files that `auto` may take cannot follow."""
+        if self.model is not None:
+            raise UsageError(
+                f"--model {self.model}: expected none with --runtime {AUTO}, which writes its own"
+            )
+        options = ("precision", "scales", "flip")
+        changed = [f"--{name}" for name in options if getattr(self, name) != getattr(NetworkOptions, name)]
+        refuse_options(AUTO, changed, self.device)
+
+    def on_the_fastest(self, settings: _Settings, entry: Entry, registry: Registry) -> _Settings:
+        """Returns `settings` with the runtime that `--runtime auto` stands for with an entry.
+
+        Raises:
+          ZooError: its network cannot be restored and measured.
+        """
+        if self.runtime != AUTO:
+            return settings
+        from zoo.network.fastest import find_fastest
+
+        fastest = find_fastest(entry, registry)
+        return replace(settings, runtime=fastest.runtime, model=fastest.model)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def predict(
 
     forms = tuple(dict.fromkeys(part.strip() for part in run.write.split(",")))
     options = PredictOptions(write=forms, keep_going=run.keep_going, **network_settings)
+    options = network.on_the_fastest(options, entry, registry)
     summary = predict_files(entry, registry, what, out.expanduser().absolute(), options)
     if as_json:
         print_json(summary)

@@ -30,6 +30,7 @@ from zoo.cli.options import (
 from zoo.cli.output import console, exit_with_verdict, print_each
 from zoo.errors import UsageError
 from zoo.remote.path import path_at
+from zoo.runtimes.choice import DEFAULT
 
 if TYPE_CHECKING:
     from zoo.registry import Entry, Registry
@@ -96,7 +97,7 @@ def reproduce(
         workers=workers,
     )
     records = []
-    for record in _run(entries, registry, folders, out, settings):
+    for record in _run(entries, registry, folders, out, settings, network):
         records.append(record)
         if not as_json:
             console().print(terminal([record]))
@@ -122,9 +123,11 @@ def _run(
     folders: Mapping[str, Path],
     out: Path | None,
     settings: RunSettings,
+    network: NetworkOptions,
 ) -> Iterator[dict[str, Any]]:
     """Reproduces entries one after the other, and yields their records."""
     from zoo.fetch.fetcher import Fetcher
+    from zoo.network.fastest import say_what_is_faster
     from zoo.repro.cluster.connection import connected
     from zoo.repro.datasets.opening import open_dataset
     from zoo.repro.run.reproduce import reproduce_entry
@@ -138,7 +141,7 @@ def _run(
     # One connection for all of them.
     with connected(settings.workers) if settings.workers and len(entries) > 1 else nullcontext():
         for entry in entries:
-            data = folders.get(entry.dataset)
-            yield reproduce_entry(
-                entry, registry=registry, data=data, out=out, settings=settings, fetcher=fetcher
-            )
+            data, own = folders.get(entry.dataset), network.on_the_fastest(settings, entry, registry)
+            yield reproduce_entry(entry, registry=registry, data=data, out=out, settings=own, fetcher=fetcher)
+            if own.runtime == DEFAULT and not own.changes_numbers():
+                say_what_is_faster(entry, fetcher)

@@ -23,6 +23,7 @@ KINDS = {
     "remote_data": "files of data sets in buckets and on the web",
     "panoptic_ground_truth": "panoptic ground truth made from data sets",
     "fingerprints": "digests of data sets' files",
+    "fastest": "networks as files of the runtime that is fastest here",
     "numba": "machine code of the pixel loops",
 }
 """The parts of the cache that can be made again, and what each holds."""

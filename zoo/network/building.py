@@ -42,6 +42,10 @@ class LoadOptions:
     def __post_init__(self) -> None:
         runtime = self.runtime or chosen_backend()
         check_runtime(runtime, self.model)
+        self.refuse_for(runtime)
+
+    def refuse_for(self, runtime: str) -> None:
+        """Raises a `UsageError` where a runtime cannot follow these options; see `refuse_options`."""
         refuse_options(runtime, [name for name in self.chosen() if name not in _OF_ANY_RUNTIME], self.device)
 
     def checked(self, entry: Entry | Backbone) -> LoadOptions:

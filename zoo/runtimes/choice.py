@@ -15,6 +15,9 @@ from zoo.files.keras_backend import BACKENDS, require_backend
 DEFAULT = BACKENDS[0]
 """The runtime that is taken where nothing is chosen, not even by `KERAS_BACKEND`."""
 
+AUTO = "auto"
+"""In the place of a runtime's name: the fastest, see `zoo.network.fastest`."""
+
 
 class FileRuntime(NamedTuple):
     """A runtime of the files that `zoo export` writes.
@@ -99,7 +102,7 @@ def refuse_options(name: str, options: Sequence[str], device: str | None = None)
     Raises:
       UsageError: anything was chosen, or a device other than the CPU.
     """
-    if name not in FILE_RUNTIMES:
+    if name not in (*FILE_RUNTIMES, AUTO):
         return
     if options:
         raise UsageError(
