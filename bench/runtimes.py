@@ -1,14 +1,16 @@
-"""Compares the runtimes of `zoo export` with the reference's goldens, and with TensorFlow's speed.
+"""Compares all runtimes with the reference's goldens, and those of `zoo export` with TensorFlow's speed.
 
     python bench/runtimes.py --only 'cityscapes/mobilenet_v3_small_*' --runtime onnx --runtime openvino
+    python bench/runtimes.py --untimed --runtime jax --python ENVIRONMENT/bin/python
     python bench/runtimes.py --results measured.json
 
-Each network and runtime has a process of its own, in which the network has the values of the goldens. It is
-written for the runtime at both sizes of the goldens, run, and compared: the largest difference of a map, in
-its standard deviations. Then it is written at the published input, and runs in turn with the same network
+Each network has a process of its own, in which it has the values of the goldens. It is written for each
+runtime at both sizes of the goldens, run, and compared: the largest difference of a map, in its standard
+deviations. Then it is written at the published input, and runs in turn with the same network
 compiled by TensorFlow in float32, so that whatever else the machine does meets both. The ratio is the
 median over the turns. Peak memory is the resident set of a further process that does nothing but load the
-file and run it, and size that of the file.
+file and run it, and size that of the file. The backends of Keras are only compared with the goldens, here or
+by the Python of another environment.
 
 What was measured is kept in `--results`, pair by pair, and all of it is written to docs/runtimes.md.
 """
@@ -26,7 +28,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -36,42 +37,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runtimes_page import chart, errors_of, page
+
+from zoo.files.keras_backend import BACKENDS
+from zoo.registry import load_registry
+from zoo.runtimes.choice import FILE_RUNTIMES, RUNTIMES
 
 ROOT = Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "data" / "networks"
 PAGE = ROOT / "docs" / "runtimes.md"
-SIZES = ((65, 129), (289, 577))
+CHART = ROOT / "docs" / "runtimes.svg"
+SMALL, LARGER = "65x129", ("289x577", "193x385")
 TOLERANCE = 1e-4
 # There float32 itself rounds more, see tests/data/networks/README.md.
 ROUNDING = {("cityscapes/swidernet_sac_1_1_4.5_os16", "289x577"): 3e-4}
 AT_MOST_S = 60.0
-_ABOUT = (
-    "Written by `bench/runtimes.py`; do not edit. Networks with the values of the goldens, written by the"
-    " code of `zoo export`. Error: largest difference of a map from the reference implementation's, in "
-    "the map's standard deviations; a float32 file may have 1e-4 (3e-4 for SWideRNet-SAC-(1,1,4.5) at 289"
-    " x 577, where runs of the reference itself in float32 differ by as much). Seconds are medians for "
-    "one image at the published input, TensorFlow's in float32 measured in turn with the runtime's in one"
-    " process; faster is TensorFlow's time over the runtime's, the median over the turns. Peak is the "
-    "memory of a process that only loads the file and runs it. A dash: not measured."
-)
-_HEADER = (
-    "network", "runtime", "precision", "error 65 x 129", "error 289 x 577", "s/image", "TensorFlow s",
-    "faster", "peak GiB", "file MB",
-)  # fmt: skip
+
+
+def sizes_of(name: str) -> list[str]:
+    """Returns the sizes of an entry's goldens, the small one first; none where it has no goldens."""
+    return [size for size in (SMALL, *LARGER) if (GOLDENS / f"{_file_of(name)}_{size}.npz").exists()]
+
+
+def _file_of(name: str) -> str:
+    return name.partition("/")[2] if "mobilenet" in name else name.replace("/", "_")
 
 
 def golden(name: str, size: str) -> dict[str, np.ndarray]:
     """Returns the image and the maps of a golden."""
-    key = name.partition("/")[2] if "mobilenet" in name else name.replace("/", "_")
-    with np.load(GOLDENS / f"image_{size}.npz") as image, np.load(GOLDENS / f"{key}_{size}.npz") as maps:
+    path = GOLDENS / f"{_file_of(name)}_{size}.npz"
+    with np.load(GOLDENS / f"image_{size}.npz") as image, np.load(path) as maps:
         return {**maps, "image": image["image"]}
 
 
-def difference(name: str, size: str, expected: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> float:
+def difference(name: str, expected: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> float:
     """Returns the largest difference of all maps, in standard deviations of each."""
-    step = 4 if size == "289x577" else 1
     worst = 0.0
     for key, values in maps.items():
+        # Goldens of large images have every 4th row and column.
+        step = -(-values.shape[1] // expected[key].shape[0])
         found = values[0, ::step, ::step]
         if key == "semantic_logits" and name.startswith("coco/"):
             found = found[..., ::4]
@@ -84,55 +88,65 @@ def golden_network(name: str) -> Any:
     from zoo.model.build import build_network
     from zoo.model.checkpoint import variables
     from zoo.model.folding import fold_batch_norm
-    from zoo.registry import load_registry
 
     values = runpy.run_path(str(ROOT / "tests" / "model" / "golden_weights.py"))["values"]
-    network = build_network(load_registry().resolve(name).network, SIZES[0], random_values=False)
+    network = build_network(load_registry().resolve(name).network, _pixels(SMALL), random_values=False)
     for key, variable in variables(network).items():
         variable.assign(values(key, tuple(variable.shape)))
     return fold_batch_norm(network, consume=True)
 
 
-def measure(name: str, runtime: str, precision: str, *, timed: bool, turns: int) -> dict[str, Any]:
-    """Measures one network and runtime in this process."""
-    from zoo.model.inference import aspp_window, at_size
-    from zoo.registry import load_registry
-    from zoo.runtimes.choice import FILE_RUNTIMES
+def _pixels(size: str) -> tuple[int, int]:
+    height, _, width = size.partition("x")
+    return int(height), int(width)
+
+
+def measure(name: str, runtime: str, network: Any, precision: str, timed_turns: int) -> dict[str, Any]:
+    """Measures a runtime in this process, with a network of `golden_network`; times nothing in 0 turns."""
+    from zoo.model.inference import aspp_window, at_size, compile_inference
 
     entry = load_registry().resolve(name)
-    module = FILE_RUNTIMES[runtime].imported(runtime)
-    network = golden_network(name)
     result: dict[str, Any] = {"network": name, "runtime": runtime, "precision": precision, "errors": {}}
+    result["versions"] = versions(runtime)
+    module = FILE_RUNTIMES[runtime].imported(runtime) if runtime in FILE_RUNTIMES else None
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"network{FILE_RUNTIMES[runtime].suffix}"
-        for height, width in SIZES:
+        path = Path(folder) / f"network{FILE_RUNTIMES[runtime].suffix if module else ''}"
+        for size in sizes_of(name):
+            height, width = _pixels(size)
             window = ((height - 1) // entry.output_stride + 1, (width - 1) // entry.output_stride + 1)
-            module.write(at_size(network, (height, width), window), (height, width), "{}", path, precision)
-            size = f"{height}x{width}"
+            at_this = at_size(network, (height, width), window)
             expected = golden(name, size)
-            maps = module.load(path, precision)(expected["image"][None].astype(np.float32))
-            result["errors"][size] = difference(name, size, expected, maps)
-            _remove(module.files_of(path), path)
+            image = expected["image"][None].astype(np.float32)
+            if module is None:
+                maps = _arrays(compile_inference(at_this, fold=False)(image))
+            else:
+                module.write(at_this, (height, width), "{}", path, precision)
+                maps = module.load(path, precision)(image)
+                _remove(module.files_of(path), path)
+            result["errors"][size] = difference(name, expected, maps)
             gc.collect()
-        if timed:
+        if timed_turns and module is not None:
             full = at_size(network, entry.evaluation.crop_size, aspp_window(network))
-            module.write(full, entry.evaluation.crop_size, "{}", path, precision)
-            result["bytes"] = sum(each.stat().st_size for each in module.files_of(path))
-            result["peak_bytes"] = int(
-                subprocess.check_output(
-                    [
-                        sys.executable,
-                        __file__,
-                        "--peak",
-                        runtime,
-                        str(path),
-                        precision,
-                        *map(str, full.input_shape[1:3]),
-                    ]
-                )
-            )
-            result |= _in_turn(full, module.load(path, precision), turns)
+            result |= _timed(full, runtime, path, precision, timed_turns)
     return result
+
+
+def _arrays(maps: dict[str, Any]) -> dict[str, np.ndarray]:
+    from zoo.model.backend import as_array
+
+    return {name: as_array(values) for name, values in maps.items()}
+
+
+def _timed(network: Any, runtime: str, path: Path, precision: str, turns: int) -> dict[str, Any]:
+    """Writes a network at its own size, and returns the file's bytes, memory and seconds."""
+    module, size = FILE_RUNTIMES[runtime].imported(runtime), network.input_shape[1:3]
+    module.write(network, size, "{}", path, precision)
+    words = [sys.executable, __file__, "--peak", runtime, str(path), precision, *map(str, size)]
+    return {
+        "bytes": sum(each.stat().st_size for each in module.files_of(path)),
+        "peak_bytes": int(subprocess.check_output(words)),
+        **_in_turn(network, module.load(path, precision), turns),
+    }
 
 
 def _remove(files: list[Path], path: Path) -> None:
@@ -172,8 +186,6 @@ def print_peak(runtime: str, path: str, precision: str, height: str, width: str)
     """Prints the most memory that this process held for two images, in bytes."""
     import resource
 
-    from zoo.runtimes.choice import FILE_RUNTIMES
-
     session = FILE_RUNTIMES[runtime].imported(runtime).load(Path(path), precision)
     for _ in range(2):
         session(np.full((1, int(height), int(width), 3), 100, np.float32))
@@ -190,46 +202,17 @@ def machine() -> str:
     return f"{names[0]}; {', '.join(found)}"
 
 
-def versions() -> str:
-    """Returns the versions of all runtimes."""
-    names = ("tensorflow", "keras", "onnxruntime", "openvino", "ai-edge-litert")
-    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
+def versions(runtime: str) -> list[str]:
+    """Returns the versions of a runtime and of what writes its files or runs on it."""
+    names = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
+    chosen = [names.get(runtime, runtime.replace("saved_model", "tensorflow")), "keras"]
+    chosen += ["tensorflow"] * (runtime not in BACKENDS)
+    return [f"{name} {metadata.version(name)}" for name in dict.fromkeys(chosen)]
 
 
-def page(results: list[dict[str, Any]]) -> str:
-    """Returns the page of all results."""
-    lines = ["# Runtimes", "", *textwrap.wrap(_ABOUT, 118), ""]
-    for where in dict.fromkeys(result["machine"] for result in results):
-        lines += [f"## {where}", ""]
-        lines += [f"| {' | '.join(_HEADER)} |", f"| {' | '.join(['---'] * 3 + ['---:'] * 7)} |"]
-        lines += [_row(result) for result in results if result["machine"] == where]
-        lines += ["", _summary([result for result in results if result["machine"] == where]), ""]
-    return "\n".join(lines)
-
-
-def _row(result: dict[str, Any]) -> str:
-    def number(key: str, form: str, scale: float = 1.0) -> str:
-        return format(result[key] / scale, form) if key in result else "-"
-
-    errors = [f"{result['errors'][f'{height}x{width}']:.1e}" for height, width in SIZES]
-    cells = [
-        result["network"],
-        result["runtime"],
-        result["precision"],
-        *errors,
-        number("runtime_s", ".3f"),
-        number("tensorflow_s", ".3f"),
-        number("ratio", ".2f"),
-        number("peak_bytes", ".2f", 2**30),
-        number("bytes", ".0f", 1e6),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _summary(results: list[dict[str, Any]]) -> str:
-    versions = "; ".join(dict.fromkeys(result["versions"] for result in results))
-    days = sorted({result["measured"] for result in results})
-    return f"Measured {' to '.join(dict.fromkeys([days[0], days[-1]]))} with {versions}."
+def known_networks() -> list[str]:
+    """Returns the entries that have goldens, the smallest network first."""
+    return [entry.name for entry in load_registry().entries if sizes_of(entry.name)]
 
 
 def misses(result: dict[str, Any]) -> Iterator[str]:
@@ -241,53 +224,86 @@ def misses(result: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: {error:.1e}, expected at most {limit:.0e}"
 
 
-def main() -> None:
-    """Measures, keeps the results, writes the page, and ends with 1 where a map is wrong."""
-    from zoo.registry import load_registry
-    from zoo.runtimes.choice import FILE_RUNTIMES
-
+def arguments() -> argparse.Namespace:
+    """Returns what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="*", help="a glob of networks")
-    parser.add_argument("--runtime", action="append", choices=FILE_RUNTIMES, help="all by default")
+    parser.add_argument("--runtime", action="append", choices=RUNTIMES, help="all that are installed")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--untimed", action="store_true", help="only the goldens")
+    parser.add_argument("--missing", action="store_true", help="only what --results does not have")
+    parser.add_argument("--python", default=sys.executable, help="of the environment that has the runtime")
     parser.add_argument("--results", type=Path, default=Path("runtimes.json"))
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace, name: str, runtimes: list[str]) -> Iterator[dict[str, Any]]:
+    """Measures runtimes of one network in a process of its own; yields those that did not fail."""
+    words = [options.python, __file__, "--one", name, *runtimes, "--precision", options.precision]
+    words += ["--turns", str(options.turns), *["--untimed"] * options.untimed]
+    backend = runtimes[0] if runtimes[0] in BACKENDS else "tensorflow"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(b"{"):
+                measured = datetime.now(timezone.utc).date().isoformat()
+                yield {**json.loads(line), "machine": machine(), "measured": measured}
+
+
+def kept_in(results: Path) -> dict[str, Any]:
+    """Returns what was measured before, here or by another process."""
+    kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    return kept
+
+
+def keep(results: Path, result: dict[str, Any]) -> None:
+    """Adds a result to those that are kept, and writes the page."""
+    key = key_of(result["network"], result["runtime"], result["precision"])
+    kept = kept_in(results)
+    kept[key] = {**kept.get(key, {}), **result}
+    results.write_text(json.dumps(kept, indent=1))
+    networks = known_networks()
+    PAGE.write_text(page(list(kept.values()), networks, CHART.name), encoding="utf-8")
+    CHART.write_text(chart(list(kept.values()), networks), encoding="utf-8")
+    print(f"{result['network']} on {result['runtime']}: {errors_of(result)}", flush=True)
+
+
+def key_of(network: str, runtime: str, precision: str) -> str:
+    """Returns the name of a result of this machine."""
+    return f"{machine()} {network} {runtime} {precision}"
+
+
+def main() -> None:
+    """Measures, keeps the results, writes the page, and ends with 1 where a map is wrong."""
+    options = arguments()
     if options.peak:
         print_peak(*options.peak)
         return
     if options.one:
-        result = measure(*options.one, options.precision, timed=not options.untimed, turns=options.turns)
-        print(json.dumps(result))
+        name, *runtimes = options.one
+        network = golden_network(name)
+        for runtime in runtimes:
+            turns = 0 if options.untimed else options.turns
+            print(json.dumps(measure(name, runtime, network, options.precision, turns)), flush=True)
         return
-    kept = json.loads(options.results.read_text()) if options.results.exists() else {}
-    names = [entry.name for entry in load_registry().entries if not entry.name.startswith("mini")]
     wrong = []
-    for name in (each for each in names if fnmatchcase(each, options.only)):
-        for runtime in options.runtime or FILE_RUNTIMES:
-            words = [sys.executable, __file__, "--one", name, runtime, "--precision", options.precision]
-            words += ["--turns", str(options.turns), *["--untimed"] * options.untimed]
-            done = subprocess.run(
-                words, stdout=subprocess.PIPE, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-            )
-            if done.returncode:
-                print(f"{name} on {runtime}: failed with {done.returncode}", file=sys.stderr)
-                wrong.append(name)
-                continue
-            result = json.loads(done.stdout.splitlines()[-1])
-            result |= {"machine": machine(), "versions": versions()}
-            result["measured"] = datetime.now(timezone.utc).date().isoformat()
-            key = f"{result['machine']} {name} {runtime} {options.precision}"
-            kept[key] = {**kept.get(key, {}), **result}
-            print(_row(kept[key]), flush=True)
+    for name in (each for each in known_networks() if fnmatchcase(each, options.only)):
+        chosen = options.runtime or [each for each in RUNTIMES if each not in ("jax", "torch")]
+        if options.missing:
+            kept = kept_in(options.results)
+            chosen = [each for each in chosen if key_of(name, each, options.precision) not in kept]
+        found = []
+        for result in run(options, name, chosen) if chosen else ():
+            keep(options.results, result)
+            found.append(result["runtime"])
             wrong += misses(result)
-            options.results.write_text(json.dumps(kept, indent=1))
-            PAGE.write_text(page(list(kept.values())), encoding="utf-8")
+        wrong += [f"{name} on {runtime}: failed" for runtime in chosen if runtime not in found]
     for line in wrong:
         print(line, file=sys.stderr)
     sys.exit(bool(wrong))

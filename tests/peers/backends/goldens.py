@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import dtypes
 
 from zoo.model.build import build_network
 from zoo.model.checkpoint import variables
@@ -104,7 +105,11 @@ class ComputesInFloat64(keras.DTypePolicy):
 
 
 def in_float64(network: keras.Model) -> keras.Model:
-    """Returns a copy that computes in float64 throughout."""
+    """Returns a copy that computes in float64 throughout, and lets Keras do so from now on.
+
+    On JAX and PyTorch it takes float32 for float64 wherever it chooses a type itself, as in a mean.
+    """
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 
     def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
         settings: dict[str, Any] = {"dtype": "float64", "name": layer.name}
