@@ -27,7 +27,6 @@ from zoo.registry import load_registry
 DATA = Path(__file__).parents[1] / "data" / "networks"
 NETWORKS = ["cityscapes/kmax_convnext_tiny", "coco/kmax_axial_resnet50", "coco/kmax_resnet50"]
 OTHERS = ["cityscapes/kmax_resnet50", "coco/kmax_convnext_large"]
-MAPS = ("pixel_features", "mask_logits", "class_logits", "semantic_logits")
 STEPS = 6
 LAYER = "transformer_decoder.kmax_decoder.{}.block1_transformer"
 STATISTICS = 1e-6  # Of an end point's standard deviation: its mean and deviation; measured 3e-7.
@@ -39,6 +38,7 @@ NOT_FOLDED |= {
 }
 
 golden_checkpoint = runpy.run_path(str(Path(__file__).with_name("golden_checkpoint.py")))
+shares_of_tolerance = runpy.run_path(str(Path(__file__).with_name("kmax_golden.py")))["shares_of_tolerance"]
 
 
 class Run(NamedTuple):
@@ -145,22 +145,9 @@ def test_every_pixel_belongs_to_the_slot_of_the_reference(run: Run, form: str) -
 
 @pytest.mark.parametrize("form", ["plain", "folded"])
 def test_maps(run: Run, form: str) -> None:
-    errors = {}
-    for name in MAPS:
-        found, expected = run.outputs[form][name], run.golden[name]
-        rows, columns = 2, 2
-        if name == "class_logits":
-            found = found[::2]
-        else:
-            channels = 2 if name != "semantic_logits" else 1 if run.name.startswith("cityscapes/") else 4
-            found = found[::rows, ::columns, ::channels]
-        assert found.dtype == np.float32
-        assert found.shape == expected.shape, name
-        # Ten times what rounding alone gives in the reference.
-        tolerance = 10 * run.golden[f"spread/{name}"] * run.golden[f"deviation/{name}"]
-        errors[name] = float(np.abs(found - expected).max() / tolerance)
+    shares = shares_of_tolerance(run.outputs[form], run.golden)
 
-    assert max(errors.values()) < 1, errors
+    assert max(shares.values()) < 1, shares
 
 
 @pytest.mark.parametrize("form", ["plain", "folded"])

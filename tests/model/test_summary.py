@@ -93,6 +93,39 @@ def test_what_no_output_depends_on_is_not_computed() -> None:
     assert [stage for stage in with_decoder.stages if stage != unread] == list(without.stages)
 
 
+def test_stages_of_kmax() -> None:
+    settings = load_registry().resolve("coco/kmax_resnet50").network
+
+    summary = summarize_network(settings, SIZE)
+
+    stages = {stage.name: stage for stage in summary.stages}
+    # In each k-means layer, the class head that only a training reads.
+    assert (stages["unread"].parameters, stages["unread"].multiply_adds) == (6 * (256 + 1) * 134, 0)
+    assert tuple(stages) == (
+        *ENCODER,
+        "unread",
+        "semantic_decoder.aspp",
+        "semantic_decoder",
+        "semantic_head",
+        "pixel_decoder",
+        "transformer_decoder",
+        "pixel_space_head",
+        "mask_head",
+        "class_head",
+    )
+    at_stride_4, slots = (21, 29), 128
+    pixels = at_stride_4[0] * at_stride_4[1]
+    assert stages["mask_head"].output_size == at_stride_4
+    assert stages["mask_head"].multiply_adds == slots * 256 * 128 + pixels * 128 * slots
+    assert (stages["class_head"].output_size, stages["class_head"].output_channels) == ((1, slots), 134)
+    assert stages["class_head"].multiply_adds == slots * 256 * 134
+    # Both layers at each of three strides: sums over the pixels, and attention among the slots.
+    layers = [2 * (h * w) for h, w in ((3, 4), (6, 8), (11, 15))]
+    products = sum(layers) * slots * (256 + 128) + 6 * slots**2 * (128 + 256)
+    assert stages["transformer_decoder"].multiply_adds > products
+    assert summary.parameters == 72_650_796
+
+
 def test_a_summary_leaves_no_trace() -> None:
     """Networks built before and after have their values; the summary's own take no memory."""
     before = keras.layers.Dense(3)

@@ -47,6 +47,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 goldens = runpy.run_path(str(Path(__file__).with_name("goldens.py")))
+kmax_golden = Path(__file__).parents[2] / "model" / "kmax_golden.py"
+shares_of_tolerance = runpy.run_path(str(kmax_golden))["shares_of_tolerance"]
 golden, errors = goldens["golden"], goldens["errors"]
 filled_network: Callable[[str], keras.Model] = lru_cache(maxsize=2)(goldens["filled_network"])
 
@@ -70,6 +72,19 @@ def test_maps_at_65x129(name: str) -> None:
 
     assert_close(compile_inference(network, fold=False)(image), expected)
     assert_close(compile_inference(network)(image), expected)
+
+
+@pytest.mark.parametrize("name", ["coco/kmax_resnet50_65x65", "cityscapes/kmax_convnext_tiny_65x129"])
+def test_maps_of_kmax(name: str) -> None:
+    expected = golden(name)
+    network = at_size(filled_network(name.rpartition("_")[0]), expected["image"].shape[:2], (1, 1))
+
+    maps = compile_inference(network)(expected["image"][None])
+
+    found = {name: keras.ops.convert_to_numpy(values)[0] for name, values in maps.items()}
+    shares = shares_of_tolerance(found, expected)
+    print({name: f"{share:.2f}" for name, share in shares.items()})
+    assert max(shares.values()) < 1, shares
 
 
 def test_maps_at_289x577() -> None:
