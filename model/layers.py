@@ -122,6 +122,8 @@ class Dense(keras.layers.Dense):
         # TensorFlow multiplies tensors of more axes piece by piece.
         product = ops.matmul(ops.reshape(features, (-1, features.shape[-1])), kernel)
         product = product if self.bias is None else ops.add(product, self.bias)
+        # Before it gets its shape back: TensorFlow fuses product, bias and GELU.
+        product = self.activation(product)
         return ops.reshape(product, (-1, *features.shape[1:-1], self.units))
 
     def compute_output_spec(self, features: keras.KerasTensor) -> keras.KerasTensor:

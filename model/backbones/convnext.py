@@ -110,8 +110,9 @@ def _block(features: Features, style: Style, name: str) -> Features:
         channels, 7, padding="same", groups=channels, name=f"{name}.depthwise_conv", **settings
     )
     branch = layer_norm(convolve(features), style, f"{name}.norm")
-    branch = Dense(4 * channels, name=f"{name}.pointwise_conv1", **settings)(branch)
-    branch = activated(branch, style, f"{name}.pointwise_conv1")
+    branch = Dense(4 * channels, activation=style.activation, name=f"{name}.pointwise_conv1", **settings)(
+        branch
+    )
     branch = Dense(channels, name=f"{name}.pointwise_conv2", **settings)(branch)
     branch = LayerScale(dtype=style.policy, name=name)(branch)
     return keras.layers.Add(dtype=style.policy, name=f"{name}.add")([branch, features])
