@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -94,8 +93,9 @@ class Call:
             raise UsageError("zoo nightly: expected Linux or macOS, whose processes can be limited and ended")
         self._output, self._timeout_s, self._memory_bytes = output, timeout_s, memory_bytes
         self._start, self._peak_bytes, self._is_over = time.monotonic(), 0, False
-        self._folder = tempfile.TemporaryDirectory()
-        self._exit_file = Path(self._folder.name) / "exit.json"
+        # Beside the output, so that the next call finds what a killed one left.
+        self._exit_file = output.with_name(f".{output.name}.exit.json")
+        self._exit_file.unlink(missing_ok=True)
         with output.open("ab") as file:
             self._printed_before = file.tell()
             self._process = subprocess.Popen(
@@ -116,7 +116,7 @@ class Call:
                 _interrupt(self._process)
         finally:
             self._end()
-            self._folder.cleanup()
+            self._exit_file.unlink(missing_ok=True)
 
     def look(self) -> Ended | None:
         """Ends the process where it exceeds a limit; returns how it ended, or None while it runs."""
