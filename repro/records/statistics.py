@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
 from zoo.metrics.panoptic_quality import PanopticQuality
@@ -27,6 +27,19 @@ def image_quality(arrays: Mapping[str, np.ndarray]) -> float:
 
 # One array of each part that every reader uses; `from_arrays` of the metrics checks the others.
 _ARRAYS = ("pq/tp", "pq/num_classes", "miou/confusion", "ap/thing_class_ids")
+
+
+# Not by the metrics' classes: importing those takes longer than a report.
+_SETTINGS = (
+    *("pq/num_classes", "pq/ignore_label", "pq/label_divisor", "miou/num_classes", "miou/ignore_label"),
+    *("ap/num_classes", "ap/ignore_label", "ap/label_divisor", "ap/thing_class_ids"),
+)
+"""The arrays that are the same for all images of a run."""
+
+
+def settings_in(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the settings of the metrics in one image's statistics."""
+    return {name: arrays[name].tolist() for name in _SETTINGS if name in arrays}
 
 
 def check_statistics(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import DataError, ZooError
+from zoo.metrics.panoptic_quality import PanopticQuality
 from zoo.repro.records.run_folder import RunFolder, open_run_folder
 
 IDENTITY: dict[str, Any] = {"entry": "a/b", "code": "1", "settings": {"scales": [1.0], "flip": False}}
@@ -110,6 +111,11 @@ def test_missing_and_damaged_statistics_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected the statistics of 2 images, found 1"):
         folder.all_images_of({"entry": "a/b", "images": 2})
     path = folder.images / "one.npz"
+    for number, divisor in enumerate((1000, 256)):
+        arrays = PanopticQuality(2, 255, divisor).to_arrays()
+        folder.write_statistics(f"{number}", {f"pq/{name}": array for name, array in arrays.items()})
+    with pytest.raises(DataError, match=r"1\.npz: expected pq/label_divisor 1000, as in the first image, "):
+        list(folder.read_statistics(["0", "1"]))
     whole, pickled = path.read_bytes(), io.BytesIO()
     np.savez(pickled, **{"pq/tp": np.array([{}], object)})
     for content in (whole[:-1], pickled.getvalue() + hashlib.sha256(pickled.getvalue()).digest()):
