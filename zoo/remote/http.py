@@ -190,7 +190,8 @@ class HttpTransport:
             ) from error
         except (failures.ConnectionError, failures.Timeout, failures.ChunkedEncodingError) as error:
             raise InterruptedTransferError(_cause(error), unresolved=_is_unresolved(error)) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
+            # A redirect may lead to what no parser takes for a URL.
             raise DownloadError(f"{url}: {_cause(error)}; correct the URL") from error
         try:
             yield HttpReply(response)

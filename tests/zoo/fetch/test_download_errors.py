@@ -58,6 +58,15 @@ def test_what_will_not_pass_is_not_tried_again(server: Any, client: Any, status:
     assert not client.target.parent.exists()
 
 
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[", "data:,x"])
+def test_a_redirect_to_what_is_no_web_page(server: Any, client: Any, place: str) -> None:
+    url = server.put("/model.tar.gz", BODY, always=server.answer(302, ("Location", place)))
+    with pytest.raises(DownloadError) as caught:
+        client.fetch(url)
+    assert "correct the URL" in one_line(caught)
+    assert (len(server.requests), client.left()) == (1, [])
+
+
 def test_a_body_without_a_length_has_a_limit(server: Any, client: Any) -> None:
     """Otherwise a server could fill the disk."""
     url = server.put("/model.tar.gz", BODY, always=server.chunked)
