@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,7 +146,15 @@ class WeightsFile(NamedTuple):
 
         try:
             yield
-        except (SafetensorError, KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+        except (
+            SafetensorError,
+            KeyError,
+            ValueError,
+            TypeError,
+            OSError,
+            RuntimeError,
+            UserWarning,
+        ) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise self._refusal(f"is corrupt, or not of `zoo convert` ({reason})") from error
 
@@ -207,4 +216,7 @@ def _about_keras(path: Path) -> bytes:
 
 
 def _read_keras(model: keras.Model, file: WeightsFile) -> None:
-    model.load_weights(file.path)
+    with warnings.catch_warnings():
+        # Keras goes on without a part that the file lacks.
+        warnings.simplefilter("error", UserWarning)
+        model.load_weights(file.path)

@@ -68,6 +68,20 @@ def test_a_changed_file_is_refused(file: Path, tmp_path: Path) -> None:
         zoo.load(NAME, weights=changed, input_size=(65, 129))
 
 
+def test_a_file_without_a_part_is_one_error_and_no_warning(network: Any, tmp_path: Path) -> None:
+    import h5py
+
+    from zoo.network.weights import write_weights
+
+    path = tmp_path / "network.weights.h5"
+    write_weights(network, path)
+    with h5py.File(path, "a") as stored:
+        layers = stored["layers"]
+        del layers[next(name for name, layer in layers.items() if len(layer["vars"]))]
+    with pytest.raises(CheckpointError, match=r"is corrupt, or not of `zoo convert` \("):
+        zoo.load(NAME, weights=path, input_size=(65, 129))
+
+
 def test_what_cannot_be_loaded_is_said(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{file.name} holds the weights of {NAME}; load that"):
         zoo.load("minicoco/mobilenet_v3_small_os16", weights=file)
