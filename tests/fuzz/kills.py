@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,24 +156,29 @@ def stops(rng: random.Random) -> Stop:
 class Ground:
     """Where the cases are: each in a folder of its own, with a copy of a warm cache."""
 
-    def __init__(self, root: Path, seeds: Path, url: str) -> None:
-        self.root, self.jobs = root, jobs(seeds, url)
+    def __init__(self, root: Path, seeds: Path, url: str, names: Collection[str]) -> None:
+        known = jobs(seeds, url)
+        self.root, self.jobs = root, {name: known[name] for name in names or known}
         self.whole: dict[str, tuple[float, Any, set[str]]] = {}
         self._warm = root / "warm"
 
     def prepare(self) -> None:
         """Makes the warm cache and the predictions for `score`, and runs each command undisturbed."""
-        folder = self._folder("predictions", "reproduce")
-        _, err = self._call("reproduce", folder, Stop("none")).communicate(timeout=LONGEST_S)
-        (found,) = folder.glob("out/*/predictions") or [err]
-        shutil.copytree(found, self.root / "seeds" / "predictions")
-        shutil.copytree(folder / "cache", self._warm)
+        if "reproduce" in self.jobs:
+            self._warm_up()
         for name in self.jobs:
             folder = self._folder(f"whole-{name}", name)
             began = time.monotonic()
             out, _ = self._call(name, folder, Stop("none")).communicate(timeout=LONGEST_S)
             result = self.jobs[name].result(folder, out)
             self.whole[name] = (time.monotonic() - began, result, files_of(folder))
+
+    def _warm_up(self) -> None:
+        folder = self._folder("predictions", "reproduce")
+        _, err = self._call("reproduce", folder, Stop("none")).communicate(timeout=LONGEST_S)
+        (found,) = folder.glob("out/*/predictions") or [err]
+        shutil.copytree(found, self.root / "seeds" / "predictions")
+        shutil.copytree(folder / "cache", self._warm)
 
     def _folder(self, case: str, name: str) -> Path:
         folder = self.root / case
@@ -283,8 +288,10 @@ def _slow_server(archive: bytes) -> Any:
     return server
 
 
-def run(root: Path, numbers: range, seed: int, workers: int) -> list[tuple[str, bool]]:
-    """Tries cases, prints their rows as they come, and returns them."""
+def run(
+    root: Path, numbers: range, seed: int, workers: int, names: Collection[str] = ()
+) -> list[tuple[str, bool]]:
+    """Tries cases of the commands `names`, by default of all, and prints and returns their rows."""
     import threading
     from importlib import resources
 
@@ -295,7 +302,7 @@ def run(root: Path, numbers: range, seed: int, workers: int) -> list[tuple[str, 
     run_of("minicity", seeds / "made").rename(seeds / "run")
     with _slow_server(archive) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        ground = Ground(root, seeds, f"{server.endpoint}/net.tar.gz")
+        ground = Ground(root, seeds, f"{server.endpoint}/net.tar.gz", names)
         ground.prepare()
 
         def one(number: int) -> tuple[str, bool]:
