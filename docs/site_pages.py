@@ -87,7 +87,7 @@ def backbones(_: str) -> str:
 
 
 def _table(columns: dict[str, Any]) -> str:
-    # The stride is part of each name.
+    # All columns would be wider than a page; `zoo show` has the rest.
     shown = {name: column for name, column in columns.items() if name not in ("On disk", "Stride")}
     return _rows(list(shown), list(zip(*shown.values(), strict=True)))
 
@@ -248,7 +248,9 @@ def _output(output: dict[str, Any]) -> str:
         table = re.sub(r"<style.*?</style>|</?div.*?>", "", "".join(data["text/html"]), flags=re.DOTALL)
         return re.sub(r"<table .*?>", "<table>", table.replace("<th></th>", "<td></td>")).strip()
     if "text/markdown" in data:
-        return "".join(data["text/markdown"])
+        # Headings of an output are none of the page's; a column for marks has a title here.
+        shown = re.sub(r"^#+ (.+)$", r"**\1**", "".join(data["text/markdown"]), flags=re.MULTILINE)
+        return re.sub(r"\|  \|(?=\n\| -)", "| Mark |", shown)
     plain = "".join(data.get("text/plain", output.get("text", "")))
     return f"```text\n{plain.rstrip()}\n```" if plain and output.get("name") != "stderr" else ""
 
