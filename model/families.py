@@ -40,6 +40,7 @@ class Family:
       averages: the maps at full resolution that are averaged over scales and mirrored images; none where the
         family has no such averages.
       merge_averages: takes these maps and options.
+      published: the outputs of a SavedModel that was published for such a network.
       in_graphs: whether post-processing exists in graph operations, so that a file can hold it.
       steps: post-processing in words.
     """
@@ -50,6 +51,7 @@ class Family:
     merge: Callable[..., Merged]
     averages: tuple[str, ...]
     merge_averages: Callable[..., Merged]
+    published: tuple[str, ...]
     in_graphs: bool
     steps: tuple[str, ...]
 
@@ -96,6 +98,10 @@ FAMILIES = {
         merge=postprocess,
         averages=("semantic_probs", "center_heatmap", "offset_map"),
         merge_averages=postprocess_full_resolution,
+        published=(
+            *("panoptic_pred", "semantic_pred", "instance_pred", "instance_center_pred", "instance_scores"),
+            *("semantic_probs", "semantic_logits", "center_heatmap", "offset_map"),
+        ),
         in_graphs=True,
         steps=(
             "Resize all maps to the input's size, bilinear with aligned corners; scale offsets by the same "
@@ -121,6 +127,10 @@ FAMILIES = {
         merge=postprocess_masks,
         averages=(),
         merge_averages=postprocess_masks,
+        published=(
+            *("panoptic_pred", "semantic_pred", "instance_pred", "instance_scores", "semantic_scores"),
+            *("pixel_space_mask_logits", "transformer_class_logits"),
+        ),
         in_graphs=False,
         steps=(
             "Class of a slot: the largest softmax probability of its `class_logits` but void's; that is its "

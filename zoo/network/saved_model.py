@@ -13,24 +13,16 @@ import numpy as np
 
 from zoo.errors import ArchiveError, UsageError
 from zoo.files.tensorflow import import_tensorflow
-from zoo.model.families import Options
+from zoo.model.families import Options, family_of
 from zoo.model.images import checked_image
 from zoo.model.postprocess.instances import Instances
 from zoo.model.postprocess.result import ImagePrediction, Maps
 from zoo.registry import Entry
 
-# fmt: off
-OUTPUTS = (
-    "panoptic_pred", "semantic_pred", "instance_pred", "instance_center_pred", "instance_scores",
-    "semantic_probs", "semantic_logits", "center_heatmap", "offset_map",
-)
-# fmt: on
-"""What a published SavedModel gives for one image; see `SavedModelRuntime.outputs`."""
-
 MAP_STRIDE = 4
 """Pixels of the input per position of a network's maps."""
 
-_CHANNELS = ("semantic_probs", "semantic_logits", "offset_map")
+_CHANNELS = ("semantic_probs", "semantic_logits", "offset_map", "pixel_space_mask_logits")
 
 
 class SavedModelRuntime:
@@ -53,7 +45,7 @@ class SavedModelRuntime:
         `input_size` (height, width) is that of the network inside, None for the entry's crop.
 
         Raises:
-          ArchiveError: it cannot be loaded, or is not of a Panoptic-DeepLab network.
+          ArchiveError: it cannot be loaded, or is not of a network of the entry's family.
         """
         self.folder = folder
         self._crop_size = input_size or entry.evaluation.crop_size
@@ -73,10 +65,13 @@ class SavedModelRuntime:
           image: [H, W, 3] uint8, RGB. One that is larger than the crop size is scaled down to it inside.
 
         Returns:
-          At the size of the image: `panoptic_pred` int32, `semantic_pred` int32, `instance_pred` int32,
-          `instance_center_pred` and `instance_scores` float32, all [H, W]; `semantic_probs` [H, W, classes],
-          `center_heatmap` [H, W], `offset_map` [H, W, 2] in px of the crop. At crop size: `semantic_logits`
-          [crop height, crop width, classes].
+          Of Panoptic-DeepLab, at the size of the image: `panoptic_pred`, `semantic_pred`, `instance_pred`
+          int32, `instance_center_pred` and `instance_scores` float32, all [H, W]; `semantic_probs` [H, W,
+          classes], `center_heatmap` [H, W], `offset_map` [H, W, 2] in px of the crop. At crop size:
+          `semantic_logits` [crop height, crop width, classes].
+          Of kMaX-DeepLab, at the size of the image: `panoptic_pred`, `semantic_pred`, `instance_pred` int32,
+          `instance_scores`, `semantic_scores` float32, all [H, W]. As the network gives them:
+          `pixel_space_mask_logits` [h, w, slots], `transformer_class_logits` [slots, classes + 1].
 
         Raises:
           UsageError: something that is not an image of whole numbers 0 to 255.
@@ -84,7 +79,7 @@ class SavedModelRuntime:
         import tensorflow as tf
 
         found = self._function(**{self._argument: tf.constant(self.checked(image, self._entry.name))})
-        return {name: _without_batch(name, found[name].numpy()) for name in OUTPUTS}
+        return {name: _without_batch(name, found[name].numpy()) for name in family_of(self._entry).published}
 
     def __call__(self, images: Any) -> Maps:
         """Returns maps of a batch as a built network does, one image after the other.
@@ -152,8 +147,14 @@ class SavedModelRuntime:
             return float(values[panoptic == label].mean(dtype=np.float64))
 
         found = labels[things].tolist()
-        probabilities = maps["semantic_probs"]
-        semantic = np.array([mean(probabilities[..., k // options.label_divisor], k) for k in found])
+
+        def of_class(label: int) -> np.ndarray:
+            """Returns how sure each pixel's class is: of masks, or from the probabilities of all classes."""
+            if "semantic_scores" in maps:
+                return maps["semantic_scores"]
+            return maps["semantic_probs"][..., label // options.label_divisor]
+
+        semantic = np.array([mean(of_class(label), label) for label in found])
         instance = np.array([mean(maps["instance_scores"], k) for k in found])
         return ImagePrediction(
             panoptic,
@@ -182,7 +183,7 @@ def _load(entry: Entry, folder: Path) -> Any:
 
 
 def _serving_function(entry: Entry, folder: Path, loaded: Any) -> Any:
-    """Returns the function of a SavedModel, if it is one of an image to the maps of Panoptic-DeepLab."""
+    """Returns the function of a SavedModel, if it is one of an image to the outputs of its family."""
     import tensorflow as tf
 
     function = getattr(loaded, "signatures", {}).get("serving_default")
@@ -190,7 +191,7 @@ def _serving_function(entry: Entry, folder: Path, loaded: Any) -> Any:
     if function is not None:
         inputs = list(function.structured_input_signature[1].values())
         outputs = function.structured_outputs
-        missing = [name for name in OUTPUTS if name not in outputs]
+        missing = [name for name in family_of(entry).published if name not in outputs]
         takes = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in inputs)
         is_image = len(inputs) == 1 and tf.TensorSpec((1, 1, 3), tf.uint8).is_compatible_with(
             tf.TensorSpec([1 if n is None else n for n in inputs[0].shape], inputs[0].dtype)
@@ -212,7 +213,13 @@ def _without_batch(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _stride_4_maps(found: Maps, size: tuple[int, int]) -> Maps:
-    """Takes every fourth pixel of an image's part of the maps; offsets become px of these."""
+    """Takes every fourth pixel of an image's part of the maps; offsets become px of these.
+
+    kMaX-DeepLab's maps are there as the network gives them.
+    """
+    if "pixel_space_mask_logits" in found:
+        names = {"mask_logits": "pixel_space_mask_logits", "class_logits": "transformer_class_logits"}
+        return {name: found[output] for name, output in names.items()}
     height, width = (math.ceil(side / MAP_STRIDE) for side in size)
     maps = {
         "semantic_logits": found["semantic_logits"],

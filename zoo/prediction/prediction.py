@@ -64,7 +64,8 @@ class Prediction:
 
         Columns: `label` (int64: its value in the map), `class_id` (int64: train id), `class_name` (string),
         `area_px` (int64), `score` (float64: the mean probability of its class times the heatmap value of its
-        center, 0 to about 1, as a heatmap is not bounded), and the box that holds it, `x0_px`, `y0_px`,
+        center, 0 to about 1, as a heatmap is not bounded; of kMaX-DeepLab the probability of its class times
+        the mean probability of its mask), and the box that holds it, `x0_px`, `y0_px`,
         `x1_px`, `y1_px` (int64: half open, from the top left).
         """
         return typed_frame(instance_rows(self.scored, self.shapes, self.classes), INSTANCE_DTYPES)

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from zoo.errors import ArchiveError, UsageError
+from zoo.model.families import FAMILIES
 from zoo.network.agreement import compare_with_saved_model, equal_segments
 from zoo.network.network import Network
-from zoo.network.saved_model import OUTPUTS
+from zoo.network.saved_model import SavedModelRuntime
 from zoo.registry import Registry, load_registry
 
 NAME = "minicity/mobilenet_v3_small_os16"
@@ -96,7 +98,7 @@ def image() -> np.ndarray:
 def test_every_output_has_its_documented_form(saved_model: Network, image: np.ndarray) -> None:
     (outputs,) = saved_model.maps([image])
 
-    assert tuple(outputs) == OUTPUTS
+    assert tuple(outputs) == FAMILIES["panoptic_deeplab"].published
     channels = {"semantic_probs": (19,), "semantic_logits": (19,), "offset_map": (2,)}
     for name, values in outputs.items():
         size = (257, 513) if name == "semantic_logits" else (256, 512)
@@ -307,3 +309,34 @@ def test_segments_are_matched_whatever_their_numbers() -> None:
     assert equal_segments(first, renumbered, 1000) == 1
     # One of the two persons, one pixel of class 0, and the void pixel.
     assert equal_segments(first, merged, 1000) == 4 / 8
+
+
+def test_the_saved_model_of_masks_is_read(tmp_path: Path) -> None:
+    case = dict(np.load(Path(__file__).parents[2] / "data" / "postprocess_masks" / "case1.npz"))
+    names = {"panoptic": "panoptic_pred", "semantic": "semantic_pred", "mask_id": "instance_pred"}
+    names |= {"instance_scores": "instance_scores", "semantic_scores": "semantic_scores"}
+    values = {output: case[name] for name, output in names.items()}
+    values["pixel_space_mask_logits"] = case["mask_logits_x16"] / np.float32(16)
+    values["transformer_class_logits"] = case["class_logits_x16"] / np.float32(16)
+
+    class Constant(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+        def __call__(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {name: tf.constant(each[None]) for name, each in values.items()}
+
+    module = Constant()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__.get_concrete_function())
+    entry = load_registry().resolve("cityscapes/kmax_resnet50")
+    network = Network(entry, SavedModelRuntime(entry, tmp_path))
+    image = np.zeros((*case["panoptic"].shape, 3), np.uint8)
+    found = network.predict(image)
+    np.testing.assert_array_equal(found.panoptic, case["panoptic"])
+    np.testing.assert_array_equal(found.semantic, case["semantic"])
+    is_thing = np.isin(case["segment_ids"] // 1000, found.classes.thing_class_ids)
+    assert found.instances.label.tolist() == case["segment_ids"][is_thing].tolist()
+    np.testing.assert_allclose(found.instances.score, case["segment_scores"][is_thing], rtol=1e-6)
+    maps = network(image[None])
+    assert {name: each.shape for name, each in maps.items()} == {
+        "mask_logits": (1, 33, 41, 256),
+        "class_logits": (1, 256, 20),
+    }
