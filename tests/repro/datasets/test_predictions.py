@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from zoo.metrics.mask_overlaps import mask_pixels
+from zoo.model.postprocess.result import ThingMap
 from zoo.registry.dataset_info import DatasetInfo
 from zoo.repro.cityscapes.classes import CITYSCAPES
 from zoo.repro.coco.classes import COCO
@@ -207,3 +208,24 @@ def test_masks_that_overlap_are_written_for_either_script(tmp_path: Path) -> Non
         np.testing.assert_array_equal(mask_pixels(entry["segmentation"], (5, 7)), pixels)
     assert missing_predictions(tmp_path, ["a_masks", "a_rle", "b"], {"instances"}) == ["b"]
     assert list(tmp_path.iterdir()) == [tmp_path / "instance"]
+
+
+def test_things_of_a_map_of_their_own_are_written_in_place_of_the_panoptic_ones(tmp_path: Path) -> None:
+    panoptic = np.full((4, 6), 7000, np.int32)
+    panoptic[1:3, 1:3] = 13002
+    own = np.full((4, 6), CITYSCAPES.void_label, np.int32)
+    own[:2] = 13001
+    own[2:, 4:] = 11003
+    things = ThingMap(own, np.array([11003, 13001], np.int32), np.array([0.25, 0.5]))
+    semantic = (panoptic // 1000).astype(np.uint8)
+    write_predictions(tmp_path, "a", panoptic=panoptic, semantic=semantic, instances=things, info=CITYSCAPES)
+
+    found = {}
+    for line in (tmp_path / "instance" / "a.txt").read_text().splitlines():
+        name, category, score = line.split()
+        found[category, score] = np.array(Image.open(tmp_path / "instance" / name)) != 0
+    assert found.keys() == {("24", "0.25"), ("26", "0.5")}
+    np.testing.assert_array_equal(found["24", "0.25"], own == 11003)
+    np.testing.assert_array_equal(found["26", "0.5"], own == 13001)
+    annotation = json.loads((tmp_path / "panoptic" / "a.json").read_text())
+    assert [each["id"] for each in annotation["segments_info"]] == [20, 26002]
