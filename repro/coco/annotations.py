@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from zoo.errors import DataError
 from zoo.remote.stores import NoListingError
@@ -31,9 +31,10 @@ class _Image(BaseModel):
 class Segment(BaseModel):
     """One segment of an image: its value in the panoptic PNG, its category, its number of pixels."""
 
-    id: int
+    # Three bytes of a colour, and no more pixels than an image has.
+    id: Annotated[int, Field(ge=0, lt=1 << 24)]
     category_id: int
-    area: int
+    area: Annotated[int, Field(lt=1 << 31)]
     iscrowd: bool
 
     def train_id(self, classes: DatasetInfo, name: str) -> int:

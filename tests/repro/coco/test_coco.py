@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from zoo.errors import DataError
 from zoo.fetch.fetcher import Fetcher
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
+from zoo.repro.coco.annotations import Segment
 from zoo.repro.coco.classes import COCO
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.datasets import image_files
@@ -329,3 +331,11 @@ def test_headers_tell_what_is_wrong(copy: Path, tmp_path: Path, damage: str) -> 
         (copy / "val2017/000000001001.jpg").write_bytes(b"")
     dataset = opened(copy, tmp_path)
     assert list(wrong_headers(dataset, dataset.image_ids)) == ["000000001001"]
+
+
+@pytest.mark.parametrize("key", ["id", "area"])
+def test_numbers_that_no_picture_can_hold_are_refused(key: str) -> None:
+    segment = {"id": 1, "category_id": 1, "area": 1, "iscrowd": 0}
+    assert Segment.model_validate(segment).id == 1
+    with pytest.raises(ValidationError, match=f"{key}\n.*less than"):
+        Segment.model_validate(segment | {key: 10**30})
