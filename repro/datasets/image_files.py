@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 import zlib
 from importlib.util import find_spec
@@ -106,7 +107,11 @@ def require_size(found: tuple[int, int], expected: tuple[int, int], name: str, a
 def read_bytes(path: Path) -> bytes:
     """Returns a file's contents; an error says which file."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            # A device such as /dev/zero has no end.
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError("it is not a regular file")
+            return file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.errors import DataError
 from zoo.fetch.fetcher import Fetcher
 from zoo.files.cache import Cache
 from zoo.registry import load_registry
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.datasets import digests as digests_module
 from zoo.repro.datasets.checking import check_dataset, usable_images, wrong_headers
+from zoo.repro.datasets.image_files import read_bytes
 from zoo.repro.datasets.opening import open_files
 
 open_cityscapes = partial(open_files, CityscapesDataset, split="val")
@@ -90,3 +92,10 @@ def test_only_a_full_check_decodes_every_file(copy_images: Callable[..., Path], 
     assert len(check.problems) == 1
     assert str(path) in check.problems[0]
     assert len(usable_images(dataset, dataset.image_ids)[0]) == 11
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="devices")
+def test_a_link_to_a_device_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "labels.png").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"labels\.png: cannot be read: it is not a regular file$"):
+        read_bytes(tmp_path / "labels.png")
