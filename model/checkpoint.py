@@ -103,8 +103,16 @@ class Receipt:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], prefix: str) -> Receipt:
-        """Returns the receipt that a file at `prefix` holds; raises a `KeyError` where it lacks a part."""
+        """Returns the receipt that a file at `prefix` holds.
+
+        Raises:
+          KeyError: it lacks a part.
+          ValueError: a part is not a list that should be.
+        """
         given = {each.name: values[each.name] for each in dataclasses.fields(cls)}
+        for each in dataclasses.fields(cls):
+            if each.default == () and not isinstance(given[each.name], (list, tuple)):
+                raise ValueError(f"{each.name}: expected a list, found {given[each.name]!r:.40}")
         lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         return cls(**{**given, **lists, "prefix": prefix})
 

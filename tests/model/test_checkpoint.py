@@ -298,3 +298,10 @@ class TestDamagedFiles:
         message = refusal(network, str(tmp_path / "ckpt-1"))
 
         assert "ckpt-1.index" in message
+
+
+def test_a_receipt_of_a_damaged_file_is_refused() -> None:
+    whole = Receipt("ckpt", restored=("a",)).to_json()
+    assert Receipt.from_json(whole, "ckpt") == Receipt("ckpt", restored=("a",))
+    with pytest.raises(ValueError, match="restored: expected a list, found 3"):
+        Receipt.from_json({**whole, "restored": 3}, "ckpt")

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from zoo.errors import CheckpointError, UsageError
+from zoo.errors import ArchiveError, CheckpointError, UsageError
 from zoo.files.keras_backend import BACKENDS, import_backend
 from zoo.files.signatures import showing_options_of
 from zoo.files.tensorflow import import_tensorflow
@@ -317,7 +317,12 @@ def _load_model_file(
     import_backend()
     from zoo.model.checkpoint import Receipt
 
-    receipt = Receipt.from_json(file.about.checkpoint.receipt, str(file.path))
+    try:
+        receipt = Receipt.from_json(file.about.checkpoint.receipt, str(file.path))
+    except (KeyError, ValueError) as error:
+        raise ArchiveError(
+            f"--model {file.path}: its receipt is damaged ({error}); write it again with `zoo export`"
+        ) from error
     return Network(entry, runtime_of(entry, file), receipt=receipt, own_classes=classes)
 
 
