@@ -18,7 +18,7 @@ from zoo.files.atomic import write_atomically, writing
 from zoo.files.json_files import read_json, write_json
 from zoo.files.words import counted
 from zoo.repro.records.npz import npz_bytes
-from zoo.repro.records.statistics import check_statistics, settings_in
+from zoo.repro.records.statistics import check_statistics, unlike
 
 # Files and folders that a run makes; nothing else in its folder is ever touched.
 OWN_FILES = ("run.json", "images", "predictions", "pictures", "official", "record.json", "table.md")
@@ -98,20 +98,19 @@ class RunFolder:
         Raises:
           DataError: an image's statistics are missing or damaged, or of another run than the first one's.
         """
-        settings: dict[str, Any] = {}
+        first: dict[str, np.ndarray] = {}
         for image_id in image_ids:
             path = self.statistics_path(image_id)
             arrays = self.find_statistics(image_id)
             if arrays is None:
                 raise DataError(f"{path}: is missing or damaged; run the entry again")
             check_statistics(arrays, path)
-            settings = settings or settings_in(arrays)
-            for name, found in settings_in(arrays).items():
-                if name in settings and found != settings[name]:
-                    raise DataError(
-                        f"{path}: expected {name} {settings[name]}, as in the first image, found {found}; "
-                        "run the entry again with --restart"
-                    )
+            first = first or arrays
+            if (name := unlike(arrays, first)) is not None:
+                raise DataError(
+                    f"{path}: expected {name} as in the first image of the run, found another kind of array, "
+                    "or another setting; run the entry again with --restart"
+                )
             yield arrays
 
     def done(self, image_ids: Iterable[str]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.errors import DataError
 from zoo.metrics.panoptic_quality import PanopticQuality
@@ -37,9 +37,16 @@ _SETTINGS = (
 """The arrays that are the same for all images of a run."""
 
 
-def settings_in(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the settings of the metrics in one image's statistics."""
-    return {name: arrays[name].tolist() for name in _SETTINGS if name in arrays}
+def unlike(arrays: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray]) -> str | None:
+    """Returns an array of an image that cannot be added to that of the first one, or None."""
+    for name in arrays.keys() & first.keys():
+        mine, other = arrays[name], first[name]
+        is_other_setting = name in _SETTINGS and mine.tolist() != other.tolist()
+        is_other_kind = (mine.dtype.kind, mine.ndim) != (other.dtype.kind, other.ndim)
+        # Of an image without instances, arrays are empty and of any kind.
+        if is_other_setting or (is_other_kind and mine.size and other.size):
+            return name
+    return None
 
 
 def check_statistics(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -114,7 +114,13 @@ def test_missing_and_damaged_statistics_are_named(tmp_path: Path) -> None:
     for number, divisor in enumerate((1000, 256)):
         arrays = PanopticQuality(2, 255, divisor).to_arrays()
         folder.write_statistics(f"{number}", {f"pq/{name}": array for name, array in arrays.items()})
-    with pytest.raises(DataError, match=r"1\.npz: expected pq/label_divisor 1000, as in the first image, "):
+    with pytest.raises(
+        DataError, match=r"1\.npz: expected pq/label_divisor as in the first image of the run"
+    ):
+        list(folder.read_statistics(["0", "1"]))
+    arrays = PanopticQuality(2, 255, 1000).to_arrays() | {"tp": np.array([b"1", b"2"])}
+    folder.write_statistics("1", {f"pq/{name}": array for name, array in arrays.items()})
+    with pytest.raises(DataError, match=r"1\.npz: expected pq/tp as in the first image of the run"):
         list(folder.read_statistics(["0", "1"]))
     whole, pickled = path.read_bytes(), io.BytesIO()
     np.savez(pickled, **{"pq/tp": np.array([{}], object)})
