@@ -12,6 +12,9 @@ from typing import Any
 from zoo.errors import UsageError
 from zoo.files.processes import without_collection
 
+_ONEDNN_FLAGS = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+"""A processor with any of these makes TensorFlow compute with oneDNN."""
+
 
 def import_tensorflow() -> Any:
     """Imports TensorFlow, lists its devices, and returns it; what it prints is shown only where that fails.
@@ -40,14 +43,28 @@ def import_tensorflow() -> Any:
 
 
 def keep_feature_maps() -> None:
-    """Makes TensorFlow keep the memory of feature maps; by default the system maps and clears each one anew.
+    """Makes TensorFlow keep the memory of feature maps where it does not compute with oneDNN.
 
-    Without oneDNN, as on processors without AVX-512, that takes up to a third of a network's time. It counts
-    for this process and those that it starts, unless `TF_CPU_ALLOCATOR_USE_BFC` is set, to 0 for the default.
+    By default the system maps and clears each map anew there, up to a third of a network's time; with oneDNN
+    the default is as fast. It counts for this process and those that it starts. `TF_CPU_ALLOCATOR_USE_BFC`
+    decides instead where it is set.
     """
-    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
-    # In MiB: 4 TiB are no limit, where TensorFlow's own is 64 GiB.
-    os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(2**22))
+    if "TF_CPU_ALLOCATOR_USE_BFC" not in os.environ and not _computes_with_onednn():
+        os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "1"
+        # In MiB: 4 TiB are no limit, where TensorFlow's own is 64 GiB.
+        os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(2**22))
+
+
+def _computes_with_onednn() -> bool:
+    """Returns whether TensorFlow will; also where that cannot be told."""
+    if chosen := os.environ.get("TF_ENABLE_ONEDNN_OPTS"):
+        return chosen != "0"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            flags = next((line.split() for line in stream if line.startswith("flags")), None)
+    except OSError:
+        return True
+    return flags is None or not _ONEDNN_FLAGS.isdisjoint(flags)
 
 
 @contextmanager
