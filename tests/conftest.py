@@ -44,6 +44,7 @@ _LONGEST = (
     "repro/run/test_reproduce_kmax.py",
     "repro/run/test_reproduce.py",
     "repro/nights/test_nightly.py",
+    "docs/test_commands.py",
     "zoo/network/test_loading_backbones.py",
     "zoo/network/test_network.py",
     "zoo/network/test_saved_model.py",

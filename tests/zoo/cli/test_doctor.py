@@ -29,6 +29,7 @@ def test_the_description_is_right_and_names_nobody(zoo_command: Command, tmp_pat
         "USER": "grete",
         "ZOO_CACHE": str(home / "cache"),
         "ZOO_LOCK": str(scratch / "zoo.lock"),
+        "KERAS_BACKEND": "tensorflow",
         "A_TOKEN": "hush",
     }
     data = ("--data", f"cityscapes={home / 'pictures'}")
@@ -47,7 +48,8 @@ def test_the_description_is_right_and_names_nobody(zoo_command: Command, tmp_pat
     assert found["lock"] == {"path": f"{scratch.parent}/USER/zoo.lock", "files": 0}
     assert found["datasets"]["minicity"] == {"found": "bundled"}
     assert "~/pictures" in found["datasets"]["cityscapes"]["error"]
-    assert found["environment"] == {"ZOO_CACHE": "~/cache", "ZOO_LOCK": found["lock"]["path"]}
+    shown = {"ZOO_CACHE": "~/cache", "ZOO_LOCK": found["lock"]["path"], "KERAS_BACKEND": "tensorflow"}
+    assert found["environment"] == shown
     assert not (home / "cache").exists()
 
 
