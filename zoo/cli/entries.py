@@ -115,15 +115,23 @@ def _print_list(form: ListForm, listed: Sequence[Any], columns: Mapping[str, Seq
 
 def _print_table(columns: Mapping[str, Sequence[str]]) -> None:
     """Prints what `_table` shows; on a pipe without `rich`, whose import takes a good part of the time."""
-    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    sides = ["<" if title in _TEXT_COLUMNS else ">" for title in columns]
-    lines = ["  ".join(map("{:{}{}}".format, row, sides, widths)) for row in rows]
+    widths = {title: max(map(len, (title, *cells))) for title, cells in columns.items()}
+    left_out = []
+    for title in _LEFT_OUT_FIRST:
+        if sum(widths.values()) + 2 * len(widths) - 2 <= PIPED_WIDTH:
+            break
+        if widths.pop(title, None):
+            left_out.append(title)
+    sides = ["<" if title in _TEXT_COLUMNS else ">" for title in widths]
+    rows = zip(*((title, *columns[title]) for title in widths), strict=True)
+    lines = ["  ".join(map("{:{}{}}".format, row, sides, widths.values())) for row in rows]
     is_styled = sys.stdout.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()
     if is_styled or len(lines[0]) > PIPED_WIDTH or not "".join(lines).isascii():
         console().print(_table(columns, _LEFT_OUT_FIRST))
-    else:
-        print_text("\n".join(lines))
+        return
+    if left_out:
+        lines.append(f"Not shown in {PIPED_WIDTH} characters: {', '.join(left_out)}.")
+    print_text("\n".join(lines))
 
 
 def _csv(listed: Sequence[Any]) -> str:
