@@ -211,7 +211,10 @@ def _runtime(name: str) -> dict[str, Any] | None:
     package = FILE_RUNTIMES[name].package if name in FILE_RUNTIMES else name
     if find_spec(package) is None:
         return None
-    found: dict[str, Any] = {"version": version_of(name)}
+    found: dict[str, Any] = {"version": "of unknown version"}
+    # A package may come from a distribution of another name, as that of `tensorflow-cpu`.
+    with suppress(metadata.PackageNotFoundError):
+        found["version"] = version_of(name)
     if name not in BACKENDS:
         # See `zoo.runtimes.choice.refuse_options`.
         return {**found, "devices": {"kind": "cpu", "replicas": 1}}
