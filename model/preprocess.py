@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.registry.schema import EvaluationProtocol
+from zoo.registry.network_options import EvaluationProtocol
 
 MEAN_PIXEL = 127.5
 """The value that images are padded with: normalisation turns it into zero."""

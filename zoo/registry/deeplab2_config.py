@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from zoo.errors import RegistryError
 from zoo.registry.messages import Problems, describe_value, did_you_mean, explain_error
-from zoo.registry.network_options import KMAX, BackboneOptions, NetworkOptions
-from zoo.registry.schema import EvaluationOptions, TrainingOptions
+from zoo.registry.network_options import KMAX, BackboneOptions, EvaluationOptions, NetworkOptions
+from zoo.registry.schema import TrainingOptions
 from zoo.registry.textproto import Name, Value, parse_textproto
 from zoo.registry.yaml_file import read_text
 

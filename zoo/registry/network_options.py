@@ -1,4 +1,4 @@
-"""The schema of a network in a registry, and what all parts of the schema share.
+"""The schema of a network and its evaluation in a registry, and what all parts of the schema share.
 
 The hyper-parameters keep the names of the published configurations (google-research/deeplab2, config.proto),
 so that an entry can be compared with the file it was transcribed from.
@@ -34,6 +34,7 @@ Positive = Annotated[int, Strict(), Field(gt=0)]
 Flag = Annotated[bool, Strict()]
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 SizePixels = tuple[Positive, Positive]
 
@@ -213,3 +214,57 @@ class KMaxOptions(EncoderOptions):
     transformer_class_head: ClassHeadOptions
     num_mask_slots: Positive
     high_resolution_output_stride: Literal[2, 4]  # of the finest level that the pixel decoder reads
+
+
+class EvaluationProtocol(Declared):
+    """How the published numbers were made, whatever the network."""
+
+    dataset: Text  # its name upstream
+    crop_size: SizePixels  # (height, width) to which images are padded
+    min_resize_value: tuple[Count, ...]  # lower bound of the shorter side; (0,) for no resizing
+    max_resize_value: tuple[Count, ...]  # upper bound of the longer side; (0,) for no resizing
+    stuff_area_limit: Count  # pixels; stuff segments smaller than this become void
+
+
+class EvaluationOptions(EvaluationProtocol):
+    """How the published numbers of a Panoptic-DeepLab network were made."""
+
+    center_score_threshold: Probability  # lowest heatmap value of an instance center
+    nms_kernel: Positive  # width of the max-pooling window of center non-maximum suppression
+    keep_k_centers: Positive  # the most centers that are kept
+    add_flipped_images: Flag  # whether mirrored images are averaged in
+    eval_scales: tuple[Factor, ...]  # that are averaged; empty for single-scale
+
+
+class MaskwiseOptions(Declared):
+    """How the masks of kMaX-DeepLab become segments, one mask after the other."""
+
+    transformer_class_confidence_threshold_thing: Probability  # lowest of a mask whose class is a thing
+    transformer_class_confidence_threshold_stuff: Probability  # lowest of a mask whose class is stuff
+    overlapping_threshold: Probability  # share of a mask's pixels that must be left by the masks before it
+    # Masks are ordered by class confidence ^ class weight * mask score ^ mask weight.
+    reorder_class_weight: Weight
+    reorder_mask_weight: Weight
+
+
+class MaskEvaluationOptions(EvaluationProtocol):
+    """How the published numbers of a kMaX-DeepLab network were made."""
+
+    thing_area_limit: Count  # pixels; instances smaller than this become void
+    transformer_post_processing: Literal["maskwise", "pixelwise"]
+    pixel_confidence_threshold: Probability  # a pixel belongs to a mask where its probability is above this
+    transformer_class_confidence_threshold: Probability | None = None  # lowest of a mask, pixel-wise
+    maskwise_postprocessing: MaskwiseOptions | None = None
+
+    @model_validator(mode="after")
+    def _has_the_settings_of_its_post_processing(self) -> Self:
+        settings = {
+            "maskwise": "maskwise_postprocessing",
+            "pixelwise": "transformer_class_confidence_threshold",
+        }
+        for kind, key in settings.items():
+            is_there, is_needed = getattr(self, key) is not None, kind == self.transformer_post_processing
+            if is_there != is_needed:
+                expected = f"{'a value' if is_needed else 'none'} with {self.transformer_post_processing}"
+                raise wrong_key(key, expected, "one" if is_there else "none")
+        return self

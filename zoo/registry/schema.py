@@ -21,12 +21,13 @@ from zoo.registry.network_options import (
     BackboneArchitecture,
     Count,
     Declared,
+    EvaluationOptions,
     Factor,
     Flag,
     KMaxOptions,
+    MaskEvaluationOptions,
     NetworkOptions,
     Positive,
-    Probability,
     SizePixels,
     Text,
     wrong_key,
@@ -40,7 +41,6 @@ Evaluator = Literal["official", "internal"]
 # Whose numbers are published: those of a data set's server, on images without public ground truth, as well.
 ClaimedEvaluator = Literal["official", "internal", "server"]
 Channel = Annotated[Count, Field(le=255)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[Decimal, Field(ge=0, le=100)]
 
 
@@ -68,60 +68,6 @@ class RemoteFile(Declared):
     def file_name(self) -> str:
         """Last part of the URL's path, for example `model.tar.gz`."""
         return self.url.partition("?")[0].rsplit("/", 1)[-1]
-
-
-class EvaluationProtocol(Declared):
-    """How the published numbers were made, whatever the network."""
-
-    dataset: Text  # its name upstream
-    crop_size: SizePixels  # (height, width) to which images are padded
-    min_resize_value: tuple[Count, ...]  # lower bound of the shorter side; (0,) for no resizing
-    max_resize_value: tuple[Count, ...]  # upper bound of the longer side; (0,) for no resizing
-    stuff_area_limit: Count  # pixels; stuff segments smaller than this become void
-
-
-class EvaluationOptions(EvaluationProtocol):
-    """How the published numbers of a Panoptic-DeepLab network were made."""
-
-    center_score_threshold: Probability  # lowest heatmap value of an instance center
-    nms_kernel: Positive  # width of the max-pooling window of center non-maximum suppression
-    keep_k_centers: Positive  # the most centers that are kept
-    add_flipped_images: Flag  # whether mirrored images are averaged in
-    eval_scales: tuple[Factor, ...]  # that are averaged; empty for single-scale
-
-
-class MaskwiseOptions(Declared):
-    """How the masks of kMaX-DeepLab become segments, one mask after the other."""
-
-    transformer_class_confidence_threshold_thing: Probability  # lowest of a mask whose class is a thing
-    transformer_class_confidence_threshold_stuff: Probability  # lowest of a mask whose class is stuff
-    overlapping_threshold: Probability  # share of a mask's pixels that must be left by the masks before it
-    # Masks are ordered by class confidence ^ class weight * mask score ^ mask weight.
-    reorder_class_weight: Weight
-    reorder_mask_weight: Weight
-
-
-class MaskEvaluationOptions(EvaluationProtocol):
-    """How the published numbers of a kMaX-DeepLab network were made."""
-
-    thing_area_limit: Count  # pixels; instances smaller than this become void
-    transformer_post_processing: Literal["maskwise", "pixelwise"]
-    pixel_confidence_threshold: Probability  # a pixel belongs to a mask where its probability is above this
-    transformer_class_confidence_threshold: Probability | None = None  # lowest of a mask, pixel-wise
-    maskwise_postprocessing: MaskwiseOptions | None = None
-
-    @model_validator(mode="after")
-    def _has_the_settings_of_its_post_processing(self) -> Self:
-        settings = {
-            "maskwise": "maskwise_postprocessing",
-            "pixelwise": "transformer_class_confidence_threshold",
-        }
-        for kind, key in settings.items():
-            is_there, is_needed = getattr(self, key) is not None, kind == self.transformer_post_processing
-            if is_there != is_needed:
-                expected = f"{'a value' if is_needed else 'none'} with {self.transformer_post_processing}"
-                raise wrong_key(key, expected, "one" if is_there else "none")
-        return self
 
 
 class TrainingOptions(Declared):

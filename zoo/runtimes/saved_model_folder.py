@@ -12,7 +12,7 @@ from zoo.runtimes.model_file import ABOUT, Session
 
 if TYPE_CHECKING:
     from zoo.model.postprocess.options import PostprocessOptions
-    from zoo.registry.schema import EvaluationOptions
+    from zoo.registry.network_options import EvaluationOptions
 
 _ABOUT_FILE = Path("assets.extra", f"{ABOUT}.json")
 """Where a SavedModel holds what TensorFlow does not read."""

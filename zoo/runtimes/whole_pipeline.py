@@ -12,7 +12,7 @@ from zoo.model.postprocess.center_offset_graph import (
 )
 from zoo.model.postprocess.options import PostprocessOptions
 from zoo.model.preprocess import network_input
-from zoo.registry.schema import EvaluationOptions
+from zoo.registry.network_options import EvaluationOptions
 from zoo.runtimes.tensorflow_graph import tensorflow_variables
 
 _LABELS = ("panoptic_pred", "semantic_pred", "instance_pred")
