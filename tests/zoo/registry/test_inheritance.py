@@ -106,7 +106,8 @@ def test_all_problems_are_told_each_once(
         "8: entries.mine/a.titel: expected one of the keys ",
         "4: templates.wrong.network.backbone.output_stride: expected 8, 16 or 32, found 12 (extended by",
         "6: entries.mine/a.title: expected a value, found none",
-        "14: entries.mine/b.published.official.iou: expected one of the keys pq, miou, ap, found 'iou'",
+        "14: entries.mine/b.published.official.iou: expected one of the keys pq, pq_things, pq_stuff, "
+        "miou, ap, found 'iou'",
         "14: entries.mine/b.published.official.pq: expected 100 or less, found 150.0",
         "15: entries.mine/c.extends: expected a template or an entry, found 'coco/resnet51_os32'",
         "2: datasets.village.images: expected an integer, found 'none'",
