@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,7 +168,8 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
                 around = entry.evaluation, network.options
                 module.write_whole(network.keras_model, size, *around, about, temporary)
             else:
-                module.write(network.keras_model, size, about, temporary, options.precision)
+                layers = _bfloat16_layers(entry, options)
+                module.write(network.keras_model, size, about, temporary, options.precision, **layers)
             images = _inputs(entry, registry, fetcher, size) if options.verify else {}
             maps = _compare(entry, network, options, temporary, images) if images else {}
             _put_in_place(temporary, out, module.files_of(temporary))
@@ -176,6 +177,17 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
     remember_export(file.sha256)
     written = sum(path.stat().st_size for path in module.files_of(out))
     return ExportReport(file, written, list(images), maps)
+
+
+def _bfloat16_layers(entry: Entry, options: ExportOptions) -> dict[str, Collection[str]]:
+    """Returns the argument for OpenVINO that names the convolutions which a network has in bfloat16."""
+    if (options.to, options.precision) != ("openvino", "bfloat16"):
+        return {}
+    from zoo.model.build import build_network
+
+    network = build_network(entry.network, precision=options.precision, random_values=False)
+    of_bfloat16 = [layer for layer in network.layers if layer.compute_dtype == options.precision]
+    return {"bfloat16_layers": [layer.name for layer in of_bfloat16 if hasattr(layer, "kernel")]}
 
 
 def _check_out(out: Path, to: str) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -182,6 +183,21 @@ def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     assert half.bytes < 0.6 * whole.bytes
     assert 1e-5 < half.maps["semantic_logits"].relative < 0.1
     assert half.file.about.precision == "float16"
+
+
+def test_bfloat16_for_openvino_is_where_the_network_has_it(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    options = ExportOptions("openvino", "bfloat16", (33, 65), verify=False)
+
+    path = export_entry(ENTRY, REGISTRY, tmp_path / "network.xml", options).file.path
+
+    layers = ElementTree.parse(path).findall("layers/layer")
+    convolutions = [layer for layer in layers if layer.get("type") == "Convolution"]
+    unmarked = [
+        each for each in layers if "DisablePrecisionConversion" not in ElementTree.tostring(each, "unicode")
+    ]
+    assert {each.get("type") for each in unmarked} == {"Const", "Parameter", "Result", "Convolution"}
+    assert 0 < len([each for each in unmarked if each in convolutions]) < len(convolutions)
 
 
 def test_a_file_that_computes_other_maps_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
