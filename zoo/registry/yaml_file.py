@@ -24,6 +24,9 @@ BUILTIN = "zoo/registry.yaml"
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_MOST_DIGITS = 100
+
+
 class _RegistryLoader(_SafeLoader):  # type: ignore[valid-type,misc]
     """Safe YAML, but numbers keep their printed decimals, dates stay text, and no key may repeat."""
 
@@ -37,6 +40,13 @@ class _RegistryLoader(_SafeLoader):  # type: ignore[valid-type,misc]
             return Decimal(node.value.replace("_", ""))
         except InvalidOperation:
             return self.construct_yaml_float(node)
+
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        # Python refuses to read or to print much longer ones.
+        if len(node.value) > _MOST_DIGITS:
+            reason = f"a number of more than {_MOST_DIGITS} digits"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+        return int(self.construct_yaml_int(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first_lines: dict[str, int] = {}
@@ -79,6 +89,7 @@ def _values_in(node: yaml.Node, counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
+_RegistryLoader.add_constructor("tag:yaml.org,2002:int", _RegistryLoader.construct_whole_number)
 _RegistryLoader.add_constructor("tag:yaml.org,2002:float", _RegistryLoader.construct_printed_number)
 
 

@@ -13,6 +13,7 @@ import yaml
 from zoo.errors import RegistryError
 from zoo.registry import load_registry
 
+TOO_LONG = "expected YAML, found a fault: a number of more than 100 digits"
 MINE = """\
 datasets:
   village:
@@ -393,3 +394,8 @@ def test_yaml_that_would_fill_the_memory_is_one_line(tmp_path: Path, text: str, 
 def test_bounds_are_told_as_everything_else(tmp_path: Path) -> None:
     file = _write(tmp_path, MINE.replace("images: 12", "images: 0"))
     assert _error(file).endswith("datasets.village.images: expected more than 0, found 0")
+
+
+def test_a_number_without_end_is_a_fault(tmp_path: Path) -> None:
+    for number in ("9" * 5000, "0x" + "f" * 5000, "1" + ":59" * 500):
+        assert _error(_write(tmp_path, f"version: {number}")).endswith("1: " + TOO_LONG)
