@@ -13,7 +13,6 @@ import yaml
 from zoo.errors import RegistryError
 from zoo.registry import load_registry
 
-TOO_LONG = "expected YAML, found a fault: a number of more than 100 digits"
 MINE = """\
 datasets:
   village:
@@ -398,4 +397,4 @@ def test_bounds_are_told_as_everything_else(tmp_path: Path) -> None:
 
 def test_a_number_without_end_is_a_fault(tmp_path: Path) -> None:
     for number in ("9" * 5000, "0x" + "f" * 5000, "1" + ":59" * 500):
-        assert _error(_write(tmp_path, f"version: {number}")).endswith("1: " + TOO_LONG)
+        assert _error(_write(tmp_path, f"version: {number}")).endswith("more than 100 digits")
