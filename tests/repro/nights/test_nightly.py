@@ -188,7 +188,7 @@ def test_the_summary_is_complete(nights: Nights) -> None:
     for text in (page, nights.first.stdout):
         assert all(row["entry"] in text for row in rows.values())
         assert rows[DAMAGED]["reason"] in text
-        assert "3 not judged, 1 failed, 20 not run. Exit code 3." in text
+        assert "3 not judged, 1 failed, 37 not run. Exit code 3." in text
     measured = (nights.out / DAY / "measured.md").read_text(encoding="utf-8")
     assert "### Bundled entries" in measured
     assert f"- {CITY}: 2 of 30 images" in measured
@@ -251,7 +251,7 @@ def test_an_entry_that_is_named_has_to_run(zoo_call: Call, tmp_path: Path) -> No
     rows = {row["entry"]: row for row in json.loads(done.stdout)["entries"]}
     assert {name for name, row in rows.items() if row["wanted"]} == {"cityscapes/resnet50_os32"}
     assert {row["result"] for row in rows.values()} == {"not run"}
-    assert len(rows) == 5
+    assert len(rows) == 12
 
 
 def test_what_ran_in_an_earlier_night_has_to_run(zoo_call: Call, own_registry: Path, tmp_path: Path) -> None:
