@@ -35,7 +35,7 @@ ZooStart = Callable[..., "subprocess.Popen[str]"]
 
 # ---- several workers ----
 
-_WORKER_BYTES = 4 << 30
+_WORKER_BYTES = 7 << 30
 """Memory for each worker: the largest network takes more, and the others less than that meanwhile."""
 
 # What takes longest starts first, so that no worker is left waiting for another's last file.
