@@ -19,40 +19,17 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def patched() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="session")
-def table(
-    patched: pytest.MonkeyPatch,
-    zoo_cache: Path,
-    minicity_run: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Any]:
-    """The kinds of input, over whole files; networks are built once, and downloads wait for nothing."""
+def table(zoo_cache: Path, minicity_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The kinds of input, over whole files."""
     import replies
     from kinds import Table
     from seeds import Seeds
 
-    patched.setenv("ZOO_CACHE", str(zoo_cache))
-    for name in ("ZOO_REGISTRY", "ZOO_LOCK", "COLUMNS", "FORCE_COLOR"):
-        patched.delenv(name, raising=False)
-    patched.setenv("NO_PROXY", "127.0.0.1")
-    patched.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
-    tf.config.list_physical_devices()
-    _build_once(patched)
-    from zoo.fetch.download import DownloadOptions
     from zoo.fetch.fetcher import Fetcher
-
-    waiting = DownloadOptions(attempts=3, sleep=lambda seconds: None, timeouts_s=(10, 5), show_progress=False)
-    patched.setattr(Fetcher.__init__, "__defaults__", (None, None, waiting))
+    from zoo.files.cache import Cache
     from zoo.registry import load_registry
 
-    fetcher = Fetcher()
+    fetcher = Fetcher(Cache(zoo_cache))
     declared = {each.name: each for each in load_registry().datasets}
     minicity, minicoco = (fetcher.dataset(declared[name]) for name in ("minicity", "minicoco"))
     seeds = Seeds(tmp_path_factory.mktemp("seeds"), minicity, minicoco, minicity_run)
@@ -61,11 +38,39 @@ def table(
     server.close()
 
 
-def _build_once(patched: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session")
+def networks() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The networks that were built, and those that were loaded."""
+    return {}, {}
+
+
+@pytest.fixture
+def quick(
+    monkeypatch: pytest.MonkeyPatch, zoo_cache: Path, networks: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    """Builds networks once, and waits for no download.
+
+    In the tests of this folder alone: damaged files change the values of the networks that are kept.
+    """
+    monkeypatch.setenv("ZOO_CACHE", str(zoo_cache))
+    for name in ("ZOO_REGISTRY", "ZOO_LOCK", "COLUMNS", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+    _build_once(monkeypatch, *networks)
+    from zoo.fetch.download import DownloadOptions
+    from zoo.fetch.fetcher import Fetcher
+
+    waiting = DownloadOptions(attempts=3, sleep=lambda seconds: None, timeouts_s=(10, 5), show_progress=False)
+    monkeypatch.setattr(Fetcher.__init__, "__defaults__", (None, None, waiting))
+
+
+def _build_once(patched: pytest.MonkeyPatch, built: dict[str, Any], loaded: dict[str, Any]) -> None:
     from zoo.network import loading
     from zoo.network.building import build_keras_model
-
-    built: dict[str, Any] = {}
 
     def build(entry: Any, options: Any, **more: Any) -> Any:
         options = replace(options, model=None)
@@ -73,8 +78,6 @@ def _build_once(patched: pytest.MonkeyPatch) -> None:
         if key not in built:
             built[key] = build_keras_model(entry, options, **more)
         return built[key]
-
-    loaded: dict[str, Any] = {}
 
     def load_once(entry: Any, checkpoint: Any, **options: Any) -> Any:
         key = f"{entry.name} {options!r}"

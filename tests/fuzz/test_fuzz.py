@@ -15,10 +15,10 @@ from kinds import SHARES
 
 
 @pytest.mark.parametrize("name", SHARES)
+@pytest.mark.usefixtures("quick")
 def test_damaged_input_is_one_line_or_right(
-    name: str, table: Any, zoo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ZOO_CACHE", str(zoo_cache))
     monkeypatch.chdir(tmp_path)
     kind = table.kinds()[name]
     cases = -(-CASES * kind.cases // sum(SHARES.values())) if CASES else kind.cases
