@@ -142,6 +142,9 @@ def _run(
     with connected(settings.workers) if settings.workers and len(entries) > 1 else nullcontext():
         for entry in entries:
             data, own = folders.get(entry.dataset), network.on_the_fastest(settings, entry, registry)
-            yield reproduce_entry(entry, registry=registry, data=data, out=out, settings=own, fetcher=fetcher)
+            record = reproduce_entry(
+                entry, registry=registry, data=data, out=out, settings=own, fetcher=fetcher
+            )
+            yield record
             if own.runtime == DEFAULT and not own.changes_numbers():
-                say_what_is_faster(entry, fetcher)
+                say_what_is_faster(entry, record["checkpoint"]["sha256"], fetcher.cache)

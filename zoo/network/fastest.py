@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.errors import ZooError
 from zoo.fetch.fetcher import Fetcher
-from zoo.files.cache import SET_CACHE, remove
+from zoo.files.cache import SET_CACHE, Cache, remove
 from zoo.files.json_files import read_json, write_json
 from zoo.files.processes import available_cores
 from zoo.files.progress import say
@@ -53,7 +53,7 @@ def find_fastest(entry: Entry, registry: Registry, fetcher: Fetcher | None = Non
       ZooError: the checkpoint cannot be restored, or the cache not be written.
     """
     fetcher = fetcher or Fetcher()
-    folder = _folder(entry, fetcher)
+    folder = _folder(entry, fetcher.checkpoint(entry).sha256, fetcher.cache)
     taken = f"{folder}: another process measures the runtimes of {entry.name}"
     with fetcher.cache.holding(_KIND, folder.name, taken):
         found = _known(folder)
@@ -65,9 +65,9 @@ def find_fastest(entry: Entry, registry: Registry, fetcher: Fetcher | None = Non
     return found
 
 
-def say_what_is_faster(entry: Entry, fetcher: Fetcher) -> None:
+def say_what_is_faster(entry: Entry, checkpoint_sha256: str, cache: Cache) -> None:
     """Says in a line that a runtime was found to be much faster than TensorFlow, where one was."""
-    found = _known(_folder(entry, fetcher))
+    found = _known(_folder(entry, checkpoint_sha256, cache))
     if found is not None and found.times > _WORTH_SAYING:
         say(
             f"{entry.name}: its network runs {found.times:.1f} times as fast on {found.runtime} here; "
@@ -83,26 +83,27 @@ def _installed() -> list[str]:
     ]
 
 
-def _folder(entry: Entry, fetcher: Fetcher) -> Path:
+def _folder(entry: Entry, checkpoint_sha256: str, cache: Cache) -> Path:
     """Returns where it is kept what is measured of a network, on this machine with these versions."""
     identity = {
         "entry": entry.digest(),
-        "checkpoint": fetcher.checkpoint(entry).sha256,
+        "checkpoint": checkpoint_sha256,
         "processor": describe_processor()["names"],
         "cores": available_cores(),
         "versions": {name: version_of(name) for name in (DEFAULT, *_installed())},
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return fetcher.cache.root / _KIND / f"{entry.name.replace('/', '__')}__{digest[:16]}"
+    return cache.root / _KIND / f"{entry.name.replace('/', '__')}__{digest[:16]}"
 
 
 def _known(folder: Path) -> Fastest | None:
-    measured = read_json(folder / _MEASURED)
-    if measured is None:
-        return None
-    runtime = measured["runtime"]
-    model = None if runtime == DEFAULT else _model(folder, runtime)
-    return Fastest(runtime, model, measured["times"]) if model is None or model.exists() else None
+    match read_json(folder / _MEASURED):
+        case {"runtime": str(runtime), "times": float(times)} if runtime == DEFAULT:
+            return Fastest(runtime, None, times)
+        case {"runtime": str(runtime), "times": float(times)} if runtime in FILE_RUNTIMES:
+            model = _model(folder, runtime)
+            return Fastest(runtime, model, times) if model.exists() else None
+    return None
 
 
 def _model(folder: Path, runtime: str) -> Path:

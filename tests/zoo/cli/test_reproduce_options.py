@@ -112,3 +112,19 @@ def test_what_is_not_judged() -> None:
     assert unjudged([held, no]) == "1 of 2 claims not judged: why"
     assert unjudged([no, no]) == "nothing judged: why"
     assert unjudged([]) == "nothing judged: nothing was published for it"
+
+
+def test_a_run_of_converted_weights_fetches_no_checkpoint(
+    zoo_call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "network.safetensors"
+    done = zoo_call("convert", CITY, weights)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr("zoo.fetch.fetcher.Fetcher.checkpoint", None)
+
+    done = zoo_call(
+        "reproduce", CITY, "--weights", weights, "--limit", 1, "--out", tmp_path / "out", "--json"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["checkpoint"]["url"] == weights.as_uri()

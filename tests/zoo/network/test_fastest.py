@@ -10,6 +10,7 @@ import pytest
 from zoo.cli.options import NetworkOptions, Precision
 from zoo.errors import UsageError, VerificationError
 from zoo.fetch.fetcher import Fetcher
+from zoo.files.json_files import write_json
 from zoo.network import fastest
 from zoo.network.fastest import find_fastest, say_what_is_faster
 from zoo.network.predicting import PredictOptions
@@ -45,7 +46,9 @@ def test_the_fastest_runtime_that_computes_the_same_maps_is_taken(
 ) -> None:
     times = iter((2.0, 1.5))
     monkeypatch.setattr(fastest, "_ratio", lambda *_: next(times))
-    say_what_is_faster(CITY, Fetcher())
+    fetcher = Fetcher()
+    sha256 = fetcher.checkpoint(CITY).sha256
+    say_what_is_faster(CITY, sha256, fetcher.cache)
     assert capsys.readouterr().err == ""
 
     found = find_fastest(CITY, REGISTRY)
@@ -56,16 +59,22 @@ def test_the_fastest_runtime_that_computes_the_same_maps_is_taken(
     assert "left out openvino: gives another offset_map" in capsys.readouterr().err
     assert find_fastest(CITY, REGISTRY) == found
     assert exported == ["onnx", "openvino", "litert"]
-    say_what_is_faster(CITY, Fetcher())
+    say_what_is_faster(CITY, sha256, fetcher.cache)
     assert "runs 2.0 times as fast on onnx here; --runtime auto takes it" in capsys.readouterr().err
     auto = NetworkOptions(runtime="auto")
     options = auto.on_the_fastest(PredictOptions(**auto.settings()), CITY, REGISTRY)
     assert (options.runtime, options.model) == ("onnx", found.model)
 
-    # Measured again where the file is gone.
+    # Measured again where the file is gone, or what was measured is damaged.
     found.model.unlink()
     times = iter((0.8, 1.2))
-    assert find_fastest(CITY, REGISTRY).runtime == "litert"
+    again = find_fastest(CITY, REGISTRY)
+    assert again.runtime == "litert"
+    measured = found.model.parents[1] / "measured.json"
+    for damaged in ({}, {"runtime": "another", "times": 2.0}, {"runtime": "litert", "times": None}):
+        write_json(measured, damaged)
+        times = iter((0.8, 1.2))
+        assert find_fastest(CITY, REGISTRY) == again
 
 
 def test_tensorflow_stays_where_nothing_is_faster(
