@@ -42,7 +42,7 @@ SizePixels = tuple[Positive, Positive]
 class Declared(BaseModel):
     """Base of the schema: immutable, and closed to keys it does not name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def wrong_key(key: str | int, expected: str, found: str) -> PydanticCustomError:
