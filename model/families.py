@@ -29,6 +29,19 @@ class Merged(Protocol):
 
 
 @dataclass(frozen=True)
+class Averages:
+    """How a family averages over scales and mirrored images.
+
+    Attributes:
+      maps: what is averaged, at full resolution, in the order in which `merge` takes it.
+      merge: takes these maps of one image, and options.
+    """
+
+    maps: tuple[str, ...]
+    merge: Callable[..., Merged]
+
+
+@dataclass(frozen=True)
 class Family:
     """What the networks of one family have in common.
 
@@ -37,9 +50,7 @@ class Family:
       maps: what post-processing reads, in the order in which `merge` takes it: names, and what they say.
       options: the class of the options of post-processing.
       merge: takes the maps of one image, the (height, width) of the network's input, and options.
-      averages: the maps at full resolution that are averaged over scales and mirrored images; none where the
-        family has no such averages.
-      merge_averages: takes these maps and options.
+      averages: None where nothing of the family can be averaged over scales and mirrored images.
       published: the outputs of a SavedModel that was published for such a network.
       in_graphs: whether post-processing exists in graph operations, so that a file can hold it.
       steps: post-processing in words.
@@ -49,15 +60,14 @@ class Family:
     maps: Mapping[str, str]
     options: type[PostprocessOptions] | type[MaskOptions]
     merge: Callable[..., Merged]
-    averages: tuple[str, ...]
-    merge_averages: Callable[..., Merged]
+    averages: Averages | None
     published: tuple[str, ...]
     in_graphs: bool
     steps: tuple[str, ...]
 
     def refuse_averages(self, owner: str, scales: Sequence[float], flip: bool) -> None:
         """Raises a `UsageError` where scales or mirrored images are to be averaged and cannot be."""
-        if not self.averages and (tuple(scales) != (1.0,) or flip):
+        if self.averages is None and (tuple(scales) != (1.0,) or flip):
             raise UsageError(
                 f"{owner}: expected one scale and no mirrored images: the mask slots of {self.title} have no "
                 "average over several"
@@ -75,7 +85,8 @@ class Family:
     def merged(self, maps: Maps, size: Size, options: Options, *, averaged: bool = False) -> Merged:
         """Merges the maps of one image; `size` is the (height, width) of the network's input."""
         if averaged:
-            return self.merge_averages(*(maps[name] for name in self.averages), options)
+            assert self.averages is not None
+            return self.averages.merge(*(maps[name] for name in self.averages.maps), options)
         return self.merge(*(maps[name] for name in self.maps), size, options)
 
 
@@ -96,8 +107,7 @@ FAMILIES = {
         },
         options=PostprocessOptions,
         merge=postprocess,
-        averages=("semantic_probs", "center_heatmap", "offset_map"),
-        merge_averages=postprocess_full_resolution,
+        averages=Averages(("semantic_probs", "center_heatmap", "offset_map"), postprocess_full_resolution),
         published=(
             *("panoptic_pred", "semantic_pred", "instance_pred", "instance_center_pred", "instance_scores"),
             *("semantic_probs", "semantic_logits", "center_heatmap", "offset_map"),
@@ -125,8 +135,7 @@ FAMILIES = {
         },
         options=MaskOptions,
         merge=postprocess_masks,
-        averages=(),
-        merge_averages=postprocess_masks,
+        averages=None,
         published=(
             *("panoptic_pred", "semantic_pred", "instance_pred", "instance_scores", "semantic_scores"),
             *("pixel_space_mask_logits", "transformer_class_logits"),

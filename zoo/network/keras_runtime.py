@@ -140,7 +140,7 @@ class KerasRuntime:
             else:
                 predict = compile_inference(self.keras_model, fold=False)
         # A compiled graph leaves out what nothing reads.
-        read = self._family.averages if self._averages else self._family.maps
+        read = self._family.averages.maps if self._averages else self._family.maps
         return lambda batch: {name: values[0] for name, values in predict(batch).items() if name in read}
 
     def _resize(self, image: Any, size: Any) -> Any:
