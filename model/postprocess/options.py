@@ -75,10 +75,8 @@ class MaskOptions:
     transformer_class_confidence_threshold_thing: float | None = None
     transformer_class_confidence_threshold_stuff: float | None = None
     overlapping_threshold: float = 0.0  # a mask is kept where a larger share of it is still free
-    reorder_class_weight: float = (
-        1.0  # exponents of class confidence and of mask score in the order of pasting
-    )
-    reorder_mask_weight: float = 1.0
+    reorder_class_weight: float = 1.0  # exponent of the class confidence in the order of pasting
+    reorder_mask_weight: float = 1.0  # exponent of the mask score
 
     @classmethod
     def from_entry(cls, evaluation: Any, dataset: DatasetInfo) -> MaskOptions:

@@ -28,9 +28,7 @@ class SlotMaps(NamedTuple):
     """The slots of an image's pixels."""
 
     best: np.ndarray  # [H, W] int16, the slot of the largest logit, the first one of a tie
-    owner: (
-        np.ndarray
-    )  # [H, W] int16, the slot whose mask a pixel is in; ~(the best slot that counts) for none
+    owner: np.ndarray  # [H, W] int16, the slot whose mask a pixel is in; ~(the best one that counts) for none
     probability: np.ndarray  # [H, W] float32, the largest among the slots that count
 
 

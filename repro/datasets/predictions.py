@@ -90,20 +90,18 @@ def write_predictions(
     if len(set(sizes)) > 1 or any(len(size) != 2 for size in sizes):
         raise ValueError(f"{image_id}: expected two maps of one size, found {sizes[0]}, {sizes[-1]}")
     form = info.instance_results if things_as is None else things_as
-    masks, scores, things = None, None, None
-    if isinstance(instances, Sequence):
-        masks = instances
-    elif isinstance(instances, ThingMap):
-        things = instances
-    elif instances is not None:
+    masks = instances if isinstance(instances, Sequence) else None
+    things = instances if isinstance(instances, ThingMap) else None
+    scores = None
+    if instances is not None and not isinstance(instances, Sequence):
         scores = dict(zip(instances.labels.tolist(), instances.score.tolist(), strict=True))
     shapes = None if panoptic is None else measure_labels(panoptic)
-    segments = {} if shapes is None else _segments(shapes, scores, info, image_id)
+    own_scores = None if things is not None else scores
+    segments = {} if shapes is None else _segments(shapes, own_scores, info, image_id)
     semantic_png = None if semantic is None else _semantic_png(semantic, info, image_id)
 
     if things is not None and form:
         own = measure_labels(things.label_map)
-        scores = dict(zip(things.labels.tolist(), things.score.tolist(), strict=True))
         _write_things(folder / INSTANCE, image_id, own, _segments(own, scores, info, image_id), form)
     elif masks is not None and form:
         write_scored_masks(folder / INSTANCE, image_id, masks, info, form)
