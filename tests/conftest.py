@@ -138,10 +138,10 @@ def zoo_command(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooCommand
 def zoo_start(zoo_environment: dict[str, str], zoo_folder: Path) -> ZooStart:
     """Returns a function that starts `zoo` with arguments, as the head of a process group of its own."""
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "zoo", *map(str, arguments)],
-            env=zoo_environment,
+            env={**zoo_environment, **(environment or {})},
             cwd=zoo_folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

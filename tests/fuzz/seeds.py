@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import shutil
 import struct
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,26 +124,11 @@ class Seeds:
         """Predictions of the two scenes, in all forms of the Cityscapes layout and in COCO's."""
         from zoo.repro.cityscapes.dataset import CityscapesDataset
         from zoo.repro.datasets.opening import open_files
-        from zoo.repro.datasets.predictions import assemble_panoptic_json, write_predictions
 
+        shared = runpy.run_path(str(Path(__file__).parents[1] / "repro" / "shifted_predictions.py"))
         folder = self.root / "predictions"
         dataset = open_files(CityscapesDataset, self.city, "val", cache=self.root / "cache")
-        for index, image_id in enumerate(dataset.image_ids):
-            sample = dataset.load(index, picture=False)
-            panoptic = np.roll(sample.panoptic, (3, 5), (0, 1))
-            labels = np.unique(panoptic)
-            things = labels[(labels < dataset.info.void_label) & (labels % dataset.info.label_divisor > 0)]
-            write_predictions(
-                folder,
-                image_id,
-                panoptic=panoptic,
-                semantic=sample.semantic,
-                instances=SimpleNamespace(labels=things, score=0.5 + things % 7 / 20),
-                info=dataset.info,
-            )
-        assemble_panoptic_json(folder, dataset.image_ids)
-        for path in (folder / "panoptic").glob("*.json"):
-            path.unlink()
+        shared["write_shifted_predictions"](folder, dataset)
         return folder
 
     @cached_property

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,8 @@ NAME = "minicity/mobilenet_v3_small_os16"
 PROCESSES = 8
 
 
-def start(environment: dict[str, str], folder: Path, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "zoo", *map(str, words)],
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_eight_processes_and_a_prune_on_one_cache(
-    zoo_environment: dict[str, str], zoo_folder: Path, tmp_path: Path
+    zoo_start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     archive = resources.files("zoo.assets").joinpath("minicity_mobilenet_v3_small_os16.tar.gz")
     server = RawServer()
@@ -43,11 +31,11 @@ def test_eight_processes_and_a_prune_on_one_cache(
         f"checkpoint: {server.url}/net.tar.gz}}\n"
     )
     cache = tmp_path / "cache"
-    environment = {**zoo_environment, "ZOO_CACHE": str(cache), "NO_PROXY": "127.0.0.1"}
+    start = partial(zoo_start, environment={"ZOO_CACHE": str(cache), "NO_PROXY": "127.0.0.1"})
     fetch = ("--registry", own, "fetch", "own/net", "--json")
 
-    processes = [start(environment, zoo_folder, *fetch) for _ in range(PROCESSES)]
-    prune = start(environment, zoo_folder, "cache", "prune", "--yes", "--json")
+    processes = [start(*fetch) for _ in range(PROCESSES)]
+    prune = start("cache", "prune", "--yes", "--json")
     prune_err = prune.communicate()[1]
     assert prune.returncode == 0, prune_err
     found = [process.communicate() for process in processes]
@@ -60,7 +48,7 @@ def test_eight_processes_and_a_prune_on_one_cache(
             assert err.splitlines()[-1].startswith("zoo: error: "), err
         else:
             assert json.loads(out)["sha256"] == json.loads(found[-1][0] or out)["sha256"]
-    last = start(environment, zoo_folder, *fetch)
+    last = start(*fetch)
     out, err = last.communicate()
     assert last.returncode == 0, err
     prefix = Path(json.loads(out)["checkpoint"])

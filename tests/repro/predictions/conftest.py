@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from zoo.repro.cityscapes.dataset import CityscapesDataset
 from zoo.repro.coco.dataset import CocoDataset
 from zoo.repro.datasets.opening import open_files
-from zoo.repro.datasets.predictions import assemble_panoptic_json, write_predictions
+
+write_shifted_predictions = runpy.run_path(str(Path(__file__).parents[1] / "shifted_predictions.py"))[
+    "write_shifted_predictions"
+]
 
 
 @pytest.fixture(scope="session")
@@ -42,22 +44,7 @@ def coco(minicoco: Path, tmp_path_factory: pytest.TempPathFactory) -> CocoDatase
 @pytest.fixture(scope="session")
 def _city_predictions(city: CityscapesDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("city_predictions")
-    for index, image_id in enumerate(city.image_ids):
-        sample = city.load(index, picture=False)
-        panoptic = np.roll(sample.panoptic, (3, 5), (0, 1))
-        labels = np.unique(panoptic)
-        things = labels[(labels < city.info.void_label) & (labels % city.info.label_divisor > 0)]
-        write_predictions(
-            folder,
-            image_id,
-            panoptic=panoptic,
-            semantic=sample.semantic,
-            instances=SimpleNamespace(labels=things, score=0.5 + things % 7 / 20),
-            info=city.info,
-        )
-    assemble_panoptic_json(folder, city.image_ids)
-    for path in (folder / "panoptic").glob("*.json"):
-        path.unlink()
+    write_shifted_predictions(folder, city)
     return folder
 
 
