@@ -72,6 +72,12 @@ class Kind:
 
 def call(*words: object, limit_s: int = LIMIT_S) -> Done:
     """Runs `zoo` in this process, within the limits."""
+    with _limits(limit_s):
+        return captured(*words)
+
+
+def captured(*words: object) -> Done:
+    """Runs `zoo` in this process."""
     from zoo.cli import app as cli
 
     # As of a process: data have to be text, and of messages nothing is lost.
@@ -80,7 +86,7 @@ def call(*words: object, limit_s: int = LIMIT_S) -> Done:
     sys.argv = ["zoo", *map(str, words)]
     code: Any = 0
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limits(limit_s):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             cli.main()
     except SystemExit as exit_:
         code = exit_.code or 0

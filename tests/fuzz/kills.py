@@ -77,22 +77,22 @@ class Stop:
 
 def record_of(folder: Path, out: str) -> Any:
     """Returns the record that a run printed, without what no two runs share."""
-    return _fixed(json.loads(out), folder)
+    return fixed(json.loads(out), folder)
 
 
-def _fixed(value: Any, folder: Path) -> Any:
+def fixed(value: Any, folder: Path) -> Any:
+    """Returns a record without what no two runs share."""
     if isinstance(value, dict):
-        return {key: _fixed(part, folder) for key, part in value.items() if key not in _VARYING}
+        return {key: fixed(part, folder) for key, part in value.items() if key not in _VARYING}
     if isinstance(value, list):
-        return [_fixed(part, folder) for part in value]
+        return [fixed(part, folder) for part in value]
     return value.replace(str(folder), "CASE") if isinstance(value, str) else value
 
 
 def night_of(folder: Path, out: str) -> Any:
     """Returns the records of a night."""
-    return [
-        _fixed(json.loads(path.read_text()), folder) for path in sorted(folder.glob("out/*/records/*.json"))
-    ]
+    paths = sorted(folder.glob("out/2026*/*/record.json"))
+    return [fixed(json.loads(path.read_text()), folder) for path in paths]
 
 
 def files_of(folder: Path) -> set[str]:
