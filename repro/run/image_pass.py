@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import DataError, EvaluationError
 from zoo.files.atomic import write_atomically
+from zoo.files.locks import scratch_folder
 from zoo.files.progress import Progress
 from zoo.network.stream import StageTimes
 from zoo.repro.datasets.predicted_instances import mask_folder
@@ -175,8 +175,8 @@ class WorkerPass:
 
     def __init__(self, start: Callable[[RunFolder], LocalPass]) -> None:
         """Starts the pass with a folder of its own for the files of the images under way."""
-        self._scratch = tempfile.TemporaryDirectory(prefix="zoo-worker-")
-        self._folder = RunFolder(Path(self._scratch.name))
+        self._scratch = ExitStack()
+        self._folder = RunFolder(self._scratch.enter_context(scratch_folder("zoo-worker-")))
         self._pass = start(self._folder)
         self.about = self._pass.about
 
@@ -195,7 +195,7 @@ class WorkerPass:
 
     def close(self) -> None:
         """Removes the folder."""
-        self._scratch.cleanup()
+        self._scratch.close()
 
 
 class CrewPass(ImagePass):

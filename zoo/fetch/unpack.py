@@ -132,6 +132,8 @@ class _Unpacking:
     def _tar(self, counted: _Counted) -> None:
         with tarfile.open(fileobj=counted, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload]
             for member in tar:
+                # It would keep all that has passed: half a gigabyte for a million members.
+                tar.members.clear()
                 name = self._member(member.name)
                 if member.issparse():
                     # Its holes are not in the archive, so no limit would see them.

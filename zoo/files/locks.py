@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
-from zoo.errors import InUseError
+from zoo.errors import InUseError, ZooError
 from zoo.files.atomic import GIVE_OUT, writing
 
 log = logging.getLogger("zoo")
@@ -42,3 +46,36 @@ def holding(path: Path, taken: str, *, wait: bool = False, remedy: str = GIVE_OU
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """Makes a temporary folder and removes it at the end; the next call removes those of killed processes.
+
+    A lock beside each folder, which ends with its process, tells the folders in use from those left behind.
+
+    Raises:
+      ZooError: it cannot be made.
+    """
+    parent, own = Path(tempfile.gettempdir()), getattr(os, "getuid", int)()
+    for left in parent.glob(f"{prefix}*.lock"):
+        # What is another user's, or in use, stays; a lock of this user is no link to somewhere else.
+        with suppress(ZooError, OSError):
+            if left.lstat().st_uid == own:
+                with holding(left, ""):
+                    _remove_scratch(left)
+    lock = parent / f"{prefix}{uuid4().hex}.lock"
+    with holding(lock, "", wait=True, remedy="set TMPDIR to a folder that can be written"):
+        folder = lock.with_suffix("")
+        with writing(folder, "set TMPDIR to a folder that can be written"):
+            folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            _remove_scratch(lock)
+
+
+def _remove_scratch(lock: Path) -> None:
+    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    with suppress(OSError):
+        lock.unlink()

@@ -3,13 +3,16 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import subprocess
+import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from zoo.errors import InUseError, ZooError
-from zoo.files.locks import holding
+from zoo.files.locks import holding, scratch_folder
 
 TAKEN = "runs/a: another process is running there"
 
@@ -66,3 +69,33 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
         holding(tmp_path / "lock", TAKEN, wait=True, remedy="choose another"),
     ):
         pytest.fail("a lock without locks")
+
+
+def test_a_scratch_folder_of_a_killed_process_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = """if True:
+        from zoo.files.locks import scratch_folder
+        with scratch_folder("work-") as folder:
+            (folder / "picture.png").write_text("")
+            print(folder, flush=True)
+            input()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        with scratch_folder("work-") as ours:
+            assert {path for path in tmp_path.iterdir() if path.is_dir()} == {theirs, ours}
+        other.kill()
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [theirs]
+    with scratch_folder("work-") as ours:
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == [ours]
+    assert list(tmp_path.iterdir()) == []
