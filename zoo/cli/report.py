@@ -21,11 +21,15 @@ DiffForm = Enum(
 ExplainForm = Enum("ExplainForm", {"terminal": "terminal", "markdown": "markdown", "json": "json"}, type=str)
 MeasuredForm = Enum("MeasuredForm", {"markdown": "markdown", "csv": "csv", "latex": "latex"}, type=str)
 OneTable = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only the tables of this data set: cityscapes or coco.")
+    str | None,
+    typer.Option(metavar="NAME", help="Only the tables of this data set: cityscapes, coco or ade20k."),
 ]
 OneProject = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Only the tables of this project: panoptic_deeplab or axial_deeplab."),
+    typer.Option(
+        metavar="NAME",
+        help="Only the tables of this project: panoptic_deeplab, axial_deeplab or kmax_deeplab.",
+    ),
 ]
 
 
