@@ -42,7 +42,7 @@ WARM_UP = 12
 """So many rounds are left out of slopes: until then nights pile up, and modules and pages are new."""
 
 _NIGHTS_KEPT = 10
-_FAULTS = 0.1
+_ROUNDS_A_FAULT = 10
 _CALLS = 4
 _DISK_BYTES = 1 << 30
 _TEMPORARY = re.compile(r".*\.(part|unfinished)|\..*\.(\d+-[0-9a-f]{8}|exit\.json)")
@@ -204,7 +204,8 @@ def sample(ground: Ground) -> dict[str, float]:
     files = [path for folder in (ground.cache, ground.out) for path in folder.rglob("*")]
     temporary = [path for path in files if _TEMPORARY.fullmatch(path.name)]
     return {
-        "memory_mib": process.memory_info().rss / 2**20,
+        # Of its own: pages of files come and go with what else the machine does.
+        "memory_mib": process.memory_full_info().uss / 2**20,
         "open_files": process.num_fds(),
         "threads": process.num_threads(),
         "disk_mib": sum(path.lstat().st_blocks for path in files) / 2**11,
@@ -217,10 +218,14 @@ def sample(ground: Ground) -> dict[str, float]:
 def rounds(ground: Ground, rng: random.Random, until: Callable[[int], bool]) -> Iterator[dict[str, Any]]:
     """Runs nights, and yields what became of each, with a sample."""
     began, days, first, whole_s = time.monotonic(), [], None, 20.0
+    disturbed, waiting = 0, []
     while not until(len(days)):
+        if len(days) % _ROUNDS_A_FAULT == 0:
+            disturbed = len(days) + rng.randrange(1, _ROUNDS_A_FAULT)
+        waiting = waiting or rng.sample(FAULTS, len(FAULTS))
         day = (date(2026, 1, 1) + timedelta(len(days))).isoformat()
         days.append(day)
-        fault = rng.choice(FAULTS) if first is not None and rng.random() < _FAULTS else None
+        fault = waiting.pop() if len(days) - 1 == disturbed else None
         if fault in (full_disk, read_only) and not ground.has_disk:
             fault = entry_killed
         wrong = [fault and fault(ground, day, rng, whole_s)]
@@ -234,6 +239,8 @@ def rounds(ground: Ground, rng: random.Random, until: Callable[[int], bool]) -> 
         whole_s = time.monotonic() - started if calls == 1 and not fault else whole_s
         found = ground.records(day)
         first = first or found[0]
+        if done.code == 130:
+            return
         # Where a fault did no harm, the call after it measured a second night of the date.
         if done.code or not found:
             wrong.append(f"exit code {done.code}, {len(found)} records: {done.message[-300:]}")
