@@ -32,7 +32,8 @@ _AVERAGES = {"average", "ExponentialMovingAverage", "exponential_moving_average"
 _PUBLIC = {"convolution", "conv_block", "final_conv"}
 _LARGE_BYTES = 1 << 20
 """TensorFlow reads larger tensors into memory that it never gives back."""
-_OTHER_ENCODER = re.compile("^backbone/_encoder/")  # Written by another trainer of the same encoders.
+_OTHER_ENCODER = re.compile("^backbone/_encoder/|^(?=downsample_layers/|stages/)")
+"""Where encoders begin that another trainer wrote, or, with ConvNeXt's ImageNet weights, that stand alone."""
 
 
 def variables(network: Any) -> dict[str, keras.Variable]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from zoo.model.checkpoint import variables
 from zoo.network.building import LoadOptions, build_keras_model
 from zoo.registry import load_registry
 
+NETWORKS = Path(__file__).parents[2] / "data" / "networks"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 BACKBONE = "imagenet/resnet50_beta"
 ENTRY = "cityscapes/resnet50_beta_os32"
@@ -27,6 +30,8 @@ HEAD = {
     "classification_head/_conv/bias": np.ones(1000, np.float32),
 }
 Values = dict[str, np.ndarray]
+
+golden_checkpoint = runpy.run_path(str(Path(__file__).parents[2] / "model" / "golden_checkpoint.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +225,27 @@ def test_checkpoint_of_another_backbone_is_refused(checkpoints: Callable[[str], 
 def test_backbone_checkpoint_is_no_whole_network(checkpoints: Callable[[str], Path]) -> None:
     with pytest.raises(CheckpointError, match="as ImageNet checkpoints do"):
         zoo.load(ENTRY, checkpoint=checkpoints("encoder/"), input_size=(65, 65))
+
+
+def test_weights_of_an_encoder_that_stands_alone(tmp_path: Path) -> None:
+    """Upstream reads ConvNeXt's ImageNet weights with `load_weights` of the encoder: no key has its name."""
+    with gzip.open(NETWORKS / "variables" / "cityscapes_kmax_convnext_tiny.tsv.gz", "rt") as lines:
+        shapes = {
+            key.removeprefix("encoder/"): tuple(map(int, shape.split("x")))
+            for key, shape in (line.rstrip("\n").split("\t") for line in lines)
+            if key.startswith("encoder/")
+        }
+    archive = golden_checkpoint["write_archive"](tmp_path, "ckpt", shapes)
+
+    network = zoo.load("imagenet/convnext_tiny", checkpoint=archive.as_uri(), input_size=(65, 65))
+
+    assert network.receipt.ok
+    assert network.receipt.restored == tuple(sorted(f"encoder/{key}" for key in shapes))
+    assert (network.receipt.unused, network.receipt.missing) == ((), ())
+    for key, variable in variables(network).items():
+        stored = key.removeprefix("encoder/")
+        np.testing.assert_array_equal(variable, golden_checkpoint["golden_values"](stored, shapes[stored]))
+    assert network(np.zeros((1, 65, 65, 3), np.uint8))["res5"].shape == (1, 3, 3, 768)
 
 
 def test_switches_that_an_output_stride_of_32_lacks(
