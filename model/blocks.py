@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import keras
 
-from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish, Projection
+from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish, Projection, SeparateReLU, gelu
 from zoo.registry.network_options import BatchNormOptions
 
 Features: TypeAlias = keras.KerasTensor
@@ -22,12 +22,13 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 """Precision of a network -> Keras dtype policy. Variables and outputs are float32 in both."""
 
 Activation = str | None
-"""`relu`, `hard_swish`, `gelu`, or None."""
+"""`relu`, `separate_relu`, `hard_swish`, `gelu`, or None."""
 
 ACTIVATIONS: dict[str, Callable[..., keras.layers.Layer]] = {
     "relu": keras.layers.ReLU,
+    "separate_relu": SeparateReLU,
     "hard_swish": HardSwish,
-    "gelu": partial(keras.layers.Activation, "gelu"),  # exact, by the error function
+    "gelu": partial(keras.layers.Activation, gelu),  # exact, by the error function
 }
 
 

@@ -10,20 +10,26 @@ import numpy as np
 
 from zoo.model.backbones.switchable_atrous import SwitchableAtrousConv2D
 from zoo.model.backend import SharedZeros, give_up_values, take_values, values_of, zeros_apart
-from zoo.model.layers import Conv2D, DepthwiseConv2D, Projection, Unread
+from zoo.model.layers import Conv2D, DepthwiseConv2D, Projection, Unread, gelu
 
 _CONVOLUTIONS = (Conv2D, DepthwiseConv2D, SwitchableAtrousConv2D, Projection)
 _CONTEXT = "post_global_context.convolution"
+_FEATURES, _BEFORE_FEATURES = "pixel_space_feature_batch_norm", "pixel_space_head.final_conv"
 _SMALLEST_SCALE = 1e-12
 """The smallest scale by which the kernel of a global context is divided."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Fold:
-    """A batch normalisation, `scale * x + shift` per channel, and the convolution that absorbs it."""
+    """A batch normalisation, `scale * x + shift` per channel, and the convolution that absorbs it.
+
+    Attributes:
+      gelu: the name of the activation after it that the convolution applies, too; None for none.
+    """
 
     convolution: keras.layers.Layer
     context: keras.layers.Layer | None
+    gelu: str | None
     scale: np.ndarray
     shift: np.ndarray
 
@@ -51,7 +57,8 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
     """Returns a network of the same outputs, up to float32 rounding, with convolutions that normalise.
 
     `gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta` is a convolution with another kernel and a
-    bias. TensorFlow then runs convolution, bias and activation as one operation. A switchable convolution is
+    bias. TensorFlow then runs convolution, bias and activation as one operation; GELU it can only join to a
+    product of matrices, so a 1 x 1 convolution applies the one after it itself. A switchable convolution is
     linear in its kernel, too; the global context that is added to it takes the bias.
 
     Args:
@@ -66,17 +73,21 @@ def fold_batch_norm(network: keras.Model, *, consume: bool = False) -> keras.Mod
     zeros = SharedZeros()
     has_bias = {(f.context or f.convolution).name for f in folds.values()}
     replaced = has_bias | {f.convolution.name for f in folds.values()}
+    has_gelu = {f.convolution.name for f in folds.values() if f.gelu}
+    absorbed = folds.keys() | {f.gelu for f in folds.values()}
 
     def fold(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name not in replaced:
             return layer
         config = {**layer.get_config(), "use_bias": layer.name in has_bias}
+        if layer.name in has_gelu:
+            config["activation"] = gelu
         if "kernel_initializer" in config:
             config["kernel_initializer"] = zeros
         return type(layer).from_config(config)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        if layer.name in folds or isinstance(layer, Unread):
+        if layer.name in absorbed or isinstance(layer, Unread):
             return args[0]
         return layer(*args, **kwargs)
 
@@ -106,7 +117,8 @@ def _folds(network: keras.Model) -> dict[str, _Fold]:
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
         place = name.removesuffix(".batch_norm")
-        convolution = layers.get(f"{place}.conv", layers.get(f"{place}.depthwise_conv"))
+        places = f"{place}.conv", f"{place}.depthwise_conv", name.replace(_FEATURES, _BEFORE_FEATURES)
+        convolution = next((layers[each] for each in places if each in layers), None)
         context = layers.get(f"{place}.{_CONTEXT}")
         gamma, beta, mean, variance = (
             np.asarray(v, np.float64) for v in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
@@ -115,5 +127,13 @@ def _folds(network: keras.Model) -> dict[str, _Fold]:
         # A channel that is scaled to 0 would lose its mean, which the global context gives to all channels.
         is_divisible = context is None or bool((np.abs(scale) > _SMALLEST_SCALE).all())
         if type(convolution) in _CONVOLUTIONS and is_divisible:
-            folds[name] = _Fold(convolution, context, scale, beta - mean * scale)
+            bias = 0.0 if convolution.bias is None else np.asarray(convolution.bias, np.float64)
+            is_next = context is None and f"{place}.gelu" in layers
+            activation = f"{place}.gelu" if is_next and _multiplies(convolution) else None
+            folds[name] = _Fold(convolution, context, activation, scale, beta + (bias - mean) * scale)
     return folds
+
+
+def _multiplies(convolution: keras.layers.Layer) -> bool:
+    """Returns whether a convolution is a product of matrices, which TensorFlow fuses with GELU."""
+    return isinstance(convolution, Projection) or (type(convolution) is Conv2D and convolution.can_multiply())

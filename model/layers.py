@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.model import backend
 from zoo.model.backend import conv2d, depthwise_conv2d, resize
 
 Tensor = Any
@@ -32,6 +33,12 @@ def resize_bilinear(features: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(features.shape[1:3]) == (1, 1):
         return ops.broadcast_to(features, [ops.shape(features)[0], *size, features.shape[3]])
     return ops.cast(resize(features, size), features.dtype)
+
+
+@_serializable
+def gelu(features: Tensor) -> Tensor:
+    """Activates as `keras.activations.gelu`, `x * (1 + erf(x / sqrt(2))) / 2`, in the backend's own form."""
+    return backend.gelu(features)
 
 
 @_serializable
@@ -96,9 +103,30 @@ class _EvenlyPadded(keras.layers.Layer):
         return ops.pad(features, [[0, 0], [above, above], [left, left], [0, 0]]), "valid"
 
 
+def _multiplied(features: Tensor, kernel: Tensor, bias: Tensor | None, activation: Any) -> Tensor:
+    """Multiplies the channels of [B, ..., C] with a kernel [C, D], adds a bias and activates: [B, ..., D]."""
+    # TensorFlow multiplies tensors of more axes piece by piece.
+    product = ops.matmul(ops.reshape(features, (-1, features.shape[-1])), kernel)
+    product = product if bias is None else ops.add(product, bias)
+    # Before it gets its shape back: TensorFlow fuses product, bias and GELU.
+    return ops.reshape(activation(product), (-1, *features.shape[1:-1], kernel.shape[-1]))
+
+
 @_serializable
 class Conv2D(_EvenlyPadded, keras.layers.Conv2D):
     """A convolution, evenly padded."""
+
+    def call(self, features: Tensor) -> Tensor:
+        """Convolves `features` [B, h, w, C]."""
+        if not self.can_multiply() or self.activation is not gelu:
+            return super().call(features)
+        # TensorFlow fuses GELU with a product of matrices, not with a convolution.
+        kernel = ops.reshape(self.kernel, self.kernel.shape[2:])
+        return _multiplied(features, kernel, self.bias, self.activation)
+
+    def can_multiply(self) -> bool:
+        """Whether it is a product of each position's channels with the kernel."""
+        return max(self.kernel_size) == max(self.strides) == 1
 
     def _convolve(self, features: Tensor, padding: str) -> Tensor:
         return conv2d(features, self.kernel, self.strides, padding, self.dilation_rate)
@@ -119,12 +147,7 @@ class Dense(keras.layers.Dense):
     def call(self, features: Tensor) -> Tensor:
         """Returns [B, ..., D]."""
         kernel = ops.reshape(self.kernel, self.kernel.shape[-2:])
-        # TensorFlow multiplies tensors of more axes piece by piece.
-        product = ops.matmul(ops.reshape(features, (-1, features.shape[-1])), kernel)
-        product = product if self.bias is None else ops.add(product, self.bias)
-        # Before it gets its shape back: TensorFlow fuses product, bias and GELU.
-        product = self.activation(product)
-        return ops.reshape(product, (-1, *features.shape[1:-1], self.units))
+        return _multiplied(features, kernel, self.bias, self.activation)
 
     def compute_output_spec(self, features: keras.KerasTensor) -> keras.KerasTensor:
         """[B, ..., D]."""
@@ -154,6 +177,19 @@ class HardSwish(keras.layers.Layer):
     def compute_output_spec(self, features: keras.KerasTensor) -> keras.KerasTensor:
         """Same shape and type."""
         return keras.KerasTensor(features.shape, self.compute_dtype)
+
+
+@_serializable
+class SeparateReLU(keras.layers.ReLU):
+    """A `ReLU` of a sum that is read elsewhere, too.
+
+    TensorFlow joins a `ReLU` to the sum and the convolution before it. Where the sum has other readers, that
+    fails, and with it every other fusion in the graph.
+    """
+
+    def call(self, features: Tensor) -> Tensor:
+        """Applies the activation, keeping the shape."""
+        return ops.maximum(features, 0.0)
 
 
 @_serializable

@@ -14,7 +14,7 @@ from keras import ops
 
 from zoo.model.backend import depthwise_conv2d
 from zoo.model.blocks import Features, Style, activated, layer_norm
-from zoo.model.layers import Dense, Tensor
+from zoo.model.layers import Dense, Tensor, gelu
 from zoo.registry.network_options import BackboneOptions
 
 _ROOT = "encoder"
@@ -110,9 +110,7 @@ def _block(features: Features, style: Style, name: str) -> Features:
         channels, 7, padding="same", groups=channels, name=f"{name}.depthwise_conv", **settings
     )
     branch = layer_norm(convolve(features), style, f"{name}.norm")
-    branch = Dense(4 * channels, activation=style.activation, name=f"{name}.pointwise_conv1", **settings)(
-        branch
-    )
+    branch = Dense(4 * channels, activation=gelu, name=f"{name}.pointwise_conv1", **settings)(branch)
     branch = Dense(channels, name=f"{name}.pointwise_conv2", **settings)(branch)
     branch = LayerScale(dtype=style.policy, name=name)(branch)
     return keras.layers.Add(dtype=style.policy, name=f"{name}.add")([branch, features])

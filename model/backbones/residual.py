@@ -176,5 +176,7 @@ def _stage(
             total = basic(features, block, style)
         else:
             total = bottleneck(features, block, base_channels, 2 * base_channels, style)
-        features = activated(total, style, block.name)
+        # The pixel decoder of kMaX-DeepLab reads the last sum, too.
+        is_read = backbone.is_kmax and index == blocks - 1 and style.activation == "relu"
+        features = activated(total, style, block.name, "separate_relu" if is_read else None)
     return features, total

@@ -27,6 +27,11 @@ def depthwise_conv2d(
     return ops.depthwise_conv(features, kernel, strides, padding, "channels_last", dilations)
 
 
+def gelu(features: Any) -> Any:
+    """Returns `x * (1 + erf(x / sqrt(2))) / 2` of each value."""
+    return ops.gelu(features, approximate=False)
+
+
 def resize(features: Any, size: Any) -> Any:
     """Resizes [B, h, w, C] to [B, *size, C], bilinear, with aligned corners.
 

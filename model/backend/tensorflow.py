@@ -34,6 +34,13 @@ def depthwise_conv2d(
     return tf.nn.depthwise_conv2d(features, kernel, (1, *strides, 1), padding.upper(), dilations=dilations)
 
 
+def gelu(features: tf.Tensor) -> tf.Tensor:
+    """Activates as `portable.gelu`."""
+    # In this form TensorFlow fuses it with a product of matrices and a bias, and else needs memory for one
+    # result alone. `tf.nn.gelu` has another form of the error function.
+    return (tf.math.erf(features * math.sqrt(0.5)) + 1.0) * 0.5 * features
+
+
 def resize(features: tf.Tensor, size: Any) -> tf.Tensor:
     """Resizes as `portable.resize`, to float32; `size` may be a tensor."""
     return tf.raw_ops.ResizeBilinear(images=features, size=size, align_corners=True)

@@ -22,9 +22,10 @@ LAYERS_PER_STAGE = 2
 _ROOT = "transformer_decoder"
 _CHANNELS = 256
 _HIDDEN_CHANNELS = 2048
-_HEADS = 8
-_KEY_DEPTH = 128
-"""Channels of queries and keys of all heads together."""
+MEMORY_HEADS = 8
+
+MEMORY_DEPTHS = (128, 128, _CHANNELS)
+"""Channels of queries, keys and values of all heads together."""
 
 _serializable = keras.saving.register_keras_serializable(package="zoo")
 
@@ -92,19 +93,21 @@ class MemoryAttention(keras.layers.Layer):
 
     def build(self, projected_shape: tuple[int, ...]) -> None:
         """Makes the variables of the normalisations."""
-        depth = (projected_shape[-1] - 2 * _KEY_DEPTH) // _HEADS
-        self.similarity = add_normalization(self, (_HEADS,), "batch_norm_similarity.")
-        self.retrieved = add_normalization(self, (1, _HEADS, 1, depth), "batch_norm_retrieved_value.")
+        depth = MEMORY_DEPTHS[2] // MEMORY_HEADS
+        self.similarity = add_normalization(self, (MEMORY_HEADS,), "batch_norm_similarity.")
+        self.retrieved = add_normalization(self, (1, MEMORY_HEADS, 1, depth), "batch_norm_retrieved_value.")
 
     def call(self, projected: Tensor) -> Tensor:
         """Attends."""
         slots = projected.shape[1]
         query, key, value = (
-            ops.transpose(ops.reshape(part, (-1, slots, _HEADS, part.shape[2] // _HEADS)), (0, 2, 1, 3))
-            for part in ops.split(projected, (_KEY_DEPTH, 2 * _KEY_DEPTH), axis=2)
+            ops.transpose(
+                ops.reshape(part, (-1, slots, MEMORY_HEADS, part.shape[2] // MEMORY_HEADS)), (0, 2, 1, 3)
+            )
+            for part in ops.split(projected, (MEMORY_DEPTHS[0], sum(MEMORY_DEPTHS[:2])), axis=2)
         )
         factor, _ = factor_and_shift(self.similarity, self.epsilon)
-        query = query * ops.reshape(factor, (_HEADS, 1, 1))
+        query = query * ops.reshape(factor, (MEMORY_HEADS, 1, 1))
         weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
         factor, shift = factor_and_shift(self.retrieved, self.epsilon)
         retrieved = ops.matmul(weights, value) * factor + shift
@@ -116,7 +119,7 @@ class MemoryAttention(keras.layers.Layer):
 
     def multiply_adds(self) -> int:
         """Returns how often its products multiply and add for one image."""
-        return int(self.output.shape[1] ** 2 * (_KEY_DEPTH + _CHANNELS))
+        return int(self.output.shape[1] ** 2 * sum(MEMORY_DEPTHS[1:]))
 
     def get_config(self) -> dict[str, Any]:
         """The epsilon, beside the base class's entries."""
@@ -163,7 +166,7 @@ def _layer(
     update = normalize(update, style, f"{name}.kmeans_memory_batch_norm_retrieved_value")
     update = projection_bn(update, _CHANNELS, style, f"{name}.kmeans_memory_conv3_bn")
 
-    attended = projection_bn(slots, 2 * _KEY_DEPTH + _CHANNELS, style, f"{name}.memory_qkv_conv_bn")
+    attended = projection_bn(slots, sum(MEMORY_DEPTHS), style, f"{name}.memory_qkv_conv_bn")
     place = f"{name}.memory_attention"
     attended = MemoryAttention(style.batch_norm.epsilon, name=place, **settings)(attended)
     attended = activated(attended, style, place)

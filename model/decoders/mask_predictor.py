@@ -10,16 +10,17 @@ import math
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.model.blocks import CONVOLUTIONS, Features, Kernel, Style, normalize, projection_bn
-from zoo.model.layers import Projection, Tensor, add_normalization, factor_and_shift
+from zoo.model.layers import Conv2D, Projection, Tensor, add_normalization, factor_and_shift
 from zoo.registry.network_options import ClassHeadOptions, HeadOptions
 
 _VOID_PRIOR = 0.9
 """The probability of void where a class head says nothing."""
 
-_SHORTEST = 1e-6
+SHORTEST = 1e-6
 """Shorter features are divided by this instead of their length."""
 
 _serializable = keras.saving.register_keras_serializable(package="zoo")
@@ -46,7 +47,7 @@ class UnitLength(keras.layers.Layer):
 
     def call(self, features: Tensor) -> Tensor:
         """Normalises `features` [B, h, w, C], keeping the shape."""
-        return ops.normalize(features, axis=-1, epsilon=_SHORTEST)
+        return ops.normalize(features, axis=-1, epsilon=SHORTEST)
 
     def compute_output_spec(self, features: keras.KerasTensor) -> keras.KerasTensor:
         """Same shape and type."""
@@ -92,9 +93,13 @@ class ClassLogits(Projection):
 
     def call(self, features: Tensor) -> Tensor:
         """Projects `features` [B, N, C] to [B, N, classes]."""
+        return super().call(features) + ops.array(self.prior(), self.compute_dtype)
+
+    def prior(self) -> np.ndarray:
+        """Returns what the prior adds to the logit of each class, [classes] float32."""
         others = self.units - 1
         void = math.log(_VOID_PRIOR / (1.0 - _VOID_PRIOR) * others)
-        return super().call(features) + ops.array([0.0] * others + [void], self.compute_dtype)
+        return np.array([0.0] * others + [void], np.float32)
 
 
 def predictor(
@@ -126,7 +131,7 @@ def predictor(
     )
     settings: dict[str, Any] = {"kernel_initializer": style.kernel_initializer, "dtype": style.policy}
     name = f"{place}pixel_space_head.final_conv"
-    features = keras.layers.Conv2D(head.output_channels, 1, name=name, **settings)(features)
+    features = Conv2D(head.output_channels, 1, name=name, **settings)(features)
     features = normalize(features, style, f"{place}pixel_space_feature_batch_norm")
     features = UnitLength(dtype=style.policy, name=f"{place}pixel_features")(features)
     slots = projection_bn(mask_memory, head.output_channels, style, f"{place}transformer_mask_head")

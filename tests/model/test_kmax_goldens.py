@@ -30,12 +30,8 @@ OTHERS = ["cityscapes/kmax_resnet50", "coco/kmax_convnext_large"]
 STEPS = 6
 LAYER = "transformer_decoder.kmax_decoder.{}.block1_transformer"
 STATISTICS = 1e-6  # Of an end point's standard deviation: its mean and deviation; measured 3e-7.
-# The sums of a slot's pixels, and features that have a bias before their normalisation.
-NOT_FOLDED = {"pixel_space_feature_batch_norm"}
-NOT_FOLDED |= {f"{LAYER.format(i)}.kmeans_memory_batch_norm_retrieved_value" for i in range(STEPS)}
-NOT_FOLDED |= {
-    f"{LAYER.format(i)}.auxiliary_clustering_predictor.pixel_space_feature_batch_norm" for i in range(STEPS)
-}
+# The sums of a slot's pixels.
+NOT_FOLDED = {f"{LAYER.format(i)}.kmeans_memory_batch_norm_retrieved_value" for i in range(STEPS)}
 
 golden_checkpoint = runpy.run_path(str(Path(__file__).with_name("golden_checkpoint.py")))
 shares_of_tolerance = runpy.run_path(str(Path(__file__).with_name("kmax_golden.py")))["shares_of_tolerance"]
@@ -77,7 +73,7 @@ def with_end_points(network: keras.Model) -> keras.Model:
             outputs[f"stage{int(place.split('.')[1]) + 2}"] = output
         elif root == "encoder" and place.startswith("stage") and place.endswith(".add"):
             outputs[place.split(".")[0]] = output
-        elif place.endswith("_embedding_projection.gelu"):
+        elif "_embedding_projection." in place:
             outputs[f"transformer_{place.partition('_')[0]}_feature"] = output
     return keras.Model(network.input, outputs)
 
