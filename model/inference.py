@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -25,6 +25,13 @@ def at_size(network: keras.Model, input_size: tuple[int, int], aspp_window: tupl
 
     images = keras.Input((*input_size, 3), name="images")
     return keras.models.clone_model(network, input_tensors=images, clone_function=share)
+
+
+def with_maps(network: keras.Model, names: Collection[str]) -> keras.Model:
+    """Returns `network` with these of its maps, and without the layers that none of them depends on."""
+    if set(names) == set(network.output):
+        return network
+    return keras.Model(network.input, {name: network.output[name] for name in names}, name=network.name)
 
 
 def aspp_window(network: keras.Model) -> tuple[int, int]:

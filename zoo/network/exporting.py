@@ -127,8 +127,9 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
 
     runtime = FILE_RUNTIMES[options.to]
     _check_out(out, options.to)
+    family = family_of(entry)
     if options.with_post_processing:
-        family_of(entry).require_graph(entry.name)
+        family.require_graph(entry.name)
     choose_backend("tensorflow")
     import_tensorflow()
     module = runtime.imported(options.to)
@@ -144,6 +145,7 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
         entry, checkpoint, classes=classes, optimize=True, input_size=options.size, precision=built
     )
 
+    from zoo.model.inference import with_maps
     from zoo.runtimes.description import describe
     from zoo.runtimes.model_file import CheckpointRecord, read_model_file
     from zoo.runtimes.own_exports import remember_export
@@ -169,7 +171,8 @@ def export_entry(entry: Entry, registry: Registry, out: Path, options: ExportOpt
                 module.write_whole(network.keras_model, size, *around, about, temporary)
             else:
                 layers = _bfloat16_layers(entry, options)
-                module.write(network.keras_model, size, about, temporary, options.precision, **layers)
+                read = with_maps(network.keras_model, family.maps)
+                module.write(read, size, about, temporary, options.precision, **layers)
             images = _inputs(entry, registry, fetcher, size) if options.verify else {}
             maps = _compare(entry, network, options, temporary, images) if images else {}
             _put_in_place(temporary, out, module.files_of(temporary))
@@ -244,10 +247,12 @@ def _compare(
 def _differences(
     network: Network, runtime: Runtime, images: dict[str, np.ndarray]
 ) -> Iterator[tuple[str, MapAgreement]]:
+    from zoo.model.families import family_of
+
     for image in images.values():
-        maps = runtime(image)
-        for name, expected in network(image).items():
-            values = np.asarray(expected, np.float64)
+        maps, expected = runtime(image), network(image)
+        for name in family_of(network.entry).maps:
+            values = np.asarray(expected[name], np.float64)
             # NaN compares as no difference at all.
             difference = np.nan_to_num(np.abs(maps[name] - values), nan=np.inf).max()
             yield name, MapAgreement(float(difference), float(values.std()))

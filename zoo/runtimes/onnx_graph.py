@@ -5,25 +5,25 @@ Every size is fixed. Resizes are written by size: by scale, readers round sizes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from zoo.errors import UsageError
 from zoo.model.backbones.axial_attention import HEADS, AxialAttention
 from zoo.model.backbones.switchable_atrous import LARGE_RATE, SwitchableAtrousConv2D
 from zoo.model.backend import values_of
 from zoo.model.layers import Conv2D, DepthwiseConv2D, HardSwish, NormalizeImage, ResizeLike, WindowAverage
+from zoo.runtimes.onnx_kmax import KMAX_WRITERS
+from zoo.runtimes.onnx_nodes import Graph, Inputs, Shapes, Writer
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: read by every ONNX Runtime, OpenVINO and TensorRT since."""
 
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
-_ACTIVATIONS = {"linear": None, "relu": "Relu", "sigmoid": "Sigmoid"}
 
 
 def onnx_model(
@@ -38,12 +38,12 @@ def onnx_model(
       half_weights: whether kernels are stored in float16; they are float32 again before they are used.
 
     Returns:
-      A model of `images` [1, H, W, 3] float32, RGB 0..255, to the network's maps [1, h, w, C] float32.
+      A model of `images` [1, H, W, 3] float32, RGB 0..255, to the network's maps, in its shapes, float32.
 
     Raises:
       UsageError: a layer that cannot be written.
     """
-    graph = _Graph(half_weights)
+    graph = Graph(_WRITERS | KMAX_WRITERS, half_weights)
     images = keras.Input((*size, 3), batch_size=1, name="images")
     graph.names[id(images)] = "images"
     graph.tensors.append(images)
@@ -52,7 +52,10 @@ def onnx_model(
     )
     outputs = []
     for name, tensor in clone.output.items():
-        graph.add("Transpose", [graph.names[id(tensor)]], name, perm=_TO_CHANNELS_LAST)
+        if len(tensor.shape) == 4:
+            graph.add("Transpose", [graph.names[id(tensor)]], name, perm=_TO_CHANNELS_LAST)
+        else:
+            graph.add("Identity", [graph.names[id(tensor)]], name)
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(tensor.shape)))
     argument = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, *size, 3])
     model = helper.make_model(
@@ -65,75 +68,7 @@ def onnx_model(
     return model
 
 
-class _Graph:
-    """The nodes and weights written so far, and the name of each Keras tensor's value."""
-
-    def __init__(self, half_weights: bool) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-        self.names: dict[int, str] = {}
-        self.tensors: list[Any] = []  # kept, so that no other takes the place and number of one
-        self._half_weights = half_weights
-
-    def call(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        """Calls a layer with tensors of Keras, and writes it."""
-        kwargs.pop("training", None)
-        inputs = keras.tree.flatten((args, kwargs))
-        output = layer(*args, **kwargs)
-        write = next((_WRITERS[kind] for kind in type(layer).__mro__ if kind in _WRITERS), None)
-        if write is None:
-            raise UsageError(
-                f"layer {layer.name} of type {type(layer).__name__} cannot be written as ONNX; "
-                "--to openvino, litert or saved_model writes it"
-            )
-        names, shapes = [self.names[id(each)] for each in inputs], [each.shape for each in (*inputs, output)]
-        self.names[id(output)] = write(self, layer, names, shapes)
-        self.tensors.append(output)
-        return output
-
-    def add(self, operation: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Appends a node of one output, `name`, and returns that."""
-        self.nodes.append(helper.make_node(operation, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, values: Any, name: str) -> str:
-        """Appends small values that are never rounded, and returns their name."""
-        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    def kernel(self, values: np.ndarray, name: str) -> str:
-        """Appends a kernel, in the precision of the file, and returns the name of its float32 values."""
-        if not self._half_weights:
-            return self.constant(np.ascontiguousarray(values, np.float32), name)
-        half = self.constant(np.ascontiguousarray(values, np.float16), f"{name}.half")
-        return self.add("Cast", [half], name, to=TensorProto.FLOAT)
-
-    def convolve(
-        self, layer: Any, features: str, kernel: str, name: str, *, rate: int = 1, groups: int = 1
-    ) -> str:
-        """Appends the convolution of a layer with a kernel that is written, and its bias."""
-        rates = [rate * each for each in layer.dilation_rate]
-        # Evenly padded; what Keras itself puts around an even number of positions is not.
-        assert layer.padding == "same" or max(layer.kernel_size) == 1, layer.name
-        around = [(side - 1) * each // 2 for side, each in zip(layer.kernel_size, rates, strict=True)]
-        bias = [self.constant(values_of(layer.bias), f"{name}.bias")] if layer.bias is not None else []
-        return self.add(
-            "Conv",
-            [features, kernel, *bias],
-            name,
-            strides=list(layer.strides),
-            dilations=rates,
-            pads=around * 2,
-            group=groups,
-        )
-
-
-_Inputs = list[str]
-_Shapes = list[tuple[int, ...]]
-"""Of the inputs, channels last, and at the end that of the output."""
-
-
-def _normalize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _normalize(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     images = graph.add("Transpose", inputs, f"{layer.name}.channels_first", perm=_TO_CHANNELS_FIRST)
     half = graph.constant(np.float32(127.5), f"{layer.name}.half")
     one = graph.constant(np.float32(1.0), f"{layer.name}.one")
@@ -141,21 +76,20 @@ def _normalize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> s
     return graph.add("Sub", [scaled, one], layer.name)
 
 
-def _convolution(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _convolution(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     # [y, x, in, out] to [out, in, y, x].
     kernel = graph.kernel(values_of(layer.kernel).transpose(3, 2, 0, 1), f"{layer.name}.kernel")
     convolved = graph.convolve(layer, inputs[0], kernel, layer.name)
-    activation = _ACTIVATIONS[layer.activation.__name__]
-    return graph.add(activation, [convolved], f"{layer.name}.activated") if activation else convolved
+    return graph.activate(layer.activation, convolved, f"{layer.name}.activated")
 
 
-def _depthwise(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _depthwise(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     # [y, x, channels, 1] to [channels, 1, y, x].
     kernel = graph.kernel(values_of(layer.kernel).transpose(2, 3, 0, 1), f"{layer.name}.kernel")
     return graph.convolve(layer, inputs[0], kernel, layer.name, groups=shapes[0][3])
 
 
-def _switchable(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _switchable(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     features, switch = inputs
     name = layer.name
     kernel = graph.kernel(values_of(layer.kernel).transpose(3, 2, 0, 1), f"{name}.kernel")
@@ -170,7 +104,7 @@ def _switchable(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> 
     return graph.add("Add", switched, name)
 
 
-def _axial_attention(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _axial_attention(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     """Writes the products of `AxialAttention.call`, of queries, keys and values [heads, depth, h, w]."""
     name, (height, width) = layer.name, shapes[0][1:3]
     own, other = ("hdln", "hdmn") if layer.axis == 1 else ("hdnl", "hdnm")
@@ -216,7 +150,7 @@ def _axial_attention(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes
     return graph.add("Reshape", [total, shape], name)
 
 
-def _resize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _resize(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     before, _, after = shapes
     sizes = graph.constant(np.array([1, after[3], *after[1:3]], np.int64), f"{layer.name}.size")
     if before[1:3] == (1, 1):
@@ -230,7 +164,7 @@ def _resize(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
     )
 
 
-def _window_average(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _window_average(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
     if shapes[-1][1:3] == (1, 1):
         return graph.add("GlobalAveragePool", inputs, layer.name)
     height, width = (before - after + 1 for before, after in zip(shapes[0][1:3], shapes[1][1:3], strict=True))
@@ -238,8 +172,12 @@ def _window_average(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes)
     return graph.add("AveragePool", [rows], layer.name, kernel_shape=[1, width])
 
 
-def _pooling(operation: str) -> Callable[..., str]:
-    def write(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _sum(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
+    return graph.add("Add" if len(inputs) == 2 else "Sum", inputs, layer.name)
+
+
+def _pooling(operation: str) -> Writer:
+    def write(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
         around = [(side - 1) // 2 if layer.padding == "same" else 0 for side in layer.pool_size]
         assert layer.padding == "valid" or max(layer.strides) == 1, layer.name
         return graph.add(
@@ -254,14 +192,14 @@ def _pooling(operation: str) -> Callable[..., str]:
     return write
 
 
-def _operation(operation: str, **attributes: Any) -> Callable[..., str]:
-    def write(graph: _Graph, layer: Any, inputs: _Inputs, shapes: _Shapes) -> str:
+def _operation(operation: str, **attributes: Any) -> Writer:
+    def write(graph: Graph, layer: Any, inputs: Inputs, shapes: Shapes) -> str:
         return graph.add(operation, inputs, layer.name, **attributes)
 
     return write
 
 
-_WRITERS: dict[type, Callable[..., str]] = {
+_WRITERS: dict[type, Writer] = {
     NormalizeImage: _normalize,
     Conv2D: _convolution,
     keras.layers.Conv2D: _convolution,
@@ -272,7 +210,7 @@ _WRITERS: dict[type, Callable[..., str]] = {
     WindowAverage: _window_average,
     HardSwish: _operation("HardSwish"),
     keras.layers.ReLU: _operation("Relu"),
-    keras.layers.Add: _operation("Add"),
+    keras.layers.Add: _sum,
     keras.layers.Multiply: _operation("Mul"),
     keras.layers.Concatenate: _operation("Concat", axis=1),
     keras.layers.GlobalAveragePooling2D: _operation("GlobalAveragePool"),

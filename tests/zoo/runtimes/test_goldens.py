@@ -21,14 +21,15 @@ DATA = TESTS / "data" / "networks"
 SIZE = (65, 129)
 TOLERANCE = 1e-4  # Of each map's standard deviation; rounding gives about 1e-5.
 
+shares_of_tolerance = runpy.run_path(str(TESTS / "model" / "kmax_golden.py"))["shares_of_tolerance"]
 golden_values = runpy.run_path(str(TESTS / "model" / "golden_weights.py"))["values"]
 
 MOBILENET = "cityscapes/mobilenet_v3_small_os32"
 
 
 @lru_cache(maxsize=1)  # The runtimes of a network come one after the other.
-def folded_network(name: str) -> Any:
-    network = build_network(load_registry().resolve(name).network, SIZE, random_values=False)
+def folded_network(name: str, size: tuple[int, int] = SIZE) -> Any:
+    network = build_network(load_registry().resolve(name).network, size, random_values=False)
     for key, variable in variables(network).items():
         variable.assign(golden_values(key, tuple(variable.shape)))
     return fold_batch_norm(network, consume=True)
@@ -65,3 +66,17 @@ def test_maps(name: str, runtime: str, tmp_path: Path) -> None:
         found = values[0, ..., ::4] if key == "semantic_logits" and name.startswith("coco/") else values[0]
         assert found.shape == expected[key].shape
         assert np.abs(found - expected[key]).max() < TOLERANCE * expected[key].std(), key
+
+
+@pytest.mark.parametrize("name", ["coco/kmax_resnet50_65x65", "cityscapes/kmax_convnext_tiny_65x129"])
+def test_maps_of_kmax(name: str, tmp_path: Path) -> None:
+    with np.load(DATA / f"{name.replace('/', '_')}.npz") as arrays:
+        expected = dict(arrays)
+    path, size = tmp_path / "network.onnx", expected["image"].shape[:2]
+    onnx = FILE_RUNTIMES["onnx"].imported("onnx")
+
+    onnx.write(folded_network(name.rpartition("_")[0], size), size, "{}", path, "float32")
+    maps = onnx.load(path, "float32")(expected["image"][None].astype(np.float32))
+
+    shares = shares_of_tolerance({key: values[0] for key, values in maps.items()}, expected)
+    assert max(shares.values()) < 1, shares
