@@ -294,7 +294,7 @@ class _Recognition:
         images = f"names of images such as {self._dataset.image_ids[0]}"
         unknown = [name for found in self._unknown.values() for name in found]
         if unknown:
-            what = f"none; but {', '.join(unknown[:_SHOWN])}"
+            what = ", ".join(unknown[:_SHOWN])
             remedy = "give the data set that they are predictions for, or rename them"
             return Finding("image-unknown", self._title, images, what, remedy)
         extensions = Counter(PurePosixPath(name).suffix or "no extension" for name in names)

@@ -122,7 +122,7 @@ def predict_files(
             loaded, device = time.perf_counter(), network.device
             run.run(network)
         run.finish()
-    say(str(run.outcome))
+    say(f"{run.outcome}; in {out}")
     return {
         "entry": entry.name,
         "out": str(out),

@@ -149,7 +149,7 @@ def test_a_video_becomes_a_video_and_rows_for_each_frame(
     out = tmp_path / "out"
     done = zoo_call("predict", CITY, tmp_path / "clip.mp4", "--out", out, "--write", "overlay,table")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == "zoo: 1 of 1 written"
+    assert done.stderr.splitlines()[-1] == f"zoo: 1 of 1 written; in {out}"
     with Video(out / "clip_overlay.mp4", print) as video:
         assert video.rate == 2
         frames = list(video)
@@ -243,7 +243,10 @@ def test_a_picture_too_long_for_a_jpeg_is_said_with_its_name(
     )
     assert list(out.glob("*.*g")) == []
     done = zoo_call("predict", CITY, folder, "--out", out, "--keep-going")
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "zoo: 1 of 2 written, 1 left out")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        0,
+        f"zoo: 1 of 2 written, 1 left out; in {out}",
+    )
     assert [path.name for path in out.glob("*.*g")] == ["tile_overlay.jpg"]
     as_png = tmp_path / "as_png"
     assert zoo_call("predict", CITY, folder, "--out", as_png, "--write", "overlay.png").returncode == 0
