@@ -33,6 +33,8 @@ class Limits:
 
     total_bytes: int = 64 * 10**9
     members: int = 500_000  # files and folders
+    member_bytes: int = 256  # packed length for each member, on average
+    free_members: int = 20_000  # below which they may be of any length
     ratio: int = 250  # unpacked to packed length
     ratio_free_bytes: int = 64 * 10**6  # below which any ratio is allowed
 
@@ -93,6 +95,8 @@ class _Unpacking:
         self._files: dict[str, UnpackedFile] = {}
         self._links: dict[str, str] = {}
         self._packed_bytes = archive.stat().st_size
+        by_length = max(self._packed_bytes // limits.member_bytes, limits.free_members)
+        self._most_members = min(limits.members, by_length)
         self._bytes = self._members = 0
 
     def run(self, raw: BinaryIO) -> list[UnpackedFile]:
@@ -134,7 +138,8 @@ class _Unpacking:
             for member in tar:
                 # It would keep all that has passed: half a gigabyte for a million members.
                 tar.members.clear()
-                name = self._member(member.name)
+                self._count(1)
+                name = self._inside(member.name, member.name, "path")
                 if member.issparse():
                     # Its holes are not in the archive, so no limit would see them.
                     raise self._refused(f"{member.name!r} is a sparse file; pack it without `--sparse`")
@@ -158,9 +163,10 @@ class _Unpacking:
 
     def _zip(self, raw: BinaryIO) -> None:
         with zipfile.ZipFile(raw) as container:
+            self._count(len(container.infolist()))
             for info in container.infolist():
                 mode = stat.S_IFMT(info.external_attr >> 16)
-                name = self._member(info.filename)
+                name = self._inside(info.filename, info.filename, "path")
                 if info.is_dir():
                     self._make_folder(name)
                 elif info.flag_bits & 1:
@@ -175,14 +181,12 @@ class _Unpacking:
                     with container.open(info) as stream:
                         self._write(self._new(name, info.filename), cast("IO[bytes]", _Counted(stream, self)))
 
-    def _member(self, path: str) -> str:
-        """Counts a member, and returns its path in the folder."""
-        self._members += 1
-        if self._members > self._limits.members:
+    def _count(self, members: int) -> None:
+        self._members += members
+        if self._members > self._most_members:
             raise self._refused(
-                f"holds more than the allowed {self._limits.members} members; not a model's archive"
+                f"holds more than the allowed {self._most_members} members; not a model's archive"
             )
-        return self._inside(path, path, "path")
 
     def _new(self, name: str, path: str) -> str:
         if not name:

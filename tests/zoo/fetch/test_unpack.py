@@ -282,6 +282,21 @@ def test_bombs(tmp_path: Path, unpacking: Unpacking) -> None:
     assert unpacking(bomb).files[0].bytes == 3_000_000
 
 
+def test_a_million_members(tmp_path: Path, unpacking: Unpacking) -> None:
+    folders = tmp_path / "many.tar.gz"
+    header = special("many", tarfile.DIRTYPE).tobuf()
+    folders.write_bytes(gzip.compress(header * 10_000) * 100 + gzip.compress(bytes(1024)))
+    unpacking.refuses(folders, "holds more than the allowed 20000 members; not a model's archive")
+    # Of a .zip archive the list of members is known before anything is unpacked.
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as container:
+        container.writestr("many", "")
+        # Each of these is written into the list alone.
+        container.filelist *= 25_000
+    listed = write(tmp_path, buffer.getvalue(), "many.zip")
+    unpacking.refuses(listed, "holds more than the allowed 20000 members; not a model's archive")
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [
