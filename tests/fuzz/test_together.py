@@ -57,8 +57,12 @@ def test_eight_processes_and_a_prune_on_one_cache(
     server.close()
 
 
-def test_a_prune_during_a_run_costs_one_line_at_most(
-    zoo_call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_prune_and_a_second_run_during_a_run_cost_one_line_at_most(
+    zoo_call: Callable[..., Any],
+    zoo_command: Callable[..., Any],
+    one_line: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from zoo.files.cache import Cache
     from zoo.files.contents import prune
@@ -67,15 +71,17 @@ def test_a_prune_during_a_run_costs_one_line_at_most(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     words = ("reproduce", NAME, "--limit", 3, "--out", tmp_path / "runs", "--json")
     undisturbed = json.loads(zoo_call(*words).stdout)
-    write, pruned = RunFolder.write_statistics, []
+    write, pruned, second = RunFolder.write_statistics, [], []
 
     def write_and_prune(self: RunFolder, image_id: str, arrays: Any) -> None:
         write(self, image_id, arrays)
         if not pruned:
+            second.append(zoo_command(*words))
             pruned.append(prune(Cache()))
 
     monkeypatch.setattr(RunFolder, "write_statistics", write_and_prune)
     disturbed = zoo_call(*words)
+    assert "another process is running there" in one_line(second[0], 3)
     assert pruned[0].removed
     assert disturbed.returncode in (0, 3), disturbed.stderr
     assert "this is a defect" not in disturbed.stderr
