@@ -5,6 +5,7 @@ import keras
 from zoo.model.backend.portable import (
     SharedZeros,
     after,
+    argmax,
     as_array,
     compiled_per_image,
     conv2d,
@@ -21,6 +22,7 @@ if keras.backend.backend() == "tensorflow":
     from zoo.model.backend.tensorflow import (
         SharedZeros,
         after,
+        argmax,
         as_array,
         compiled,
         compiled_per_image,
@@ -51,6 +53,7 @@ compute_in_full_precision()
 __all__ = [
     "SharedZeros",
     "after",
+    "argmax",
     "as_array",
     "compiled",
     "compiled_per_image",

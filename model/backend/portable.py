@@ -32,6 +32,11 @@ def gelu(features: Any) -> Any:
     return ops.gelu(features, approximate=False)
 
 
+def argmax(features: Any) -> Any:
+    """Returns the place of the largest value along the last axis, the first of several."""
+    return ops.argmax(features, axis=-1)
+
+
 def resize(features: Any, size: Any) -> Any:
     """Resizes [B, h, w, C] to [B, *size, C], bilinear, with aligned corners.
 

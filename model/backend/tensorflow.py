@@ -36,9 +36,15 @@ def depthwise_conv2d(
 
 def gelu(features: tf.Tensor) -> tf.Tensor:
     """Activates as `portable.gelu`."""
-    # In this form TensorFlow fuses it with a product of matrices and a bias, and else needs memory for one
-    # result alone. `tf.nn.gelu` has another form of the error function.
-    return (tf.math.erf(features * math.sqrt(0.5)) + 1.0) * 0.5 * features
+    # In this form TensorFlow fuses it with a product of matrices and a bias, and converters know it. In that
+    # of `tf.nn.gelu`, by the complement of the error function, nothing is fused.
+    return 0.5 * features * (1.0 + tf.math.erf(features * math.sqrt(0.5)))
+
+
+def argmax(features: tf.Tensor) -> tf.Tensor:
+    """Returns the places of `portable.argmax`."""
+    # Keras tells -0.0 from 0.0, by operations on bits that other runtimes lack.
+    return tf.argmax(features, axis=-1, output_type=tf.int32)
 
 
 def resize(features: tf.Tensor, size: Any) -> tf.Tensor:

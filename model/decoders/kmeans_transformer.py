@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.model.backend import argmax
 from zoo.model.blocks import Features, Style, activated, normalize, projection_bn
 from zoo.model.decoders.mask_predictor import PredictorOptions, predictor
 from zoo.model.layers import Tensor, Unread, add_normalization, factor_and_shift
@@ -62,7 +63,7 @@ class KMeansUpdate(keras.layers.Layer):
     def call(self, mask_logits: Tensor, values: Tensor) -> Tensor:
         """Returns the sums, [B, N, C]; those of a slot without pixels are 0."""
         pixels, slots = mask_logits.shape[1] * mask_logits.shape[2], mask_logits.shape[3]
-        strongest = ops.reshape(ops.argmax(mask_logits, axis=-1), (-1, pixels))
+        strongest = ops.reshape(argmax(mask_logits), (-1, pixels))
         belongs = ops.one_hot(strongest, slots, axis=1, dtype=self.compute_dtype)
         return ops.matmul(belongs, ops.reshape(values, (-1, pixels, values.shape[3])))
 
