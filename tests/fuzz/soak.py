@@ -145,9 +145,9 @@ def damaged_cache(ground: Ground, day: str, rng: random.Random, whole_s: float) 
         if path.is_file() and path.relative_to(ground.cache).parts[0] not in skipped
     ]
     path = rng.choice(files)
-    content = bytearray(path.read_bytes())
-    way = rng.randrange(3)
-    ground.did = f"way {way} to damage {path.relative_to(ground.cache)}"
+    before = path.read_bytes()
+    content, way = bytearray(before), rng.randrange(3)
+    ground.did = f"{('removed', 'cut', 'changed')[way]} {path.relative_to(ground.cache)}"
     if way == 0 or not content:
         path.unlink()
     elif way == 1:
@@ -155,7 +155,12 @@ def damaged_cache(ground: Ground, day: str, rng: random.Random, whole_s: float) 
     else:
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(content)
-    return fault_of(captured(*ground.words(day)))
+    try:
+        return fault_of(captured(*ground.words(day)))
+    finally:
+        # A picture that a night does not read is told by the fingerprint alone.
+        if way == 2 and path.exists() and path.read_bytes() == content:
+            path.write_bytes(before)
 
 
 def full_disk(ground: Ground, day: str, rng: random.Random, whole_s: float) -> str | None:
@@ -248,7 +253,7 @@ def rounds(ground: Ground, rng: random.Random, until: Callable[[int], bool]) -> 
             f"{key}: {json.dumps(each.get(key))[:400]} after {ground.did}, expected {json.dumps(value)[:400]}"
             for each in found
             for key, value in first.items()
-            if each.get(key) != value
+            if each.get(key) != value and not (key == "dataset" and fault is damaged_cache)
         ]
         ground.forget(days)
         yield {
