@@ -128,6 +128,10 @@ def _say_what_is_measured(name: str, predictions: Predictions) -> None:
         ("semantic" not in held and "panoptic" in held, "mIoU of the panoptic maps, as there are no others"),
         (not held & {"panoptic", "semantic"}, "no mIoU, as there are no maps"),
         ("instances" not in held, "no AP, as there are neither scores nor masks"),
+        (
+            "panoptic" in held and predictions.parts.masks is not None,
+            "AP of the masks, where these are not the segments of the panoptic map",
+        ),
     ]
     say("; ".join([f"{name}: reading {predictions.form}", *(note for holds, note in notes if holds)]))
 
