@@ -65,8 +65,26 @@ MOST_VALUES = 200_000
 """A registry file whose aliases expand to more values than this is refused: it would fill the memory."""
 
 
+MOST_LEVELS = 1000
+"""Values that nest more deeply are refused: PyYAML would overflow the stack of Python 3.10."""
+
+
+def _nests_too_deeply(text: str) -> bool:
+    # Each level takes a bracket, or a place in a line.
+    if text.count("[") + text.count("{") + max(map(len, text.splitlines()), default=0) <= MOST_LEVELS:
+        return False
+    depth = 0
+    for event in yaml.parse(text, Loader=_RegistryLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            return True
+    return False
+
+
 def _load(text: str) -> Any:
     """Parses YAML, and counts what its aliases expand to before constructing anything."""
+    if _nests_too_deeply(text):
+        raise RecursionError
     loader = _RegistryLoader(text)
     try:
         node = loader.get_single_node()
