@@ -158,5 +158,5 @@ class MeanIoU(Metric):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """Returns what `Metric.from_arrays` does; without `unlabelled` every pixel has a class."""
-        num_classes = stored_array(arrays, "num_classes", cls.__name__)
-        return super().from_arrays({"unlabelled": np.zeros(num_classes, np.int64), **arrays})
+        classes = stored_array(arrays, "confusion", cls.__name__).shape[:1]
+        return super().from_arrays({"unlabelled": np.zeros(classes, np.int64), **arrays})

@@ -76,10 +76,19 @@ class Metric(ABC):
         """Returns the metric that `to_arrays` described; `arrays` may hold other names too.
 
         Raises:
-            DataError: an array is missing, or has another shape or dtype than this metric's state.
+            DataError: an array is missing, or has another shape or dtype than this metric's state, or a
+                setting cannot be.
         """
         of = cls.__name__
-        metric = cls(**{name: stored_array(arrays, name, of).tolist() for name in cls.setting_names})
+        settings = {name: stored_array(arrays, name, of).tolist() for name in cls.setting_names}
+        try:
+            metric = cls(**settings)
+        except (ValueError, TypeError, OverflowError, MemoryError) as error:
+            raise DataError(
+                f"{of} record: expected settings of a metric, found "
+                f"{', '.join(f'{name} {value}' for name, value in settings.items())}; "
+                "delete the record and evaluate again"
+            ) from error
         state: dict[str, np.ndarray] = {}
         for name, empty in metric._state().items():
             found = stored_array(arrays, name, of)

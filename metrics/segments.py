@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from zoo.errors import DataError
 from zoo.files.machine_code import compiled
 from zoo.metrics.metric import stored_array
 from zoo.metrics.overlap import LabelOverlaps, index_labels, label_overlaps
@@ -58,6 +59,9 @@ class OfficialTruth:
         """Returns the class of each pixel, [H, W] int32, crowd regions included; `ignore_label` for void."""
         # The last element is what -1 finds.
         return look_up(np.append(self.class_ids, ignore_label).astype(np.int32), self.segment_map)
+
+
+_FIRST_OF = {"gt": "gt_id", "pred": "pred_label", "overlap": "overlap_gt"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,5 +137,23 @@ class ImageSegments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ImageSegments:
-        """Returns what `to_arrays` described, among other names; raises DataError if an array is missing."""
-        return cls(**{field.name: stored_array(arrays, field.name, "segments") for field in fields(cls)})
+        """Returns what `to_arrays` described, among other names.
+
+        Raises:
+            DataError: an array is missing, or does not fit the others.
+        """
+        found = {field.name: stored_array(arrays, field.name, "segments") for field in fields(cls)}
+        for name, array in found.items():
+            first = found[_FIRST_OF[name.partition("_")[0]]]
+            if array.shape != (first.size,):
+                raise DataError(
+                    f"segments record, array {name!r}: expected shape {(first.size,)}, found {array.shape}; "
+                    "delete the record and evaluate again"
+                )
+        for name, count in (("overlap_gt", found["gt_id"].size), ("overlap_pred", found["pred_label"].size)):
+            if found[name].size and not 0 <= found[name].min() <= found[name].max() < count:
+                raise DataError(
+                    f"segments record, array {name!r}: expected positions among {count} segments, found "
+                    f"{found[name].min()} to {found[name].max()}; delete the record and evaluate again"
+                )
+        return cls(**found)

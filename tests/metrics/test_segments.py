@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from zoo.errors import DataError
+from zoo.metrics.mean_iou import MeanIoU
 from zoo.metrics.segments import ImageSegments, OfficialTruth
+from zoo.repro.records.statistics import part_of
 
 
 @pytest.fixture
@@ -73,3 +75,25 @@ def test_areas_add_up_on_random_maps(seed):
     assert (by_prediction + found.pred_void_area).tolist() == found.pred_area.tolist()
     by_truth = np.bincount(found.overlap_gt, found.overlap_area, found.gt_area.size)
     assert by_truth.tolist() == found.gt_area.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "found"),
+    [
+        ("segments/gt_class", np.zeros(2, np.int32), r"'gt_class': expected shape \(\d+,\), found \(2,\)"),
+        ("segments/overlap_pred", None, "expected positions among 23 segments, found [0-9]+ to 9999"),
+        ("miou/num_classes", np.int64(-1), "expected settings of a metric, found num_classes -1"),
+        ("miou/num_classes", np.int64(10**9), "MeanIoU record"),
+    ],
+)
+def test_statistics_that_do_not_fit_each_other(
+    minicity_statistics: list[dict[str, np.ndarray]], name: str, array: np.ndarray | None, found: str
+) -> None:
+    arrays = dict(minicity_statistics[0])
+    if array is None:
+        array = arrays[name].copy()
+        array[0] = 9999
+    arrays[name] = array
+    kind = ImageSegments if name.startswith("segments") else MeanIoU
+    with pytest.raises(DataError, match=found):
+        kind.from_arrays(part_of(arrays, name.partition("/")[0]))
