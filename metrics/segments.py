@@ -61,6 +61,8 @@ class OfficialTruth:
         return look_up(np.append(self.class_ids, ignore_label).astype(np.int32), self.segment_map)
 
 
+# Counts are arrays over all classes.
+_MOST_CLASSES = 1 << 16
 _FIRST_OF = {"gt": "gt_id", "pred": "pred_label", "overlap": "overlap_gt"}
 
 
@@ -150,10 +152,11 @@ class ImageSegments:
                     f"segments record, array {name!r}: expected shape {(first.size,)}, found {array.shape}; "
                     "delete the record and evaluate again"
                 )
-        for name, count in (("overlap_gt", found["gt_id"].size), ("overlap_pred", found["pred_label"].size)):
+        counts = {"overlap_gt": found["gt_id"].size, "overlap_pred": found["pred_label"].size}
+        for name, count in {**counts, "gt_class": _MOST_CLASSES, "pred_class": _MOST_CLASSES}.items():
             if found[name].size and not 0 <= found[name].min() <= found[name].max() < count:
                 raise DataError(
-                    f"segments record, array {name!r}: expected positions among {count} segments, found "
+                    f"segments record, array {name!r}: expected values of 0 to {count - 1}, found "
                     f"{found[name].min()} to {found[name].max()}; delete the record and evaluate again"
                 )
         return cls(**found)

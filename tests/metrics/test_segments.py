@@ -81,7 +81,8 @@ def test_areas_add_up_on_random_maps(seed):
     ("name", "array", "found"),
     [
         ("segments/gt_class", np.zeros(2, np.int32), r"'gt_class': expected shape \(\d+,\), found \(2,\)"),
-        ("segments/overlap_pred", None, "expected positions among 23 segments, found [0-9]+ to 9999"),
+        ("segments/overlap_pred", None, "expected values of 0 to 22, found [0-9]+ to 9999"),
+        ("segments/pred_class", np.full(23, 10**9), "expected values of 0 to 65535, found 1000000000 to"),
         ("miou/num_classes", np.int64(-1), "expected settings of a metric, found num_classes -1"),
         ("miou/num_classes", np.int64(10**9), "MeanIoU record"),
     ],
