@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -174,7 +174,8 @@ class _Reader:
         settings: dict[str, Any] = {}
         for name, field in model.model_fields.items():
             own, kind = f"{path}.{name}", field.annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            # For Python 3.10 `tuple[int, ...]` is a type too.
+            if isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel):
                 settings[name] = self._read(kind, own)
             elif name != "low_level_endpoints" and (value := self._value(self._place(own))) is not None:
                 settings[name] = value

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -124,7 +124,8 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yields the schema classes that a field's annotation names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    # For Python 3.10 `tuple[int, ...]` is a type too.
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
         yield from models_in(argument)
