@@ -126,7 +126,7 @@ def _folds(network: keras.Model) -> dict[str, _Fold]:
         scale = gamma / np.sqrt(variance + norm.epsilon)
         # A channel that is scaled to 0 would lose its mean, which the global context gives to all channels.
         is_divisible = context is None or bool((np.abs(scale) > _SMALLEST_SCALE).all())
-        if type(convolution) in _CONVOLUTIONS and is_divisible:
+        if convolution is not None and type(convolution) in _CONVOLUTIONS and is_divisible:
             bias = 0.0 if convolution.bias is None else np.asarray(convolution.bias, np.float64)
             is_next = context is None and f"{place}.gelu" in layers
             activation = f"{place}.gelu" if is_next and _multiplies(convolution) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,11 +227,12 @@ def _compare(
     Raises:
       VerificationError: one is above the limit of the precision.
     """
+    from zoo.model.families import family_of
     from zoo.runtimes.model_file import read_model_file
 
     runtime = runtime_of(entry, read_model_file(options.to, path, entry))
     found: dict[str, MapAgreement] = {}
-    for name, agreement in _differences(network, runtime, images):
+    for name, agreement in _differences(network, runtime, images, family_of(entry).maps):
         if name not in found or agreement.relative > found[name].relative:
             found[name] = agreement
     limit = TOLERANCE if options.precision == "float32" else 1.0
@@ -245,13 +246,11 @@ def _compare(
 
 
 def _differences(
-    network: Network, runtime: Runtime, images: dict[str, np.ndarray]
+    network: Network, runtime: Runtime, images: dict[str, np.ndarray], names: Iterable[str]
 ) -> Iterator[tuple[str, MapAgreement]]:
-    from zoo.model.families import family_of
-
     for image in images.values():
         maps, expected = runtime(image), network(image)
-        for name in family_of(network.entry).maps:
+        for name in names:
             values = np.asarray(expected[name], np.float64)
             # NaN compares as no difference at all.
             difference = np.nan_to_num(np.abs(maps[name] - values), nan=np.inf).max()
