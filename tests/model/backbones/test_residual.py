@@ -36,6 +36,7 @@ class Backbone:
     backbone_width_multiplier: float = 0.125
     backbone_layer_multiplier: float = 1.0
     use_sac_beyond_stride: int = -1
+    is_kmax: bool = False
 
 
 def encoder_of(size: tuple[int, int] = SIZE, **changes: Any) -> keras.Model:
