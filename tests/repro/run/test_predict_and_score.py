@@ -34,7 +34,7 @@ def test_predictions_have_the_numbers_of_a_run_to_the_last_bit(
     out = tmp_path / "seen"
     entry = f"{dataset}/mobilenet_v3_small_os16"
     done = zoo_call("predict", entry, folder, "--out", out, "--write", f"{form},table")
-    assert done.stderr.splitlines()[-1] == "zoo: 30 of 30 written", done.stderr
+    assert done.stderr.splitlines()[-1] == f"zoo: 30 of 30 written; in {out}", done.stderr
     done = zoo_call("score", out, "--dataset", dataset, "--out", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)

@@ -78,7 +78,7 @@ def test_twelve_pictures_of_mixed_kinds(zoo_call: Call, one_line: Call, mixed: P
     assert "resuming: 5 of 12 are written already" in lines
     assert sum(line.startswith("left out: ") for line in lines) == 2
     assert any("truncated.jpg: expected a whole JPEG picture of 512 x 256 pixels" in line for line in lines)
-    assert lines[-1] == "10 of 12 written, 2 left out"
+    assert lines[-1] == f"10 of 12 written, 2 left out; in {out}"
 
     summary = json.loads(done.stdout)
     assert {key: summary[key] for key in ("entry", "inputs", "written", "resumed")} == {
@@ -122,7 +122,7 @@ def test_an_interrupted_call_says_what_is_done_and_resumes(
     assert 0 < len(before) < 6
     done = zoo_call(*command)
     assert done.returncode == 0
-    assert done.stderr.splitlines()[-1] == "zoo: 6 of 6 written"
+    assert done.stderr.splitlines()[-1] == f"zoo: 6 of 6 written; in {tmp_path / 'out'}"
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.jpg")}
     assert len(after) == 6
     noted = int(message.split("interrupted with ")[1].split(" ")[0])
@@ -277,7 +277,7 @@ def test_odd_names_are_kept_or_left_out_with_a_line(
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert all(line.startswith("zoo: ") for line in lines)
-    assert lines[-1] == "zoo: 5 of 7 written, 2 left out"
+    assert lines[-1] == f"zoo: 5 of 7 written, 2 left out; in {out}"
     assert sorted(json.loads(done.stdout)["left_out"]) == sorted([broken, str(folder / "x\ny.png")])
     with (out / "instances.csv").open(newline="", encoding="utf-8") as file:
         # A spreadsheet would compute it.
