@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -57,24 +56,23 @@ def _expected_choice(refused: re.Match[str]) -> str:
     return f"{option} {value}: expected {' or '.join(choices.replace(chr(39), '').rsplit(', ', 1))}"
 
 
-@cache
-def _command(name: str) -> Any:
-    """Imports the module of a command, and reads its options."""
-    module, _, attribute = _PLACES[name].partition(":")
-    found = getattr(import_module(f"zoo.cli.{module}"), attribute)
-    alone = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
-    if isinstance(found, typer.Typer):
-        alone.add_typer(found, name=name)
-    else:
-        alone.command(name)(found)
-    return typer.main.get_group(alone).commands[name]
-
-
 class _CalledCommands(Mapping[str, Any]):
-    """The commands by name, each imported when it is asked for."""
+    """The commands by name. The module of one is imported, and its options are read, when it is asked for."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        return _command(name)
+        if name not in self._built:
+            module, _, attribute = _PLACES[name].partition(":")
+            found = getattr(import_module(f"zoo.cli.{module}"), attribute)
+            alone = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+            if isinstance(found, typer.Typer):
+                alone.add_typer(found, name=name)
+            else:
+                alone.command(name)(found)
+            self._built[name] = typer.main.get_group(alone).commands[name]
+        return self._built[name]
 
     def __contains__(self, name: object) -> bool:
         return name in _PLACES
